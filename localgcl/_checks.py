@@ -1,0 +1,100 @@
+"""What an argument may be, checked before anything is touched; light, for the way of a slot."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Iterable, Mapping
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+MAX_NAME_LENGTH = 255
+MAX_SLOTS = 2**53 - 1  # the largest whole number that JSON carries everywhere
+FORBIDDEN_IN_NAMES = "/%&><"
+
+
+@functools.lru_cache(maxsize=1024)
+def _name_fault(name: str) -> str | None:
+    if not name or name.isspace():
+        return "is blank"
+    if len(name) > MAX_NAME_LENGTH:
+        return f"is longer than {MAX_NAME_LENGTH} characters"
+    forbidden = [character for character in FORBIDDEN_IN_NAMES if character in name]
+    if forbidden:
+        return f"contains {' '.join(forbidden)}"
+    if not name.isprintable():
+        import unicodedata
+
+        # Cc are the control characters; Cs are halves of characters, which no file can hold.
+        if any(unicodedata.category(character) in ("Cc", "Cs") for character in name):
+            return "contains a control character"
+    return None
+
+
+def check_name(name: str) -> str:
+    """Return `name` if a limit can be called that, else raise ValueError saying why not."""
+    if not isinstance(name, str):
+        raise TypeError(f"the name of a limit is a str, not {type(name).__name__}")
+    fault = _name_fault(name)
+    if fault is not None:
+        shown = name if len(name) <= 60 else f"{name[:60]}..."
+        raise ValueError(
+            f"the limit name {ascii(shown)} {fault}; a name has 1 to {MAX_NAME_LENGTH} characters,"
+            f" none of {' '.join(FORBIDDEN_IN_NAMES)}, no control characters, and is not blank"
+        )
+    return name
+
+
+def check_names(names: str | Iterable[str] | None) -> tuple[str, ...]:
+    """Return the names as a tuple without repeats; "", [] and None are no names."""
+    if isinstance(names, str):
+        return (check_name(names),) if names else ()
+    if names is None:
+        return ()
+    if isinstance(names, bytes) or not isinstance(names, Iterable):
+        raise TypeError(f"names is a str or a list of str, not {type(names).__name__}")
+    return tuple(dict.fromkeys([check_name(name) for name in names]))
+
+
+def check_whole(what: str, value: int, lowest: int) -> int:
+    """Return `value` if it is a whole number from `lowest` to 2^53 - 1; a bool is not a number."""
+    if type(value) is not int and (isinstance(value, bool) or not isinstance(value, int)):
+        raise TypeError(f"{what} is an int, not {type(value).__name__}")
+    if not lowest <= value <= MAX_SLOTS:
+        raise ValueError(f"{what} is a whole number from {lowest} to 2^53 - 1, not {value:.6g}")
+    return value
+
+
+def check_timeout(value: float | None) -> float | None:
+    """Return the longest wait in seconds; None and infinity, for ever, become None."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"timeout_seconds is a float or None, not {type(value).__name__}")
+    if not value >= 0:
+        raise ValueError(f"timeout_seconds is 0 or more, or None for ever, not {value}")
+    return None if value >= MAX_SLOTS or math.isinf(value) else value
+
+
+def check_max_retries(value: int | None) -> int | None:
+    """Return how many further tries there are; None does not count."""
+    return None if value is None else check_whole("max_retries", value, 0)
+
+
+def check_holder(holder: str | Mapping[str, Any] | None) -> str | None:
+    """Return the text that `ps` shows for a holder; a mapping becomes compact JSON."""
+    if holder is None:
+        return None
+    if isinstance(holder, Mapping):
+        import json
+
+        holder = json.dumps(dict(holder), separators=(",", ":"), allow_nan=False)
+    if not isinstance(holder, str):
+        raise TypeError(f"holder is a str or a mapping, not {type(holder).__name__}")
+    try:
+        holder.encode()
+    except UnicodeEncodeError:
+        raise ValueError("holder contains half a character, which no file can hold") from None
+    return holder

@@ -1,0 +1,35 @@
+"""The clock that all processes of this machine share, and which boot of the machine it counts."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+if sys.platform == "linux":
+
+    def now() -> float:
+        """Seconds since boot, the time asleep included; never steps."""
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+    def boot_id() -> str:
+        """The identity of this boot; another value means that `now` began again from zero."""
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            return file.read().strip()
+
+else:  # pragma: no cover - macOS and others, not tested there
+
+    def now() -> float:
+        """Seconds on the clock of `time.monotonic`, which all processes share; never steps."""
+        return time.monotonic()
+
+    def boot_id() -> str:
+        """The identity of this boot; another value means that `now` began again from zero."""
+        import subprocess
+
+        command = ["sysctl", "-n", "kern.bootsessionuuid"]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def wall() -> float:
+    """Seconds since 1970 in UTC, for people to read and to bridge a reboot."""
+    return time.time()

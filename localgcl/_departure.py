@@ -1,0 +1,47 @@
+"""The end of a process: what it holds is freed at once, and its files are removed.
+
+Whoever ends without this (SIGKILL, `os._exit`) is found dead by the next who looks; so a failure
+here loses nothing.
+"""
+
+from __future__ import annotations
+
+import atexit
+
+from localgcl import _clock, _owners
+from localgcl._database import NoDatabaseError, open_databases
+from localgcl._gate import GateTimeoutError
+from localgcl._queue import promote
+from localgcl.errors import DatabaseError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from localgcl._database import Database, Transaction
+
+# A process that ends does not wait long for one that was stopped inside a transaction.
+_PATIENCE_SECONDS = 1.0
+
+
+def depart(database: Database, *, if_idle: bool) -> None:
+    """Sign this process out of a database, or `if_idle` only where it holds nothing there."""
+    if not database.has_lifeline():
+        return
+
+    def sign_out(tx: Transaction) -> None:
+        promote(tx, _owners.sign_out(tx, if_idle=if_idle))
+
+    deadline = _clock.now() + _PATIENCE_SECONDS
+    try:
+        database.transact(sign_out, deadline=deadline, create=False)
+    except (NoDatabaseError, GateTimeoutError):
+        pass  # whoever looks next finds this process dead
+
+
+@atexit.register
+def _depart_from_all() -> None:
+    for database in open_databases():
+        try:
+            depart(database, if_idle=False)
+            database.close()
+        except DatabaseError:
+            continue  # a full disk, a corrupt file: the dead are found without our help

@@ -1,0 +1,151 @@
+"""The gate: one process at a time between BEGIN and COMMIT, in the order of arrival.
+
+SQLite's own busy handler sleeps up to 100 ms between tries and favours newcomers. Besides, releases
+before 3.51.3 can corrupt a WAL database when a commit and a checkpoint overlap
+(https://sqlite.org/wal.html#walresetbug), and under the gate none do.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import threading
+import time
+
+from localgcl import _clock
+from localgcl._location import make_file
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from localgcl._lifeline import Folder
+
+# Transactions take some tens of microseconds: tries before a thread is worth its start.
+_TRIES = 3
+_PAUSE_SECONDS = 50e-6
+
+
+class GateTimeoutError(Exception):
+    """The gate stayed shut until the deadline: a process was stopped inside a transaction."""
+
+
+class Gate:
+    """An exclusive `flock` on a file in the run folder, which is never unlinked by us."""
+
+    def __init__(self, folder: Folder) -> None:
+        self._folder = folder
+        self._path = f"{folder.path}/gate"
+        self._descriptor = self._open()
+        self._entered: int | None = None  # the descriptor that holds the lock, if a helper got it
+
+    def _open(self) -> int:
+        try:
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            make_file(self._path, self._folder.mode, self._folder.group)
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
+        _descriptors.add(descriptor)
+        return descriptor
+
+    def enter(self, deadline: float | None = None) -> None:
+        """Wait until the gate is ours; GateTimeoutError if `deadline` (boot clock) comes first."""
+        while True:
+            if deadline is None:
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+            else:
+                self._enter_before(deadline)
+            if os.fstat(self._descriptor).st_nlink:
+                return
+            # A cleaner took the file: whoever comes now makes and uses another one.
+            self.close()
+            self._descriptor = self._open()
+
+    def _enter_before(self, deadline: float) -> None:
+        for _ in range(_TRIES):
+            try:
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                time.sleep(_PAUSE_SECONDS)
+            else:
+                return
+        # No flock has a deadline, and polling would starve behind those who queue: so a thread
+        # queues, through a descriptor of its own, and what it gets too late it closes again.
+        turn = _Turn(self._open())
+        try:
+            if turn.came.wait(max(0.0, deadline - _clock.now())):
+                self._entered = turn.descriptor
+        finally:
+            if self._entered is None:
+                turn.give_up()
+        if self._entered is None:
+            raise GateTimeoutError
+
+    def leave(self) -> None:
+        """Open the gate for the next; harmless where it is not ours."""
+        entered, self._entered = self._entered, None
+        if entered is None:
+            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+        else:
+            _close(entered)
+
+    @contextlib.contextmanager
+    def entered(self, deadline: float | None = None) -> Iterator[None]:
+        """Enter and leave, for the rare ways; the way of a slot does both by hand."""
+        try:
+            self.enter(deadline)
+            yield
+        finally:
+            self.leave()
+
+    def close(self) -> None:
+        """Close what is open."""
+        entered, self._entered = self._entered, None
+        if entered is not None:
+            _close(entered)
+        _close(self._descriptor)
+
+
+class _Turn:
+    """A thread that queues for the gate on behalf of somebody who may not wait for ever."""
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+        self.came = threading.Event()
+        self._lock = threading.Lock()
+        self._given_up = False
+        threading.Thread(target=self._queue, name="localgcl-gate", daemon=True).start()
+
+    def _queue(self) -> None:
+        fcntl.flock(self.descriptor, fcntl.LOCK_EX)
+        with self._lock:
+            if self._given_up:
+                _close(self.descriptor)
+            else:
+                self.came.set()
+
+    def give_up(self) -> None:
+        """Pass the turn on, whether it has come or not."""
+        with self._lock:
+            self._given_up = True
+            if self.came.is_set():
+                _close(self.descriptor)
+
+
+_descriptors: set[int] = set()
+
+
+def _close(descriptor: int) -> None:
+    _descriptors.discard(descriptor)
+    os.close(descriptor)
+
+
+def _close_after_fork() -> None:
+    # A flock belongs to the open file, which the fork shares: kept open here, the gate would stay
+    # shut if the parent died inside a transaction. Closing does not unlock while the parent lives.
+    for descriptor in tuple(_descriptors):
+        _close(descriptor)
+
+
+os.register_at_fork(after_in_child=_close_after_fork)

@@ -1,0 +1,293 @@
+"""FIFOs in the run folder: who is alive, who is to be woken, and who has just died.
+
+A process keeps the read end of its lifeline open for as long as it lives, so the kernel answers all
+three questions: opening the write end fails with ENXIO when nobody reads, a byte written wakes, and
+a write end held open reports an error the moment the last reader is gone. No pid is involved, hence
+no reuse of pids, no namespace and no reboot can mislead it.
+
+A process has one lifeline for each run folder and, beside it, one ear for each thread (or event
+loop) that waits. What is written to an ear is a hint to look at the database, never a message.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import select
+import stat
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+# Watched at most by one waiter; deaths beyond are found by the safety net. Select's old limit on
+# descriptors, and the usual soft limit on open files, are 1,024 for the whole process.
+MAX_WATCHED = 256
+
+_READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+_WRITE = os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW
+_GONE = (errno.ENXIO, errno.ENOENT)
+_NAME_LENGTH = 32
+
+
+def is_fifo_name(name: str) -> bool:
+    """Whether `name` is a lifeline's or an ear's; rows of the database are not to be trusted."""
+    lifeline, _, number = name.partition(".")
+    return len(lifeline) == _NAME_LENGTH and lifeline.isalnum() and (not number or number.isdigit())
+
+
+def _open_for_writing(path: str) -> int:
+    """Return the write end of the FIFO at `path`; OSError with ENXIO where nobody reads it."""
+    descriptor = os.open(path, _WRITE)
+    if not stat.S_ISFIFO(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.ENXIO, "not a FIFO", path)
+    return descriptor
+
+
+class Folder:
+    """The run folder of a database: its path, and the mode and group of what is made in it."""
+
+    def __init__(self, path: str, mode: int, group: int) -> None:
+        self.path = path
+        self.mode = mode
+        self.group = group
+
+    def make(self) -> None:
+        """Make the folder unless it is there."""
+        try:
+            os.mkdir(self.path, 0o700)
+        except FileExistsError:
+            return
+        # Where a file may be read, its folder may be entered.
+        mode = self.mode | (self.mode & 0o444) >> 2
+        descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            adopt(descriptor, mode, self.group)
+        finally:
+            os.close(descriptor)
+
+    def make_fifo(self, name: str) -> int:
+        """Make the FIFO `name`, in place of one that may be there, and return its read end."""
+        path = f"{self.path}/{name}"
+        try:
+            os.mkfifo(path, self.mode)
+        except FileExistsError:
+            os.unlink(path)
+            os.mkfifo(path, self.mode)
+        descriptor = os.open(path, _READ)
+        adopt(descriptor, self.mode, self.group)
+        return descriptor
+
+    def fifos(self) -> list[str]:
+        """Return the names of the lifelines and ears that are there."""
+        return [name for name in os.listdir(self.path) if is_fifo_name(name)]
+
+    def is_alive(self, name: str) -> bool:
+        """Whether somebody keeps the FIFO `name` open; what cannot be told counts as alive."""
+        if not is_fifo_name(name):
+            return False
+        try:
+            os.close(_open_for_writing(f"{self.path}/{name}"))
+        except OSError as error:
+            return error.errno not in _GONE
+        return True
+
+    def ring(self, ear: str) -> None:
+        """Wake whoever listens on `ear`."""
+        if not is_fifo_name(ear):
+            return
+        # A ring is a hint. Whoever is dead needs none, whoever has its pipe full has hints enough,
+        # and where permission or descriptors are missing the waiter's own safety net has to do.
+        with contextlib.suppress(OSError):
+            descriptor = _open_for_writing(f"{self.path}/{ear}")
+            try:
+                os.write(descriptor, b"!")
+            finally:
+                os.close(descriptor)
+
+    def discard(self, fifo: str) -> None:
+        """Unlink one FIFO if it is there."""
+        _unlink(f"{self.path}/{fifo}")
+
+    def remove(self, lifeline: str) -> None:
+        """Unlink a lifeline and its ears, which are numbered from 1 without a gap."""
+        if not is_fifo_name(lifeline):
+            return
+        number = 1
+        while _unlink(f"{self.path}/{lifeline}.{number}"):
+            number += 1
+        _unlink(f"{self.path}/{lifeline}")
+
+
+def adopt(descriptor: int, mode: int, group: int) -> None:
+    """Give a file of ours the mode and the group that everything of the database has."""
+    status = os.fstat(descriptor)
+    if status.st_gid != group:
+        try:
+            os.fchown(descriptor, -1, group)
+        except PermissionError:
+            # A user can give away only to groups that it is in; its own group then keeps the
+            # file to fewer people than meant, never to more.
+            mode &= ~0o070
+    if stat.S_IMODE(status.st_mode) != mode:
+        os.fchmod(descriptor, mode)
+
+
+def _unlink(path: str) -> bool:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+class _Fifo:
+    """A FIFO that this process reads, made again where a cleaner took it away."""
+
+    def __init__(self, folder: Folder, name: str) -> None:
+        self.folder = folder
+        self.name = name
+        self.descriptor = folder.make_fifo(name)
+
+    def mend(self) -> None:
+        if os.fstat(self.descriptor).st_nlink == 0:
+            # The new one is there before the old one ends, lest a watcher see a death.
+            taken = self.descriptor
+            self.descriptor = self.folder.make_fifo(self.name)
+            os.close(taken)
+
+
+class Ear(_Fifo):
+    """What wakes one waiting thread, or all the tasks of one event loop."""
+
+    def drain(self) -> None:
+        """Read away the hints; called before looking, so that none is missed."""
+        try:
+            while len(os.read(self.descriptor, 4096)) == 4096:
+                pass
+        except BlockingIOError:
+            pass  # nothing written, or somebody rings at this very moment
+
+
+class Lifeline(_Fifo):
+    """What shows that this process lives, and the ears that its waiters borrow."""
+
+    def __init__(self, folder: Folder) -> None:
+        super().__init__(folder, os.urandom(_NAME_LENGTH // 2).hex())
+        self.pid = os.getpid()
+        self._ears: list[Ear] = []
+        self._idle: list[Ear] = []
+
+    def borrow_ear(self) -> Ear:
+        """Return an ear that nobody uses; give it back with `return_ear`."""
+        if self._idle:
+            ear = self._idle.pop()
+            ear.mend()
+            ear.drain()
+        else:
+            ear = Ear(self.folder, f"{self.name}.{len(self._ears) + 1}")
+            self._ears.append(ear)
+        return ear
+
+    def return_ear(self, ear: Ear) -> None:
+        self._idle.append(ear)
+
+    def drop(self) -> None:
+        """Close every descriptor, and leave the files to whoever finds them."""
+        for fifo in (self, *self._ears):
+            os.close(fifo.descriptor)
+
+
+_lifelines: dict[str, Lifeline] = {}
+_watches: set[Watch] = set()
+
+
+def lifeline(folder: Folder) -> Lifeline:
+    """Return this process's lifeline in `folder`, mended or made where it has to be.
+
+    To be called inside a transaction: its gate keeps two threads from making two.
+    """
+    ours = _lifelines.get(folder.path)
+    if ours is None:
+        ours = _lifelines[folder.path] = Lifeline(folder)
+    else:
+        ours.mend()
+    return ours
+
+
+def existing_lifeline(folder: Folder) -> Lifeline | None:
+    """Return this process's lifeline in `folder` if it has one."""
+    return _lifelines.get(folder.path)
+
+
+def end_lifeline(folder: Folder) -> None:
+    """Close this process's lifeline in `folder` and remove its files."""
+    ours = _lifelines.pop(folder.path, None)
+    if ours is not None:
+        ours.drop()
+        folder.remove(ours.name)
+
+
+def _forget_after_fork() -> None:
+    # The child is another owner: were it to keep these open, its parent could not be seen to die.
+    for ours in _lifelines.values():
+        ours.drop()
+    _lifelines.clear()
+    for watch in tuple(_watches):
+        watch.close()
+
+
+os.register_at_fork(after_in_child=_forget_after_fork)
+
+
+class Watch:
+    """Write ends of other processes' lifelines, held to learn of their deaths at once."""
+
+    def __init__(self) -> None:
+        self.descriptors: dict[str, int] = {}
+
+    def turn_to(self, folder: Folder, lifelines: Iterable[str]) -> list[str]:
+        """Watch these lifelines and no others; return those that are dead."""
+        wanted = list(lifelines)
+        self._let_go((self.descriptors.keys() - set(wanted)) | self._reported())
+        dead = []
+        for name in wanted:
+            if name in self.descriptors:
+                continue
+            if not is_fifo_name(name):
+                dead.append(name)
+                continue
+            try:
+                descriptor = _open_for_writing(f"{folder.path}/{name}")
+            except OSError as error:
+                if error.errno in _GONE:
+                    dead.append(name)
+                continue  # what cannot be told counts as alive
+            if len(self.descriptors) < MAX_WATCHED:
+                self.descriptors[name] = descriptor
+                _watches.add(self)
+            else:
+                os.close(descriptor)
+        return dead
+
+    def _reported(self) -> set[str]:
+        # A report says that one FIFO is no longer read; whether the owner made it anew, only
+        # opening it by name tells.
+        if not self.descriptors:
+            return set()
+        poll = select.poll()
+        for descriptor in self.descriptors.values():
+            poll.register(descriptor, 0)
+        failed = {descriptor for descriptor, _ in poll.poll(0)}
+        return {name for name, descriptor in self.descriptors.items() if descriptor in failed}
+
+    def _let_go(self, names: Iterable[str]) -> None:
+        for name in names:
+            os.close(self.descriptors.pop(name))
+
+    def close(self) -> None:
+        """Hold nothing open any more."""
+        _watches.discard(self)
+        self._let_go(tuple(self.descriptors))

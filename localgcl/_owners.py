@@ -1,0 +1,131 @@
+"""The transactions of owners: a process signs in, and the dead are cleared away."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import sys
+
+from localgcl import _decay
+from localgcl._lifeline import end_lifeline, existing_lifeline, lifeline
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from localgcl._database import Transaction
+    from localgcl._lifeline import Lifeline
+
+# Command lines can be megabytes long; `ps` needs to tell one from another.
+_MAX_COMMAND_LENGTH = 4096
+
+
+def sign_in(tx: Transaction) -> tuple[int, set[int]]:
+    """Return this process's key among the owners, and the limits at which that freed something.
+
+    The first call in a process writes its row and clears away what the dead left; either is done
+    again where the lifeline or the row was taken away.
+    """
+    ours = lifeline(tx.folder)
+    row = tx.execute("SELECT key FROM owners WHERE lifeline = ?", (ours.name,)).fetchone()
+    if row is not None:
+        return row[0], set()
+    freed = sweep(tx)
+    return _insert(tx, ours), freed
+
+
+def _insert(tx: Transaction, ours: Lifeline) -> int:
+    cursor = tx.execute(
+        "INSERT INTO owners (lifeline, pid, user, command) VALUES (?, ?, ?, ?)",
+        (ours.name, os.getpid(), _user(), _command()),
+    )
+    assert cursor.lastrowid is not None  # an INSERT has one
+    return cursor.lastrowid
+
+
+def _user() -> str:
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:  # containers run as users without a name
+        return str(os.geteuid())
+
+
+def _command() -> str:
+    # With `-c` and in the interactive interpreter, sys.argv says nothing that tells one from another.
+    script = sys.argv[:1] not in ([], [""], ["-c"])
+    words = sys.argv if script else sys.orig_argv
+    return " ".join(words).encode(errors="replace").decode()[:_MAX_COMMAND_LENGTH]
+
+
+def sweep(tx: Transaction) -> set[int]:
+    """Clear away all the dead, and files of theirs; return the limits at which that freed something."""
+    owners = dict(tx.execute("SELECT lifeline, key FROM owners").fetchall())
+    alive = {name for name in owners if tx.folder.is_alive(name)}
+    freed = reap(tx, owners.keys() - alive)
+    for fifo in tx.folder.fifos():
+        name = fifo.partition(".")[0]
+        # Without a row: of a process that died while it signed in, or is about to sign in again.
+        if name not in alive and not tx.folder.is_alive(fifo):
+            tx.folder.discard(fifo)
+    return freed
+
+
+def reap(tx: Transaction, lifelines: Iterable[str]) -> set[int]:
+    """Free what these owners hold, take them out of the queues, and return the limits concerned."""
+    freed: set[int] = set()
+    for name in lifelines:
+        row = tx.execute("SELECT key FROM owners WHERE lifeline = ?", (name,)).fetchone()
+        if row is not None:
+            freed |= _clear(tx, row[0])
+        tx.folder.remove(name)
+    return freed
+
+
+def sign_out(tx: Transaction, *, if_idle: bool) -> set[int]:
+    """End this process's lifeline, with all it holds or, `if_idle`, only where that is nothing."""
+    ours = existing_lifeline(tx.folder)
+    if ours is None:
+        return set()
+    row = tx.execute("SELECT key FROM owners WHERE lifeline = ?", (ours.name,)).fetchone()
+    freed: set[int] = set()
+    if row is not None:
+        ((busy,),) = tx.execute(
+            "SELECT EXISTS (SELECT 1 FROM leases WHERE owner = ?1)"
+            " OR EXISTS (SELECT 1 FROM waiters WHERE owner = ?1)",
+            row,
+        ).fetchall()
+        if busy and if_idle:
+            return freed
+        freed = _clear(tx, row[0])
+    end_lifeline(tx.folder)
+    return freed
+
+
+def _clear(tx: Transaction, owner: int) -> set[int]:
+    leases = tx.execute(
+        "SELECT limit_key, leases.slots, decays_from, decay, level, level_at"
+        " FROM leases JOIN limits ON key = limit_key WHERE owner = ?",
+        (owner,),
+    ).fetchall()
+    freed = {lease[0] for lease in leases}
+    for key, slots, decays_from, rate, *_ in leases:
+        if rate:
+            give_back(tx, key, _decay.given_back(slots, rate, tx.now - decays_from))
+    tx.execute("DELETE FROM leases WHERE owner = ?", (owner,))
+    for ticket, *_ in tx.execute("SELECT ticket FROM waiters WHERE owner = ?", (owner,)).fetchall():
+        waits = tx.execute("SELECT limit_key FROM waits WHERE ticket = ?", (ticket,)).fetchall()
+        freed.update(key for (key,) in waits)
+        tx.execute("DELETE FROM waits WHERE ticket = ?", (ticket,))
+    tx.execute("DELETE FROM waiters WHERE owner = ?", (owner,))
+    tx.execute("DELETE FROM owners WHERE key = ?", (owner,))
+    return freed
+
+
+def give_back(tx: Transaction, key: int, slots: float) -> None:
+    """Lower a decaying limit's level by slots that are free before they have decayed."""
+    level, then, rate = tx.execute(
+        "SELECT level, level_at, decay FROM limits WHERE key = ?", (key,)
+    ).fetchone()
+    at = max(tx.now, then)
+    level = max(0.0, _decay.level_at(level, then, rate, at) - slots)
+    tx.execute("UPDATE limits SET level = ?, level_at = ? WHERE key = ?", (level, at, key))

@@ -1,0 +1,243 @@
+"""The transactions of the queue: who is next, and the one place that grants to those who wait.
+
+A request stands in the queue of each of its limits, in the order of its ticket. It is granted when
+it fits everywhere and nobody older stands before it anywhere. An inactive limit is passed by.
+"""
+
+from __future__ import annotations
+
+import math
+
+from localgcl import _decay, _owners
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from typing import Any
+
+    from localgcl._database import Transaction
+    from localgcl.errors import Refusal
+
+# So many at the front of a queue watch those in their way, each the holders and those before it.
+# One would do while it runs; but it may be stopped, and whoever is granted next is watched already.
+WATCHERS = 8
+
+LIMIT_COLUMNS = "key, name, active, limits.slots, used, limits.waiting, decay, level, level_at"
+
+
+class LimitRow:
+    """The columns of a limit that decide whether a request fits."""
+
+    __slots__ = ("active", "decay", "key", "level", "level_at", "limit", "name", "used", "waiting")
+
+    def __init__(self, columns: Sequence[Any]) -> None:
+        (
+            self.key,
+            self.name,
+            self.active,
+            self.limit,
+            self.used,
+            self.waiting,
+            self.decay,
+            self.level,
+            self.level_at,
+        ) = columns
+
+
+def opening(rows: Iterable[LimitRow], slots: int, now: float) -> float:
+    """Return the first moment, `now` or later, at which `slots` fit at all of these limits.
+
+    Infinity where that takes a release. Inactive limits do not count.
+    """
+    at = now
+    for row in rows:
+        if not row.active:
+            continue
+        if row.decay:
+            at = max(
+                at, _decay.moment(row.level, row.level_at, row.decay, row.limit, slots, now)
+            )
+        elif row.used + slots > row.limit:
+            return math.inf
+    return at
+
+
+def refusal(
+    rows: Iterable[LimitRow], slots: int, holds: bool
+) -> tuple[Refusal, list[str]] | None:
+    """Return why no wait would help, and with which limits; None where waiting makes sense."""
+    active = [row for row in rows if row.active]
+    over = [row.name for row in active if slots > row.limit]
+    if over:
+        return "over_limit", over
+    if not holds:
+        without_decay = [row.name for row in active if not row.decay]
+        if without_decay:
+            return "no_decay", without_decay
+    return None
+
+
+def take(
+    tx: Transaction,
+    rows: Iterable[LimitRow],
+    slots: int,
+    at: float,
+    *,
+    lease: str,
+    owner: int | None,
+    holder: str | None,
+) -> list[int]:
+    """Take `slots` of each active limit as of the moment `at`; `owner` None leaves no lease.
+
+    Return the limits whose level was raised.
+    """
+    raised = []
+    for row in rows:
+        if not row.active:
+            continue
+        if row.decay:
+            level = _decay.level_at(row.level, row.level_at, row.decay, at) + slots
+            tx.execute(
+                "UPDATE limits SET level = ?, level_at = ? WHERE key = ?", (level, at, row.key)
+            )
+            raised.append(row.key)
+        if owner is not None:
+            tx.execute(
+                "INSERT INTO leases (lease, limit_key, owner, slots, since, decays_from, holder)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (lease, row.key, owner, slots, at, at, holder),
+            )
+    return raised
+
+
+def promote(tx: Transaction, limits: Iterable[int], *, all_of_them: bool = False) -> None:
+    """Grant, in order, to everybody in these queues who fits now, and wake whom it concerns.
+
+    Whatever may free a slot or shorten a queue calls this in its own transaction. After a change
+    of a limit `all_of_them` are asked, since the change may concern some who are not first.
+    """
+    pending = set(limits)
+    concerned = set()
+    while pending:
+        key = pending.pop()
+        concerned.add(key)
+        queue = "SELECT ticket FROM waits WHERE limit_key = ? ORDER BY ticket"
+        if all_of_them:
+            for (ticket,) in tx.execute(queue, (key,)).fetchall():
+                pending |= serve(tx, ticket) - {key}
+        while (first := tx.execute(f"{queue} LIMIT 1", (key,)).fetchone()) is not None:
+            left = serve(tx, first[0])
+            if not left:
+                break
+            pending |= left - {key}
+    for key in concerned:
+        _alert(tx, key)
+
+
+def serve(tx: Transaction, ticket: int) -> set[int]:
+    """Decide on one waiter if it is its turn; return the limits whose queues it has left."""
+    waiter = tx.execute(
+        "SELECT request, owner, lifeline, ear, slots, holds, holder"
+        " FROM waiters JOIN owners ON owners.key = owner WHERE ticket = ?",
+        (ticket,),
+    ).fetchone()
+    if waiter is None:  # it left while others were served
+        return leave_queues(tx, ticket)
+    request, owner, lifeline, ear, slots, holds, holder = waiter
+    columns = tx.execute(
+        f"SELECT (SELECT min(ticket) FROM waits AS q WHERE q.limit_key = key), {LIMIT_COLUMNS}"
+        " FROM waits JOIN limits ON key = limit_key WHERE ticket = ?",
+        (ticket,),
+    ).fetchall()
+    rows = [LimitRow(row) for _, *row in columns]
+    refused = refusal(rows, slots, holds)
+    if refused is not None:
+        refuse(tx, ticket, ear, *refused)
+    else:
+        if any(first != ticket for row, (first, *_) in zip(rows, columns, strict=True) if row.active):
+            return set()
+        at = opening(rows, slots, tx.now)
+        if at > tx.now + _decay.HORIZON_SECONDS:
+            return set()
+        if not tx.folder.is_alive(lifeline):
+            return _owners.reap(tx, [lifeline])
+        raised = take(
+            tx, rows, slots, at, lease=request, owner=owner if holds else None, holder=holder
+        )
+        tx.execute(
+            "UPDATE waiters SET verdict = 'granted', at = ?, raised = ? WHERE ticket = ?",
+            (at, " ".join(map(str, raised)), ticket),
+        )
+        _wake(tx, ear)
+    return leave_queues(tx, ticket)
+
+
+def refuse(
+    tx: Transaction, ticket: int, ear: str, reason: Refusal, names: Iterable[str]
+) -> None:
+    """Tell a waiter that waiting cannot help; it is still to be taken out of the queues."""
+    tx.execute(
+        "UPDATE waiters SET verdict = ?, names = ? WHERE ticket = ?",
+        (reason, "\n".join(names), ticket),
+    )
+    _wake(tx, ear)
+
+
+def leave_queues(tx: Transaction, ticket: int) -> set[int]:
+    """Take a waiter out of every queue, and return the limits whose queues it stood in."""
+    left = {
+        key
+        for (key,) in tx.execute("SELECT limit_key FROM waits WHERE ticket = ?", (ticket,)).fetchall()
+    }
+    tx.execute("DELETE FROM waits WHERE ticket = ?", (ticket,))
+    return left
+
+
+def _alert(tx: Transaction, key: int) -> None:
+    """Wake those at the front who do not watch yet, and a first one whose timer is set too late."""
+    front = tx.execute(
+        "SELECT waits.watches, ear, wakes_at, waits.slots, decay, level, level_at, limits.slots"
+        " FROM waits JOIN waiters USING (ticket) JOIN limits ON key = limit_key"
+        " WHERE limit_key = ? ORDER BY ticket LIMIT ?",
+        (key, WATCHERS),
+    ).fetchall()
+    for index, (watches, ear, wakes_at, slots, rate, level, then, limit) in enumerate(front):
+        late = False
+        if index == 0 and rate and wakes_at is not None:
+            at = _decay.moment(level, then, rate, limit, slots, tx.now)
+            late = wakes_at > at
+        if late or not watches:
+            _wake(tx, ear)
+
+
+def _wake(tx: Transaction, ear: str) -> None:
+    if ear not in tx.rings:
+        tx.rings.append(ear)
+
+
+def in_the_way(tx: Transaction, key: int, ticket: int) -> set[str]:
+    """Return the lifelines of those who hold, or wait before `ticket` at the front of, a limit."""
+    # Hops through the index from owner to owner: one may have thousands of leases.
+    holders = tx.execute(
+        "WITH RECURSIVE hop (owner) AS ("
+        " SELECT min(owner) FROM leases WHERE limit_key = ?1"
+        " UNION ALL"
+        " SELECT (SELECT min(owner) FROM leases WHERE limit_key = ?1 AND owner > hop.owner)"
+        " FROM hop WHERE hop.owner IS NOT NULL)"
+        " SELECT lifeline FROM hop JOIN owners ON key = hop.owner",
+        (key,),
+    ).fetchall()
+    earlier = tx.execute(
+        "SELECT lifeline FROM waits JOIN waiters USING (ticket) JOIN owners ON owners.key = owner"
+        " WHERE limit_key = ? AND ticket < ? ORDER BY ticket LIMIT ?",
+        (key, ticket, WATCHERS),
+    ).fetchall()
+    return {lifeline for (lifeline,) in holders + earlier}
+
+
+def ahead(tx: Transaction, key: int, ticket: int) -> tuple[int, int]:
+    """Return how many requests stand before `ticket`, and for how many slots, at a limit."""
+    count, slots = tx.execute(
+        "SELECT count(*), total(slots) FROM waits WHERE limit_key = ? AND ticket < ?", (key, ticket)
+    ).fetchone()
+    return count, int(slots)

@@ -1,0 +1,165 @@
+"""The flow of one request, without I/O: what is done, and in which order, for both flavours.
+
+A flow yields what it wants done, a transaction or a sleep, and is sent what came of it. Two small
+loops drive it, a blocking one and an awaiting one; neither decides anything.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+
+from localgcl import _clock
+from localgcl._checks import check_holder, check_max_retries, check_names, check_timeout, check_whole
+from localgcl._gate import GateTimeoutError
+from localgcl._slots import (
+    Gone,
+    Granted,
+    NotNow,
+    Refused,
+    Request,
+    Waiting,
+    acquire,
+    look,
+    withdraw,
+)
+from localgcl.errors import AcquireConcurrencySlotTimeoutError, ConcurrencySlotAcquisitionError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterable, Mapping
+    from typing import Any
+
+    from localgcl._database import Transaction
+    from localgcl._slots import Listener
+
+    Flow = Generator["Transact | Sleep", Any, Granted]
+
+# Whoever tries only once still has to get through the gate, which busy neighbours keep for moments
+# and a process stopped inside a transaction for longer.
+_GATE_PATIENCE_SECONDS = 1.0
+
+
+class Transact:
+    """Run `work` in one transaction, the gate entered before `deadline`."""
+
+    __slots__ = ("deadline", "work")
+
+    def __init__(self, work: Callable[[Transaction], Any], deadline: float | None) -> None:
+        self.work = work
+        self.deadline = deadline
+
+
+class Sleep:
+    """Sleep until the moment `until`, or until `wakeable` and woken."""
+
+    __slots__ = ("until", "wakeable")
+
+    def __init__(self, until: float, *, wakeable: bool) -> None:
+        self.until = until
+        self.wakeable = wakeable
+
+
+class Terms:
+    """The arguments of `concurrency` and `rate_limit`, checked."""
+
+    __slots__ = ("holder", "holds", "max_retries", "names", "occupy", "strict", "timeout_seconds")
+
+    def __init__(
+        self,
+        names: str | Iterable[str] | None,
+        occupy: int,
+        timeout_seconds: float | None,
+        strict: bool,
+        *,
+        holds: bool,
+        max_retries: int | None = None,
+        holder: str | Mapping[str, Any] | None = None,
+    ) -> None:
+        self.names = check_names(names)
+        self.occupy = check_whole("occupy", occupy, 1)
+        self.timeout_seconds = check_timeout(timeout_seconds)
+        self.strict = bool(strict)
+        self.holds = holds
+        self.max_retries = check_max_retries(max_retries)
+        self.holder = check_holder(holder)
+
+    def request(self) -> Request:
+        """Return a new request on these terms."""
+        return Request(
+            self.names,
+            self.occupy,
+            holds=self.holds,
+            strict=self.strict,
+            once=self.timeout_seconds == 0 or self.max_retries == 0,
+            holder=self.holder,
+        )
+
+
+def flow(terms: Terms, request: Request, listener: Listener) -> Flow:
+    """Yield the steps of a request, and return its grant; raise the error of its refusal."""
+    began = _clock.now()
+    timeout, tries = terms.timeout_seconds, terms.max_retries
+    deadline = math.inf if timeout is None else began + timeout
+    gate = None if timeout is None else began + (timeout or _GATE_PATIENCE_SECONDS)
+    ask = functools.partial(acquire, request=request, listener=listener)
+    warned: set[str] = set()
+    try_ends = math.inf
+    try:
+        try:
+            outcome = yield Transact(ask, gate)
+        except GateTimeoutError:
+            request.settled = True  # nothing was begun
+            raise
+        while True:
+            if type(outcome) is Granted:
+                request.granted = outcome
+                if outcome.missing:
+                    _warn(outcome.missing, warned)
+                if outcome.at > _clock.now():
+                    yield Sleep(outcome.at, wakeable=False)
+                return outcome
+            if isinstance(outcome, Gone):
+                outcome = yield Transact(ask, gate)
+                continue
+            if not isinstance(outcome, Waiting):
+                request.settled = True
+                break
+            _warn(outcome.missing, warned)
+            if tries is not None and try_ends == math.inf:
+                try_ends = _clock.now() + outcome.expected_seconds
+            yield Sleep(min(outcome.look_at, deadline, try_ends), wakeable=True)
+            now = _clock.now()
+            work: Callable[..., Any] = look
+            if now >= deadline:
+                work = withdraw
+            elif now >= try_ends and tries is not None:
+                tries, try_ends = tries - 1, math.inf
+                work = look if tries else withdraw
+            outcome = yield Transact(
+                functools.partial(work, request=request, listener=listener), gate
+            )
+    except GateTimeoutError:
+        outcome = NotNow()
+    waited = _clock.now() - began
+    _warn(outcome.missing, warned)
+    if isinstance(outcome, Refused):
+        raise ConcurrencySlotAcquisitionError(
+            outcome.names, request.occupy, waited, outcome.reason
+        )
+    if timeout is not None and waited >= timeout:
+        raise AcquireConcurrencySlotTimeoutError(request.names, request.occupy, waited, timeout)
+    raise ConcurrencySlotAcquisitionError(request.names, request.occupy, waited, "retries")
+
+
+def _warn(missing: tuple[str, ...], warned: set[str]) -> None:
+    for name in missing:
+        if name not in warned:
+            import logging
+
+            warned.add(name)
+            logging.getLogger("localgcl").warning(
+                "There is no concurrency limit named '%s': going on without it. Create it with"
+                " `localgcl create`, or pass strict=True to have this be an error.",
+                name,
+            )

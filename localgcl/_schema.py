@@ -1,0 +1,142 @@
+"""The tables, what keeps their sums true, and the versions of the file.
+
+`limits.used` and `limits.waiting` are derived: triggers keep them in step with the rows of `leases`
+and `waits`, in the transaction that writes those rows, and nothing else writes them.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+from localgcl import _clock
+
+# "lgcl" as a number: tells our files from other programs' (https://sqlite.org/fileformat.html).
+APPLICATION_ID = 0x6C67636C
+
+_TABLES = """
+CREATE TABLE boot (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    id TEXT NOT NULL,                      -- the boot whose clock every time below is on, unless
+    offset REAL NOT NULL                   -- it is said to be wall time: this much later than that
+);
+CREATE TABLE limits (
+    key INTEGER PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE,
+    active INTEGER NOT NULL,
+    slots INTEGER NOT NULL,                -- the limit itself
+    used INTEGER NOT NULL DEFAULT 0,       -- the sum of leases.slots
+    waiting INTEGER NOT NULL DEFAULT 0,    -- the number of waits
+    decay REAL NOT NULL,                   -- slots per second, 0 for none
+    level REAL NOT NULL DEFAULT 0,         -- slots in use at level_at, where there is decay
+    level_at REAL NOT NULL DEFAULT 0,
+    occupancy REAL NOT NULL DEFAULT 2.0,   -- running mean of the seconds a slot was held
+    id TEXT NOT NULL,
+    created REAL NOT NULL,                 -- wall time
+    updated REAL NOT NULL                  -- wall time
+);
+CREATE TABLE owners (                      -- processes; alive while their lifeline is
+    key INTEGER PRIMARY KEY AUTOINCREMENT, -- a late row of the dead must not fall to the living
+    lifeline TEXT NOT NULL UNIQUE,
+    pid INTEGER NOT NULL,
+    user TEXT NOT NULL,
+    command TEXT NOT NULL
+);
+CREATE TABLE leases (                      -- slots in use: a row for each limit of a lease
+    lease TEXT NOT NULL,
+    limit_key INTEGER NOT NULL,
+    owner INTEGER,                         -- NULL: set by hand, nobody's
+    slots INTEGER NOT NULL,
+    since REAL NOT NULL,
+    decays_from REAL NOT NULL,             -- as if all decay since then had been at today's rate
+    holder TEXT,
+    PRIMARY KEY (lease, limit_key)
+) WITHOUT ROWID;
+CREATE INDEX leases_of_limit ON leases (limit_key, owner);
+CREATE TABLE waiters (                     -- requests that are not yet served, in order of arrival
+    ticket INTEGER PRIMARY KEY,
+    request TEXT NOT NULL UNIQUE,          -- becomes the id of the lease
+    owner INTEGER NOT NULL,
+    ear TEXT NOT NULL,                     -- the FIFO that wakes it
+    slots INTEGER NOT NULL,
+    holds INTEGER NOT NULL,                -- 0: takes by rate and leaves no lease
+    strict INTEGER NOT NULL,
+    holder TEXT,
+    since REAL NOT NULL,
+    wakes_at REAL,                         -- when it will look by itself because of a rate
+    passed TEXT NOT NULL DEFAULT '',       -- names of limits deleted while it waited, by lines
+    verdict TEXT,                          -- NULL while it waits; then, until it is collected,
+    at REAL,                               -- granted, as of this moment,
+    raised TEXT,                           -- having raised these limits' levels (keys, by spaces),
+    names TEXT                             -- or the reason of the refusal and its limits, by lines
+);
+CREATE INDEX waiters_of_owner ON waiters (owner);
+CREATE TABLE waits (                       -- the places of a waiter in the queues of its limits
+    limit_key INTEGER NOT NULL,
+    ticket INTEGER NOT NULL,
+    slots INTEGER NOT NULL,
+    watches INTEGER NOT NULL DEFAULT 0,    -- whether it watches those in its way here
+    PRIMARY KEY (limit_key, ticket)
+) WITHOUT ROWID;
+CREATE INDEX waits_of_ticket ON waits (ticket);
+CREATE TRIGGER lease_taken AFTER INSERT ON leases BEGIN
+    UPDATE limits SET used = used + NEW.slots WHERE key = NEW.limit_key;
+END;
+CREATE TRIGGER lease_freed AFTER DELETE ON leases BEGIN
+    UPDATE limits SET used = used - OLD.slots WHERE key = OLD.limit_key;
+END;
+CREATE TRIGGER wait_begun AFTER INSERT ON waits BEGIN
+    UPDATE limits SET waiting = waiting + 1 WHERE key = NEW.limit_key;
+END;
+CREATE TRIGGER wait_ended AFTER DELETE ON waits BEGIN
+    UPDATE limits SET waiting = waiting - 1 WHERE key = OLD.limit_key;
+END;
+"""
+
+# Script number n brings a file of version n to version n + 1; a new file is of version 0.
+MIGRATIONS = (_TABLES,)
+VERSION = len(MIGRATIONS)
+
+
+def version_of(connection: sqlite3.Connection) -> int | None:
+    """Return the schema's version, 0 for an empty file, None for another program's file."""
+    ((application_id,),) = connection.execute("PRAGMA application_id").fetchall()
+    ((version,),) = connection.execute("PRAGMA user_version").fetchall()
+    if application_id == APPLICATION_ID:
+        return int(version)
+    ((objects,),) = connection.execute("SELECT count(*) FROM sqlite_master").fetchall()
+    return 0 if (application_id, version, objects) == (0, 0, 0) else None
+
+
+def statements_from(version: int) -> list[str]:
+    """Return the statements that bring a file of `version` to today's, for one transaction."""
+    statements: list[str] = []
+    for script in MIGRATIONS[version:]:
+        pending = ""
+        for line in script.splitlines(keepends=True):
+            pending += line
+            if sqlite3.complete_statement(pending):
+                statements.append(pending)
+                pending = ""
+    statements.append(f"PRAGMA application_id = {APPLICATION_ID}")
+    statements.append(f"PRAGMA user_version = {VERSION}")
+    return statements
+
+
+def enter_boot(connection: sqlite3.Connection, boot: str, offset: float) -> None:
+    """Bring every time onto this boot's clock; `offset` is wall time less that clock.
+
+    After a reboot, wall time is all that tells how long the machine was down. A level cannot rise
+    by it, and no time comes to lie ahead.
+    """
+    recorded = connection.execute("SELECT id, offset FROM boot").fetchall()
+    if recorded and recorded[0][0] != boot:
+        now, shift = _clock.now(), recorded[0][1] - offset
+        for table, column in (
+            ("limits", "level_at"),
+            ("leases", "since"),
+            ("leases", "decays_from"),
+            ("waiters", "since"),
+            ("waiters", "wakes_at"),
+        ):
+            connection.execute(f"UPDATE {table} SET {column} = min({column} + ?, ?)", (shift, now))
+    connection.execute("INSERT OR REPLACE INTO boot VALUES (1, ?, ?)", (boot, offset))

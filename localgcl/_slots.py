@@ -1,0 +1,351 @@
+"""The transactions of one request: acquire, look, withdraw, abandon and release."""
+
+from __future__ import annotations
+
+import os
+
+from localgcl import _decay, _owners
+from localgcl._lifeline import lifeline
+from localgcl._queue import (
+    LIMIT_COLUMNS,
+    WATCHERS,
+    LimitRow,
+    ahead,
+    in_the_way,
+    leave_queues,
+    opening,
+    promote,
+    refusal,
+    take,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Protocol
+
+    from localgcl._database import Transaction
+    from localgcl._lifeline import Folder
+    from localgcl.errors import Refusal
+
+    class Listener(Protocol):
+        """What a flavour sleeps on: an ear, and a watch over those in its requests' way."""
+
+        def ear(self, folder: Folder) -> str:
+            """Return the name of the ear that wakes this request."""
+
+        def watch(self, folder: Folder, request: str, lifelines: Iterable[str]) -> list[str]:
+            """Watch these lifelines for this request, and return those that are dead."""
+
+
+# How long a waiter may sleep without a look: its safety net for what no event tells, such as a
+# file that was replaced. Only those at the front can be next, so the others look less often.
+NET_SECONDS = 1.0
+FAR_NET_SECONDS = 4.0
+
+# What the expected wait for a slot is clamped to, as Prefect does.
+_SHORTEST_EXPECTED, _LONGEST_EXPECTED = 0.1, 30.0
+
+
+class Request:
+    """What is asked for; its random id becomes the lease's."""
+
+    __slots__ = ("granted", "holder", "holds", "id", "names", "occupy", "once", "settled", "strict")
+
+    def __init__(
+        self,
+        names: tuple[str, ...],
+        occupy: int,
+        *,
+        holds: bool,
+        strict: bool,
+        once: bool,
+        holder: str | None,
+    ) -> None:
+        self.id = os.urandom(16).hex()
+        self.names = names
+        self.occupy = occupy
+        self.holds = holds
+        self.strict = strict
+        self.once = once
+        self.holder = holder
+        self.granted: Granted | None = None
+        # Whether the database is known to hold nothing of the request that nobody looks after.
+        self.settled = False
+
+
+class Granted:
+    """The slots are taken as of the moment `at`; `missing` names were passed by."""
+
+    __slots__ = ("at", "missing", "raised")
+
+    def __init__(self, at: float, missing: tuple[str, ...], raised: list[int]) -> None:
+        self.at = at
+        self.missing = missing
+        self.raised = raised
+
+
+class Refused:
+    """Waiting cannot help, because of these `names`; `missing` ones were passed by."""
+
+    __slots__ = ("missing", "names", "reason")
+
+    def __init__(
+        self, reason: Refusal, names: Iterable[str], missing: tuple[str, ...] = ()
+    ) -> None:
+        self.reason = reason
+        self.names = tuple(names)
+        self.missing = missing
+
+
+class Waiting:
+    """In the queue: look again at `look_at`; a slot is expected in `expected_seconds`."""
+
+    __slots__ = ("expected_seconds", "look_at", "missing")
+
+    def __init__(
+        self, look_at: float, expected_seconds: float, missing: tuple[str, ...]
+    ) -> None:
+        self.look_at = look_at
+        self.expected_seconds = expected_seconds
+        self.missing = missing
+
+
+class NotNow:
+    """Not granted, and no longer in the queue."""
+
+    __slots__ = ("missing",)
+
+    def __init__(self, missing: tuple[str, ...] = ()) -> None:
+        self.missing = missing
+
+
+class Gone:
+    """The database knows nothing of the request: it is another file now, or was restored."""
+
+    __slots__ = ()
+
+
+def acquire(
+    tx: Transaction, request: Request, listener: Listener
+) -> Granted | Refused | Waiting | NotNow:
+    """Take the slots if that is possible at once, or else join the queue."""
+    owner, freed = _owners.sign_in(tx) if request.holds else (None, set())
+    if freed:
+        promote(tx, freed)
+    rows, missing = _rows(tx, request.names)
+    if missing and request.strict:
+        return Refused("missing", missing)
+    refused = refusal(rows, request.occupy, request.holds)
+    if refused is not None:
+        return Refused(*refused, missing=tuple(missing))
+    if not any(row.active and row.waiting for row in rows):
+        at = opening(rows, request.occupy, tx.now)
+        if at <= tx.now:
+            raised = take(
+                tx,
+                rows,
+                request.occupy,
+                at,
+                lease=request.id,
+                owner=owner,
+                holder=request.holder,
+            )
+            return Granted(at, tuple(missing), raised)
+    _enqueue(tx, request, listener, rows, missing)
+    outcome = look(tx, request, listener)
+    assert not isinstance(outcome, Gone)  # it has just been put there
+    return outcome
+
+
+def _rows(tx: Transaction, names: Iterable[str]) -> tuple[list[LimitRow], list[str]]:
+    rows, missing = [], []
+    for name in names:
+        columns = tx.execute(
+            f"SELECT {LIMIT_COLUMNS} FROM limits WHERE name = ?", (name,)
+        ).fetchone()
+        if columns is None:
+            missing.append(name)
+        else:
+            rows.append(LimitRow(columns))
+    return rows, missing
+
+
+def _enqueue(
+    tx: Transaction,
+    request: Request,
+    listener: Listener,
+    rows: Iterable[LimitRow],
+    missing: Iterable[str],
+) -> None:
+    owner, freed = _owners.sign_in(tx)
+    cursor = tx.execute(
+        "INSERT INTO waiters (request, owner, ear, slots, holds, strict, holder, since, passed)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            request.id,
+            owner,
+            listener.ear(tx.folder),
+            request.occupy,
+            request.holds,
+            request.strict,
+            request.holder,
+            tx.now,
+            "\n".join(missing),
+        ),
+    )
+    for row in rows:
+        tx.execute(
+            "INSERT INTO waits (limit_key, ticket, slots) VALUES (?, ?, ?)",
+            (row.key, cursor.lastrowid, request.occupy),
+        )
+    if freed:
+        promote(tx, freed)
+
+
+def look(
+    tx: Transaction, request: Request, listener: Listener
+) -> Granted | Refused | Waiting | NotNow | Gone:
+    """See whether a waiting request is served by now; clear the dead out of its way first."""
+    waiter = tx.execute(
+        "SELECT ticket, verdict, passed FROM waiters WHERE request = ?", (request.id,)
+    ).fetchone()
+    if waiter is None:
+        return Gone()
+    ticket, verdict, passed = waiter
+    expected, look_at = _SHORTEST_EXPECTED, tx.now + FAR_NET_SECONDS
+    if verdict is None:
+        look_at, expected = _stand(tx, request, listener, ticket)
+    collected = _collect(tx, ticket)
+    if collected is not None:
+        return collected
+    if request.once:
+        _leave(tx, ticket)
+        return NotNow(_lines(passed))
+    return Waiting(look_at, expected, _lines(passed))
+
+
+def _stand(
+    tx: Transaction, request: Request, listener: Listener, ticket: int
+) -> tuple[float, float]:
+    """Do a waiter's duties at its places: watch, reap, promote, and set its timer."""
+    ways: set[str] = set()
+    keys = []
+    look_at, expected = tx.now + FAR_NET_SECONDS, _SHORTEST_EXPECTED
+    timed = False
+    places = tx.execute(
+        "SELECT limit_key, watches, decay, level, level_at, limits.slots, occupancy"
+        " FROM waits JOIN limits ON key = limit_key WHERE ticket = ? AND active",
+        (ticket,),
+    ).fetchall()
+    for key, watches, rate, level, then, limit, occupancy in places:
+        keys.append(key)
+        count, slots = ahead(tx, key, ticket)
+        if count < WATCHERS:
+            ways |= in_the_way(tx, key, ticket)
+            look_at = min(look_at, tx.now + NET_SECONDS)
+            if not watches:
+                tx.execute(
+                    "UPDATE waits SET watches = 1 WHERE limit_key = ? AND ticket = ?", (key, ticket)
+                )
+        if rate:
+            at = _decay.moment(level, then, rate, limit, slots + request.occupy, tx.now)
+            timer = at - _decay.HORIZON_SECONDS
+            timed = True
+            if timer > tx.now:
+                look_at = min(look_at, timer)
+            expected = max(expected, at - tx.now)
+        else:
+            expected = max(expected, min(occupancy, _LONGEST_EXPECTED))
+    ways.discard(lifeline(tx.folder).name)
+    dead = listener.watch(tx.folder, request.id, ways)
+    promote(tx, {*keys, *_owners.reap(tx, dead)})
+    if timed:
+        tx.execute("UPDATE waiters SET wakes_at = ? WHERE ticket = ?", (look_at, ticket))
+    return look_at, expected
+
+
+def _collect(tx: Transaction, ticket: int) -> Granted | Refused | None:
+    verdict, at, raised, names, passed = tx.execute(
+        "SELECT verdict, at, raised, names, passed FROM waiters WHERE ticket = ?", (ticket,)
+    ).fetchone()
+    if verdict is None:
+        return None
+    tx.execute("DELETE FROM waiters WHERE ticket = ?", (ticket,))
+    if verdict == "granted":
+        return Granted(at, _lines(passed), [int(key) for key in raised.split()])
+    return Refused(verdict, _lines(names), _lines(passed))
+
+
+def _lines(text: str) -> tuple[str, ...]:
+    return tuple(text.split("\n")) if text else ()
+
+
+def _leave(tx: Transaction, ticket: int) -> None:
+    left = leave_queues(tx, ticket)
+    tx.execute("DELETE FROM waiters WHERE ticket = ?", (ticket,))
+    promote(tx, left)
+
+
+def withdraw(
+    tx: Transaction, request: Request, listener: Listener
+) -> Granted | Refused | NotNow:
+    """Look one last time, and leave the queue if the request is not served by now."""
+    outcome = look(tx, request, listener)
+    if isinstance(outcome, Granted | Refused):
+        return outcome
+    if isinstance(outcome, Waiting):
+        ((ticket,),) = tx.execute(
+            "SELECT ticket FROM waiters WHERE request = ?", (request.id,)
+        ).fetchall()
+        _leave(tx, ticket)
+        return NotNow(outcome.missing)
+    return NotNow()
+
+
+def abandon(tx: Transaction, request: Request) -> None:
+    """Undo a request, whatever became of it and however often this is called."""
+    waiter = tx.execute(
+        "SELECT ticket, verdict, raised FROM waiters WHERE request = ?", (request.id,)
+    ).fetchone()
+    raised: list[int] = []
+    if waiter is not None:
+        ticket, verdict, keys = waiter
+        if verdict == "granted":
+            raised = [int(key) for key in keys.split()]
+        _leave(tx, ticket)
+    elif request.granted is not None:
+        raised = request.granted.raised
+    if request.holds:
+        release(tx, request.id)
+    else:
+        # Taken by rate, and its caller will make no use of it.
+        for key in raised:
+            _owners.give_back(tx, key, request.occupy)
+        promote(tx, raised)
+    request.granted = None
+
+
+def release(tx: Transaction, lease: str) -> bool:
+    """Free all that a lease holds, and return whether that was anything."""
+    rows = tx.execute(
+        "SELECT limit_key, leases.slots, since, decays_from,"
+        " decay, occupancy, limits.slots, limits.waiting"
+        " FROM leases JOIN limits ON key = limit_key WHERE lease = ?",
+        (lease,),
+    ).fetchall()
+    if not rows:
+        return False
+    tx.execute("DELETE FROM leases WHERE lease = ?", (lease,))
+    awaited = []
+    for key, slots, since, decays_from, rate, occupancy, limit, waiting in rows:
+        if rate:
+            _owners.give_back(tx, key, _decay.given_back(slots, rate, tx.now - decays_from))
+        # As Prefect has it: a running mean over about the last 2 * limit releases.
+        occupancy += (max(0.0, tx.now - since) - occupancy) / max(1, 2 * limit)
+        tx.execute("UPDATE limits SET occupancy = ? WHERE key = ?", (occupancy, key))
+        if waiting:
+            awaited.append(key)
+    if awaited:
+        promote(tx, awaited)
+    return True

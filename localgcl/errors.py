@@ -1,0 +1,130 @@
+"""What can go wrong, as one tree.
+
+::
+
+    LocalGCLError
+    ├── ConcurrencySlotAcquisitionError       waiting cannot help, or max_retries are used up
+    ├── AcquireConcurrencySlotTimeoutError    not granted in time; also a TimeoutError
+    ├── LimitNotFoundError                    no limit of that name; also a LookupError
+    ├── LimitAlreadyExistsError               a limit of that name is there already
+    └── DatabaseError                         the file cannot be used
+
+Each error carries its data as attributes, builds its own message from them and pickles.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False  # instead of the import of typing, which takes as long as all the rest
+if TYPE_CHECKING:
+    from typing import ClassVar, Literal
+
+    Refusal = Literal["missing", "over_limit", "no_decay", "retries"]
+
+
+def _quoted(names: tuple[str, ...]) -> str:
+    return ", ".join(f"'{name}'" for name in names)
+
+
+class LocalGCLError(Exception):
+    """The root of every error that localgcl raises by itself."""
+
+    _fields: ClassVar[tuple[str, ...]] = ()
+
+    def __reduce__(self) -> tuple[type[LocalGCLError], tuple[object, ...]]:
+        # The message is built by __init__, so what pickles is the data and not the message.
+        return type(self), tuple(getattr(self, field) for field in self._fields)
+
+
+class ConcurrencySlotAcquisitionError(LocalGCLError):
+    """A slot was refused for a reason that waiting does not change, or max_retries are used up.
+
+    `names` are the limits asked for (for missing ones: those that are missing), `occupy` the slots
+    asked of each, `waited_seconds` the time until the refusal and `reason` one of `missing`,
+    `over_limit`, `no_decay` and `retries`.
+    """
+
+    _fields = ("names", "occupy", "waited_seconds", "reason")
+
+    def __init__(
+        self, names: tuple[str, ...], occupy: int, waited_seconds: float, reason: Refusal
+    ) -> None:
+        self.names = names
+        self.occupy = occupy
+        self.waited_seconds = waited_seconds
+        self.reason = reason
+        quoted = _quoted(names)
+        explained = {
+            "missing": f"there is no concurrency limit named {quoted}; create it with"
+            " `localgcl create NAME --limit N`, or pass strict=False to go on without it",
+            "over_limit": f"{occupy} slot(s) asked for are more than the limit of {quoted};"
+            " ask for fewer, or raise it with `localgcl update NAME --limit N`",
+            "no_decay": f"only limits with slot decay can be used for rate limiting, and {quoted}"
+            " has none; set it with `localgcl update NAME --slot-decay-per-second F`",
+            "retries": f"no slot came free within max_retries after {waited_seconds:.3g} second(s);"
+            " `localgcl ps` shows who holds it; raise max_retries or pass None to wait",
+        }
+        super().__init__(f"Unable to acquire concurrency slots on {quoted}: {explained[reason]}")
+
+
+class AcquireConcurrencySlotTimeoutError(LocalGCLError, TimeoutError):
+    """The slots were not granted within `timeout_seconds`.
+
+    `names` are the limits asked for, `occupy` the slots asked of each and `waited_seconds` the
+    time that was really waited.
+    """
+
+    _fields = ("names", "occupy", "waited_seconds", "timeout_seconds")
+
+    def __init__(
+        self,
+        names: tuple[str, ...],
+        occupy: int,
+        waited_seconds: float,
+        timeout_seconds: float,
+    ) -> None:
+        self.names = names
+        self.occupy = occupy
+        self.waited_seconds = waited_seconds
+        self.timeout_seconds = timeout_seconds
+        super().__init__(
+            f"Attempt to acquire {occupy} slot(s) of {_quoted(names)} timed out after"
+            f" {timeout_seconds} second(s); `localgcl ps` shows who holds them and who waits"
+        )
+
+
+class LimitNotFoundError(LocalGCLError, LookupError):
+    """There is no limit called `name`."""
+
+    _fields = ("name",)
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        super().__init__(
+            f"There is no concurrency limit named '{name}'; `localgcl ls` shows those that are there"
+        )
+
+
+class LimitAlreadyExistsError(LocalGCLError):
+    """A limit called `name` is there already."""
+
+    _fields = ("name",)
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        super().__init__(
+            f"A concurrency limit named '{name}' already exists; change it with `localgcl update`"
+        )
+
+
+class DatabaseError(LocalGCLError):
+    """The file at `path` cannot be created, read or written, is not ours, is corrupt or is newer.
+
+    `problem` says what is wrong and what to do next.
+    """
+
+    _fields = ("path", "problem")
+
+    def __init__(self, path: str, problem: str) -> None:
+        self.path = path
+        self.problem = problem
+        super().__init__(f"The database {path} cannot be used: {problem}")

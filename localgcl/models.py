@@ -1,0 +1,108 @@
+"""What a user sees of the limits, and what a limit may be: pydantic models.
+
+The way of a slot does not load this module; administration and the views do.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, ValidationError
+
+from localgcl._checks import MAX_SLOTS, check_name
+
+
+def _rfc3339(moment: datetime) -> str:
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+Name = Annotated[str, AfterValidator(check_name)]
+WholeNumber = Annotated[int, Field(ge=0, le=MAX_SLOTS)]
+Rate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Moment = Annotated[datetime, PlainSerializer(_rfc3339, when_used="json")]
+
+
+class Settings(BaseModel):
+    """What a limit is told to be; each value is checked and none is converted."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    limit: WholeNumber
+    slot_decay_per_second: Rate = 0.0
+    active: bool = True
+
+
+class Changes(BaseModel):
+    """What of a limit is to change; only what was given counts."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    name: Name | None = None
+    limit: WholeNumber | None = None
+    slot_decay_per_second: Rate | None = None
+    active: bool | None = None
+    active_slots: WholeNumber | None = None
+
+
+class _View(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class Limit(_View):
+    """A named limit as it is now: `limit` slots, of which `active_slots` are in use after decay.
+
+    `slot_decay_per_second` is in slots per second, 0 where slots come back only by release;
+    `avg_slot_occupancy_seconds` is the mean time that a slot was held of late; `waiting` counts
+    the requests in the queue; `created` and `updated` (by administration) are in UTC.
+
+    >>> import localgcl
+    >>> localgcl.Limiter("limits.db").create("database", 5).active_slots
+    0
+    """
+
+    id: str
+    created: Moment
+    updated: Moment
+    name: str
+    active: bool
+    limit: int
+    active_slots: int
+    slot_decay_per_second: float
+    avg_slot_occupancy_seconds: float
+    waiting: int
+
+
+class Holder(_View):
+    """Who holds `slots` of `limit`: lease id, process, and since when (UTC and seconds)."""
+
+    lease: str
+    limit: str
+    slots: int
+    pid: int
+    user: str
+    command: str
+    holder: str | None
+    since: Moment
+    held_seconds: float
+
+
+class Waiter(_View):
+    """Who waits for `slots` of `limit`, at which `position` (1 is next), and since when."""
+
+    position: int
+    limit: str
+    slots: int
+    pid: int
+    user: str
+    command: str
+    holder: str | None
+    since: Moment
+    waited_seconds: float
+
+
+def first_fault(error: ValidationError) -> str:
+    """Return the first thing that pydantic found wrong, on one line."""
+    fault = error.errors()[0]
+    where = ".".join(str(part) for part in fault["loc"])
+    return f"{where}: {fault['msg']}" if where else fault["msg"]

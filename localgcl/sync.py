@@ -1,0 +1,537 @@
+"""The blocking flavour: `Limiter`, `Lease`, `concurrency` and `rate_limit`."""
+
+from __future__ import annotations
+
+import functools
+import os
+import select
+import threading
+import time
+
+from localgcl import _clock, _departure, _slots
+from localgcl._database import Database, NoDatabaseError
+from localgcl._gate import GateTimeoutError
+from localgcl._lifeline import Watch, lifeline
+from localgcl._location import choose
+from localgcl._request import Terms, Transact, flow
+from localgcl.errors import (
+    AcquireConcurrencySlotTimeoutError,
+    ConcurrencySlotAcquisitionError,
+    DatabaseError,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from types import TracebackType
+    from typing import Any, ParamSpec, TypeVar
+
+    from localgcl._lifeline import Ear, Folder, Lifeline
+    from localgcl._limits import Action
+    from localgcl._request import Flow, Sleep
+    from localgcl._slots import Request
+    from localgcl.models import Holder, Limit, Waiter
+
+    P = ParamSpec("P")
+    R = TypeVar("R")
+    T = TypeVar("T")
+
+__all__ = [
+    "AcquireConcurrencySlotTimeoutError",
+    "ConcurrencySlotAcquisitionError",
+    "Lease",
+    "Limiter",
+    "concurrency",
+    "rate_limit",
+]
+
+# A clean-up waits so long for the gate; then a thread waits, and the caller goes on.
+_CLEAN_UP_SECONDS = 1.0
+
+
+class _Listener:
+    """What one blocked thread sleeps on."""
+
+    def __init__(self) -> None:
+        self._lifeline: Lifeline | None = None
+        self._ear: Ear | None = None
+        self._watch = Watch()
+
+    def ear(self, folder: Folder) -> str:
+        if self._ear is None:
+            self._lifeline = lifeline(folder)
+            self._ear = self._lifeline.borrow_ear()
+        return self._ear.name
+
+    def watch(self, folder: Folder, request: str, lifelines: Iterable[str]) -> list[str]:
+        if self._ear is not None:
+            self._ear.mend()
+        return self._watch.turn_to(folder, lifelines)
+
+    def sleep(self, step: Sleep) -> None:
+        seconds = step.until - _clock.now()
+        if not step.wakeable or self._ear is None:
+            while seconds > 0:
+                time.sleep(seconds)
+                seconds = step.until - _clock.now()
+            return
+        poll = select.poll()
+        poll.register(self._ear.descriptor, select.POLLIN)
+        for descriptor in self._watch.descriptors.values():
+            poll.register(descriptor, 0)  # errors are always reported
+        poll.poll(max(0.0, seconds * 1000))
+        self._ear.drain()
+
+    def close(self) -> None:
+        self._watch.close()
+        if self._ear is not None and self._lifeline is not None:
+            self._lifeline.return_ear(self._ear)
+
+
+class Lease:
+    """Slots that are held until `release()`, or until this process ends.
+
+    `id` is what `localgcl ps` shows and `localgcl release` takes, `names` the limits asked for,
+    `occupy` the slots of each, `waited_seconds` how long it took to get them.
+    """
+
+    __slots__ = ("_database", "_pid", "id", "names", "occupy", "waited_seconds")
+
+    def __init__(
+        self, request: Request, waited_seconds: float, database: Database | None
+    ) -> None:
+        self.id = request.id
+        self.names = request.names
+        self.occupy = request.occupy
+        self.waited_seconds = waited_seconds
+        self._database = database  # None: nothing to free
+        self._pid = os.getpid()
+
+    def __repr__(self) -> str:
+        return f"<Lease {self.id} of {self.occupy} slot(s) of {', '.join(self.names) or 'nothing'}>"
+
+    def release(self) -> None:
+        """Free the slots; a second call, and one in a forked child, does nothing.
+
+        DatabaseError where that failed, as on a full disk: it may be called again, and the end of
+        the process frees the slots at the latest.
+        """
+        database = self._database
+        if database is None:
+            return
+        if self._pid == os.getpid():
+            work = functools.partial(_slots.release, lease=self.id)
+            try:
+                _unless_missing(database, work)
+            except DatabaseError:
+                raise
+            except BaseException:
+                _unless_missing(database, work)  # a second Ctrl-C, perhaps; the slot is to go
+                raise
+        self._database = None
+
+
+def _unless_missing(database: Database, work: Callable[..., R]) -> R | None:
+    try:
+        return database.transact(work, create=False)
+    except NoDatabaseError:
+        return None
+
+
+class _Concurrency:
+    """What `concurrency()` returns: a context manager, entered once, and a decorator."""
+
+    __slots__ = ("_entered", "_lease", "_limiter", "_terms")
+
+    def __init__(self, terms: Terms, limiter: Limiter | None) -> None:
+        self._terms = terms
+        self._limiter = limiter
+        self._entered = False
+        self._lease: Lease | None = None
+
+    def __enter__(self) -> Lease:
+        if self._entered:
+            raise RuntimeError("one concurrency(...) is entered once; call concurrency() again")
+        self._entered = True
+        self._lease = lease = _obtain(self._terms, self._limiter)
+        return lease
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._lease is not None:
+            self._lease.release()
+
+    def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
+        import inspect
+
+        if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+            raise TypeError(
+                f"{function!r} is asynchronous; decorate it with localgcl.asyncio.concurrency"
+            )
+
+        @functools.wraps(function)
+        def limited(*args: P.args, **kwargs: P.kwargs) -> R:
+            with _Concurrency(self._terms, self._limiter):
+                return function(*args, **kwargs)
+
+        return limited
+
+
+def _obtain(terms: Terms, limiter: Limiter | None) -> Lease:
+    """Drive a request to its grant, or undo whatever it has left when it ends otherwise."""
+    request = terms.request()
+    if not terms.names:
+        return Lease(request, 0.0, None)
+    database = (limiter or _default_limiter())._database
+    began = _clock.now()
+    listener = _Listener()
+    try:
+        _drive(flow(terms, request, listener), database, listener)
+        waited = max(0.0, _clock.now() - began)
+        return Lease(request, waited, database if terms.holds else None)
+    except BaseException:
+        if not request.settled:
+            _clean_up(database, request)
+        raise
+    finally:
+        listener.close()
+
+
+def _drive(steps: Flow, database: Database, listener: _Listener) -> None:
+    advance: Callable[[Any], Transact | Sleep] = steps.send
+    result: Any = None
+    while True:
+        try:
+            step = advance(result)
+        except StopIteration:
+            return
+        advance, result = steps.send, None
+        if isinstance(step, Transact):
+            try:
+                result = database.transact(step.work, deadline=step.deadline)
+            except GateTimeoutError as error:
+                advance, result = steps.throw, error
+        else:
+            listener.sleep(step)
+
+
+def _clean_up(database: Database, request: Request) -> None:
+    work = functools.partial(_slots.abandon, request=request)
+    try:
+        database.transact(work, deadline=_clock.now() + _CLEAN_UP_SECONDS, create=False)
+    except NoDatabaseError:
+        pass  # nothing to clean
+    except GateTimeoutError:
+        # Somebody was stopped inside a transaction; the caller is not to wait for its end.
+        threading.Thread(target=_unless_missing, args=(database, work), daemon=True).start()
+
+
+class Limiter:
+    """The limits of one database, for blocking code.
+
+    `database` is a path; None takes LOCALGCL_DB from the environment, or the default. A Limiter may
+    be a module global, used by many threads and kept across `fork`. Every method may raise
+    DatabaseError; bad arguments raise TypeError or ValueError before anything is touched.
+
+    >>> limiter = Limiter("limits.db")
+    >>> limiter.create("database", 2).limit
+    2
+    >>> with limiter.concurrency("database") as lease:
+    ...     lease.names
+    ('database',)
+    """
+
+    def __init__(self, database: str | os.PathLike[str] | None = None) -> None:
+        self._database = _database_at(choose(database)[0])
+
+    def __enter__(self) -> Limiter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close what this process has open; leases stay, and the next call opens it again."""
+        _departure.depart(self._database, if_idle=True)
+        self._database.close()
+
+    # Slots
+
+    def concurrency(
+        self,
+        names: str | Iterable[str] | None,
+        occupy: int = 1,
+        timeout_seconds: float | None = None,
+        max_retries: int | None = None,
+        lease_duration: float = 300,
+        strict: bool = False,
+        holder: str | Mapping[str, Any] | None = None,
+        raise_on_lease_renewal_failure: bool | None = None,
+    ) -> _Concurrency:
+        """As `localgcl.sync.concurrency`, on this database."""
+        return _Concurrency(
+            Terms(
+                names,
+                occupy,
+                timeout_seconds,
+                strict,
+                holds=True,
+                max_retries=max_retries,
+                holder=holder,
+            ),
+            self,
+        )
+
+    def rate_limit(
+        self,
+        names: str | Iterable[str] | None,
+        occupy: int = 1,
+        timeout_seconds: float | None = None,
+        strict: bool = False,
+    ) -> None:
+        """As `localgcl.sync.rate_limit`, on this database."""
+        _obtain(Terms(names, occupy, timeout_seconds, strict, holds=False), self)
+
+    def acquire(
+        self,
+        names: str | Iterable[str] | None,
+        occupy: int = 1,
+        timeout_seconds: float | None = None,
+        max_retries: int | None = None,
+        strict: bool = False,
+        holder: str | Mapping[str, Any] | None = None,
+    ) -> Lease:
+        """Take slots as `concurrency` does, and return the lease to be released by hand.
+
+        >>> limiter = Limiter("limits.db")
+        >>> lease = limiter.acquire("database", timeout_seconds=10)
+        >>> lease.release()
+        """
+        terms = Terms(
+            names,
+            occupy,
+            timeout_seconds,
+            strict,
+            holds=True,
+            max_retries=max_retries,
+            holder=holder,
+        )
+        return _obtain(terms, self)
+
+    # Administration
+
+    def create(
+        self,
+        name: str,
+        limit: int,
+        *,
+        slot_decay_per_second: float = 0.0,
+        active: bool = True,
+        active_slots: int = 0,
+    ) -> Limit:
+        """Create a limit of `limit` slots; LimitAlreadyExistsError where there is one."""
+        from localgcl import _limits
+
+        return self._administer(
+            _limits.create(
+                name,
+                limit,
+                slot_decay_per_second=slot_decay_per_second,
+                active=active,
+                active_slots=active_slots,
+            )
+        )
+
+    def read(self, name: str) -> Limit:
+        """Return a limit as it is now; LimitNotFoundError where there is none."""
+        from localgcl import _limits
+
+        return self._administer(_limits.read(name))
+
+    def read_all(self) -> list[Limit]:
+        """Return all limits as they are now, by name."""
+        from localgcl import _limits
+
+        return self._administer(_limits.read_all())
+
+    def update(
+        self,
+        name: str,
+        *,
+        new_name: str | None = None,
+        limit: int | None = None,
+        slot_decay_per_second: float | None = None,
+        active: bool | None = None,
+        active_slots: int | None = None,
+    ) -> Limit:
+        """Change what is given of a limit; those who wait feel it at once.
+
+        `active_slots` frees all the leases of the limit and sets so many slots in use. ValueError
+        where nothing is given, LimitNotFoundError, LimitAlreadyExistsError for a `new_name` that
+        is taken.
+        """
+        from localgcl import _limits
+
+        return self._administer(
+            _limits.update(
+                name,
+                new_name=new_name,
+                limit=limit,
+                slot_decay_per_second=slot_decay_per_second,
+                active=active,
+                active_slots=active_slots,
+            )
+        )
+
+    def upsert(
+        self,
+        name: str,
+        limit: int,
+        *,
+        slot_decay_per_second: float = 0.0,
+        active: bool = True,
+        active_slots: int | None = None,
+    ) -> Limit:
+        """Create a limit or bring it to these values; its leases stay unless `active_slots`."""
+        from localgcl import _limits
+
+        return self._administer(
+            _limits.upsert(
+                name,
+                limit,
+                slot_decay_per_second=slot_decay_per_second,
+                active=active,
+                active_slots=active_slots,
+            )
+        )
+
+    def delete(self, name: str) -> None:
+        """Delete a limit with its leases; strict waiters get the error of a missing limit."""
+        from localgcl import _limits
+
+        self._administer(_limits.delete(name))
+
+    def reset(self, name: str) -> None:
+        """Free every slot of a limit, whoever holds it; LimitNotFoundError where there is none."""
+        from localgcl import _limits
+
+        self._administer(_limits.reset(name))
+
+    def holders(self, name: str | None = None) -> list[Holder]:
+        """Return who holds slots, of one limit or of all; LimitNotFoundError for an unknown one."""
+        from localgcl import _limits
+
+        return self._administer(_limits.holders(name))
+
+    def waiters(self, name: str | None = None) -> list[Waiter]:
+        """Return who waits, in order, at one limit or at all; LimitNotFoundError if unknown."""
+        from localgcl import _limits
+
+        return self._administer(_limits.waiters(name))
+
+    def release(self, lease_id: str) -> bool:
+        """Free a lease by its id, whoever holds it; return whether it was held."""
+        if not isinstance(lease_id, str):
+            raise TypeError(f"lease_id is a str, not {type(lease_id).__name__}")
+        work = functools.partial(_slots.release, lease=lease_id)
+        return bool(_unless_missing(self._database, work))
+
+    def _administer(self, action: Action[T]) -> T:
+        try:
+            rows = self._database.transact(
+                action.work, durable=action.durable, create=action.absent is None
+            )
+        except NoDatabaseError:
+            if action.absent is None:
+                raise
+            return action.absent()
+        return action.view(rows)
+
+
+_limiters: dict[str, Limiter] = {}
+_databases: dict[str, Database] = {}
+
+
+def _database_at(path: str) -> Database:
+    """Return this process's one connection to the database at `path`."""
+    return _databases.setdefault(path, Database(path))
+
+
+def _default_limiter() -> Limiter:
+    """Return the limiter of the database that the environment names at this moment."""
+    path = choose(None)[0]
+    limiter = _limiters.get(path)
+    if limiter is None:
+        limiter = _limiters.setdefault(path, Limiter(path))
+    return limiter
+
+
+def concurrency(
+    names: str | Iterable[str] | None,
+    occupy: int = 1,
+    timeout_seconds: float | None = None,
+    max_retries: int | None = None,
+    lease_duration: float = 300,
+    strict: bool = False,
+    holder: str | Mapping[str, Any] | None = None,
+    raise_on_lease_renewal_failure: bool | None = None,
+) -> _Concurrency:
+    """Hold `occupy` slots of every limit in `names` for as long as the `with` block runs.
+
+    Also a decorator, which takes new slots at each call. The block gets a `Lease`. All slots are
+    granted at one moment or none is, first come, first served. They are free again when the block
+    ends, however it ends, and when the process does.
+
+    `names` is a name or a list; none ("", [], None) takes nothing. `timeout_seconds`: None waits
+    for ever, 0 tries once, else the longest wait. `max_retries`: None does not count, n gives up
+    after n further tries, each as long as a slot is expected to take. `strict`: a missing name is
+    an error; otherwise it is logged and passed by. `holder` is a text, or a mapping, that
+    `localgcl ps` shows. `lease_duration` and `raise_on_lease_renewal_failure` are accepted so that
+    code written for Prefect runs, and change nothing: a slot is tied to the life of its process
+    and not to a timer, so there is nothing to renew.
+
+    Raises ConcurrencySlotAcquisitionError (a strict name is missing, `occupy` is above the limit,
+    `max_retries` are used up), AcquireConcurrencySlotTimeoutError (also a TimeoutError),
+    DatabaseError; TypeError or ValueError for bad arguments, at the call.
+
+    >>> with concurrency("database", occupy=1, timeout_seconds=5) as lease:
+    ...     lease.occupy
+    1
+    """
+    terms = Terms(
+        names,
+        occupy,
+        timeout_seconds,
+        strict,
+        holds=True,
+        max_retries=max_retries,
+        holder=holder,
+    )
+    return _Concurrency(terms, None)
+
+
+def rate_limit(
+    names: str | Iterable[str] | None,
+    occupy: int = 1,
+    timeout_seconds: float | None = None,
+    strict: bool = False,
+) -> None:
+    """Return once `occupy` slots were taken from every limit in `names`; they decay by themselves.
+
+    Every active limit named needs `slot_decay_per_second` above 0: a limit of n slots with a decay
+    of r admits at most n + r * T slots in any T seconds. Arguments and errors are those of
+    `concurrency`; a limit without decay raises ConcurrencySlotAcquisitionError.
+
+    >>> rate_limit("api", timeout_seconds=10)
+    """
+    terms = Terms(names, occupy, timeout_seconds, strict, holds=False)
+    _obtain(terms, None)
