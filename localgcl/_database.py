@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 # sleeps without seeing signals or deadlines, so it gets short turns and this loop the patience.
 _BUSY_TURN_SECONDS = 0.1
 _BUSY_PATIENCE_SECONDS = 60.0
+_PAGE_SIZE = 1024
 
 
 class NoDatabaseError(Exception):
@@ -242,6 +243,8 @@ class Database:
             ):
                 if self._is_current(connection):
                     return  # somebody else was first
+                # A commit writes each page that it touched: the smaller, the sooner.
+                connection.execute(f"PRAGMA page_size = {_PAGE_SIZE}")
                 ((journal,),) = connection.execute("PRAGMA journal_mode = WAL").fetchall()
                 if journal != "wal":
                     raise DatabaseError(
@@ -272,36 +275,42 @@ class Database:
         """Whether this process may own something here."""
         return self._folder is not None and existing_lifeline(self._folder) is not None
 
-    def close(self) -> None:
+    def close(self, deadline: float | None = None) -> None:
         """Close what this process has open; the next transaction opens it again."""
         try:
             with self._lock:
-                self._discard()
+                self._discard(deadline)
         except (sqlite3.Error, OSError) as error:
             raise _explained(self.path, error) from error
 
-    def _discard(self) -> None:
+    def _discard(self, deadline: float | None = None) -> None:
         connection, self._connection = self._connection, None
         gate, self._gate = self._gate, None
         if gate is None:
             return
         try:
             if connection is not None:
-                with gate.entered():  # closing checkpoints
+                with gate.entered(deadline):  # closing checkpoints
                     connection.close()
+        except GateTimeoutError:
+            _never_close(connection)
         finally:
             gate.close()
 
     def forget_after_fork(self) -> None:
         """Begin afresh in a child: a connection must not cross a fork, nor be closed beyond it."""
         if self._connection is not None:
-            import ctypes
-
-            # What the parent has open is never closed here, not even when the child ends: a
-            # reference that nobody gives back (https://sqlite.org/howtocorrupt.html, 2.6).
-            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._connection))
+            _never_close(self._connection)  # https://sqlite.org/howtocorrupt.html, 2.6
         self._lock = threading.RLock()
         self._connection = self._gate = self._identity = None
+
+
+def _never_close(connection: sqlite3.Connection | None) -> None:
+    """Keep a connection from being closed even when the interpreter ends."""
+    import ctypes
+
+    # A reference that nobody gives back. Closing checkpoints, which is not ours to do here.
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
 
 
 _databases: weakref.WeakSet[Database] = weakref.WeakSet()
@@ -331,19 +340,20 @@ def _in_address(path: str) -> str:
 
 
 def _begin(connection: sqlite3.Connection, deadline: float | None) -> None:
-    patience = _clock.now() + _BUSY_PATIENCE_SECONDS
+    patience = None
     while True:
         try:
             connection.execute("BEGIN IMMEDIATE")
+            return
         except sqlite3.OperationalError as error:
             if _code(error) != sqlite3.SQLITE_BUSY:
                 raise
-            if deadline is not None and _clock.now() >= deadline:
+            now = _clock.now()
+            if deadline is not None and now >= deadline:
                 raise GateTimeoutError from None
-            if _clock.now() >= patience:
+            patience = patience or now + _BUSY_PATIENCE_SECONDS
+            if now >= patience:
                 raise
-        else:
-            return
 
 
 def _code(error: sqlite3.Error) -> int:

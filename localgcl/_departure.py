@@ -42,6 +42,6 @@ def _depart_from_all() -> None:
     for database in open_databases():
         try:
             depart(database, if_idle=False)
-            database.close()
+            database.close(_clock.now() + _PATIENCE_SECONDS)
         except DatabaseError:
             continue  # a full disk, a corrupt file: the dead are found without our help

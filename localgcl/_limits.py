@@ -302,7 +302,7 @@ def _set_decay(tx: Transaction, key: int, rate: float) -> None:
         return
     if rate:
         # Slots set by hand become part of the level, which is nobody's either.
-        tx.execute("DELETE FROM leases WHERE limit_key = ? AND owner IS NULL", (key,))
+        tx.execute("DELETE FROM leases WHERE limit_key = ? AND owner = 0", (key,))
         at = max(tx.now, then) if before else tx.now
         level = _decay.level_at(level, then, before, at) if before else float(used)
         # What a lease has lost by decay so far it shall have lost at the new rate too.
@@ -327,7 +327,7 @@ def _set_slots(tx: Transaction, key: int, slots: int) -> None:
     if slots and not rate:
         tx.execute(
             "INSERT INTO leases (lease, limit_key, owner, slots, since, decays_from)"
-            " VALUES (?, ?, NULL, ?, ?, ?)",
+            " VALUES (?, ?, 0, ?, ?, ?)",
             (os.urandom(16).hex(), key, slots, tx.now, tx.now),
         )
 

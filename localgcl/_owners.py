@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from localgcl._database import Transaction
     from localgcl._lifeline import Lifeline
 
+KEY_OF_OWNER = "SELECT key FROM owners WHERE lifeline = ?"
+
 # Command lines can be megabytes long; `ps` needs to tell one from another.
 _MAX_COMMAND_LENGTH = 4096
 
@@ -27,7 +29,7 @@ def sign_in(tx: Transaction) -> tuple[int, set[int]]:
     again where the lifeline or the row was taken away.
     """
     ours = lifeline(tx.folder)
-    row = tx.execute("SELECT key FROM owners WHERE lifeline = ?", (ours.name,)).fetchone()
+    row = tx.execute(KEY_OF_OWNER, (ours.name,)).fetchone()
     if row is not None:
         return row[0], set()
     freed = sweep(tx)
@@ -74,7 +76,7 @@ def reap(tx: Transaction, lifelines: Iterable[str]) -> set[int]:
     """Free what these owners hold, take them out of the queues, and return the limits concerned."""
     freed: set[int] = set()
     for name in lifelines:
-        row = tx.execute("SELECT key FROM owners WHERE lifeline = ?", (name,)).fetchone()
+        row = tx.execute(KEY_OF_OWNER, (name,)).fetchone()
         if row is not None:
             freed |= _clear(tx, row[0])
         tx.folder.remove(name)
@@ -86,7 +88,7 @@ def sign_out(tx: Transaction, *, if_idle: bool) -> set[int]:
     ours = existing_lifeline(tx.folder)
     if ours is None:
         return set()
-    row = tx.execute("SELECT key FROM owners WHERE lifeline = ?", (ours.name,)).fetchone()
+    row = tx.execute(KEY_OF_OWNER, (ours.name,)).fetchone()
     freed: set[int] = set()
     if row is not None:
         ((busy,),) = tx.execute(

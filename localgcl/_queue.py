@@ -32,6 +32,7 @@ class LimitRow:
 
     def __init__(self, columns: Sequence[Any]) -> None:
         (
+            _,  # what the caller asked for beside them
             self.key,
             self.name,
             self.active,
@@ -89,9 +90,9 @@ def take(
 ) -> list[int]:
     """Take `slots` of each active limit as of the moment `at`; `owner` None leaves no lease.
 
-    Return the limits whose level was raised.
+    Return the keys of those limits.
     """
-    raised = []
+    taken = []
     for row in rows:
         if not row.active:
             continue
@@ -100,14 +101,14 @@ def take(
             tx.execute(
                 "UPDATE limits SET level = ?, level_at = ? WHERE key = ?", (level, at, row.key)
             )
-            raised.append(row.key)
         if owner is not None:
             tx.execute(
-                "INSERT INTO leases (lease, limit_key, owner, slots, since, decays_from, holder)"
+                "INSERT INTO leases (limit_key, owner, lease, slots, since, decays_from, holder)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (lease, row.key, owner, slots, at, at, holder),
+                (row.key, owner, lease, slots, at, at, holder),
             )
-    return raised
+        taken.append(row.key)
+    return taken
 
 
 def promote(tx: Transaction, limits: Iterable[int], *, all_of_them: bool = False) -> None:
@@ -149,7 +150,7 @@ def serve(tx: Transaction, ticket: int) -> set[int]:
         " FROM waits JOIN limits ON key = limit_key WHERE ticket = ?",
         (ticket,),
     ).fetchall()
-    rows = [LimitRow(row) for _, *row in columns]
+    rows = [LimitRow(row) for row in columns]
     refused = refusal(rows, slots, holds)
     if refused is not None:
         refuse(tx, ticket, ear, *refused)
@@ -161,12 +162,12 @@ def serve(tx: Transaction, ticket: int) -> set[int]:
             return set()
         if not tx.folder.is_alive(lifeline):
             return _owners.reap(tx, [lifeline])
-        raised = take(
+        taken = take(
             tx, rows, slots, at, lease=request, owner=owner if holds else None, holder=holder
         )
         tx.execute(
-            "UPDATE waiters SET verdict = 'granted', at = ?, raised = ? WHERE ticket = ?",
-            (at, " ".join(map(str, raised)), ticket),
+            "UPDATE waiters SET verdict = 'granted', at = ?, taken = ? WHERE ticket = ?",
+            (at, " ".join(map(str, taken)), ticket),
         )
         _wake(tx, ear)
     return leave_queues(tx, ticket)
@@ -220,7 +221,7 @@ def in_the_way(tx: Transaction, key: int, ticket: int) -> set[str]:
     # Hops through the index from owner to owner: one may have thousands of leases.
     holders = tx.execute(
         "WITH RECURSIVE hop (owner) AS ("
-        " SELECT min(owner) FROM leases WHERE limit_key = ?1"
+        " SELECT min(owner) FROM leases WHERE limit_key = ?1 AND owner > 0"
         " UNION ALL"
         " SELECT (SELECT min(owner) FROM leases WHERE limit_key = ?1 AND owner > hop.owner)"
         " FROM hop WHERE hop.owner IS NOT NULL)"

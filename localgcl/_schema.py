@@ -42,16 +42,15 @@ CREATE TABLE owners (                      -- processes; alive while their lifel
     command TEXT NOT NULL
 );
 CREATE TABLE leases (                      -- slots in use: a row for each limit of a lease
-    lease TEXT NOT NULL,
     limit_key INTEGER NOT NULL,
-    owner INTEGER,                         -- NULL: set by hand, nobody's
+    owner INTEGER NOT NULL,                -- 0: set by hand, nobody's
+    lease TEXT NOT NULL,
     slots INTEGER NOT NULL,
     since REAL NOT NULL,
     decays_from REAL NOT NULL,             -- as if all decay since then had been at today's rate
     holder TEXT,
-    PRIMARY KEY (lease, limit_key)
+    PRIMARY KEY (limit_key, owner, lease)  -- one tree alone: each further one costs every slot
 ) WITHOUT ROWID;
-CREATE INDEX leases_of_limit ON leases (limit_key, owner);
 CREATE TABLE waiters (                     -- requests that are not yet served, in order of arrival
     ticket INTEGER PRIMARY KEY,
     request TEXT NOT NULL UNIQUE,          -- becomes the id of the lease
@@ -66,7 +65,7 @@ CREATE TABLE waiters (                     -- requests that are not yet served, 
     passed TEXT NOT NULL DEFAULT '',       -- names of limits deleted while it waited, by lines
     verdict TEXT,                          -- NULL while it waits; then, until it is collected,
     at REAL,                               -- granted, as of this moment,
-    raised TEXT,                           -- having raised these limits' levels (keys, by spaces),
+    taken TEXT,                            -- from these limits (keys, by spaces),
     names TEXT                             -- or the reason of the refusal and its limits, by lines
 );
 CREATE INDEX waiters_of_owner ON waiters (owner);

@@ -13,7 +13,6 @@ from localgcl._queue import (
     ahead,
     in_the_way,
     leave_queues,
-    opening,
     promote,
     refusal,
     take,
@@ -42,6 +41,12 @@ if TYPE_CHECKING:
 # file that was replaced. Only those at the front can be next, so the others look less often.
 NET_SECONDS = 1.0
 FAR_NET_SECONDS = 4.0
+
+# The first column, this process's key, comes along lest it cost a statement of its own.
+_ROW = (
+    f"SELECT (SELECT owners.key FROM owners WHERE lifeline = ?1), {LIMIT_COLUMNS}"
+    " FROM limits WHERE name = ?2"
+)
 
 # What the expected wait for a slot is clamped to, as Prefect does.
 _SHORTEST_EXPECTED, _LONGEST_EXPECTED = 0.1, 30.0
@@ -75,14 +80,20 @@ class Request:
 
 
 class Granted:
-    """The slots are taken as of the moment `at`; `missing` names were passed by."""
+    """Slots of the limits `taken` are taken as of the moment `at`; `missing` ones were passed by.
 
-    __slots__ = ("at", "missing", "raised")
+    `owner` and `taken` are keys; they find the rows of a lease without a search.
+    """
 
-    def __init__(self, at: float, missing: tuple[str, ...], raised: list[int]) -> None:
+    __slots__ = ("at", "missing", "owner", "taken")
+
+    def __init__(
+        self, at: float, missing: tuple[str, ...], owner: int | None, taken: list[int]
+    ) -> None:
         self.at = at
         self.missing = missing
-        self.raised = raised
+        self.owner = owner
+        self.taken = taken
 
 
 class Refused:
@@ -130,45 +141,55 @@ def acquire(
     tx: Transaction, request: Request, listener: Listener
 ) -> Granted | Refused | Waiting | NotNow:
     """Take the slots if that is possible at once, or else join the queue."""
-    owner, freed = _owners.sign_in(tx) if request.holds else (None, set())
-    if freed:
+    owner, rows, missing = _rows(tx, request)
+    if request.holds and owner is None:
+        _, freed = _owners.sign_in(tx)
         promote(tx, freed)
-    rows, missing = _rows(tx, request.names)
+        owner, rows, missing = _rows(tx, request)
     if missing and request.strict:
         return Refused("missing", missing)
+    if free_now(rows, request, tx.now):
+        taken = take(
+            tx, rows, request.occupy, tx.now, lease=request.id, owner=owner, holder=request.holder
+        )
+        return Granted(tx.now, tuple(missing), owner, taken)
     refused = refusal(rows, request.occupy, request.holds)
     if refused is not None:
         return Refused(*refused, missing=tuple(missing))
-    if not any(row.active and row.waiting for row in rows):
-        at = opening(rows, request.occupy, tx.now)
-        if at <= tx.now:
-            raised = take(
-                tx,
-                rows,
-                request.occupy,
-                at,
-                lease=request.id,
-                owner=owner,
-                holder=request.holder,
-            )
-            return Granted(at, tuple(missing), raised)
     _enqueue(tx, request, listener, rows, missing)
     outcome = look(tx, request, listener)
     assert not isinstance(outcome, Gone)  # it has just been put there
     return outcome
 
 
-def _rows(tx: Transaction, names: Iterable[str]) -> tuple[list[LimitRow], list[str]]:
-    rows, missing = [], []
-    for name in names:
-        columns = tx.execute(
-            f"SELECT {LIMIT_COLUMNS} FROM limits WHERE name = ?", (name,)
-        ).fetchone()
+def _rows(tx: Transaction, request: Request) -> tuple[int | None, list[LimitRow], list[str]]:
+    """Return this process's key if it will hold and has signed in, and the limits asked for."""
+    ours = lifeline(tx.folder).name if request.holds else None
+    owner, rows, missing = None, [], []
+    for name in request.names:
+        columns = tx.execute(_ROW, (ours, name)).fetchone()
         if columns is None:
             missing.append(name)
         else:
+            owner = columns[0]
             rows.append(LimitRow(columns))
-    return rows, missing
+    return owner, rows, missing
+
+
+def free_now(rows: Iterable[LimitRow], request: Request, now: float) -> bool:
+    """Whether nobody waits at any of these limits and the slots fit everywhere at this moment."""
+    slots = request.occupy
+    for row in rows:
+        if not row.active:
+            continue
+        if row.waiting or slots > row.limit:
+            return False
+        if row.decay:
+            if _decay.moment(row.level, row.level_at, row.decay, row.limit, slots, now) > now:
+                return False
+        elif row.used + slots > row.limit or not request.holds:
+            return False
+    return True
 
 
 def _enqueue(
@@ -266,19 +287,23 @@ def _stand(
 
 
 def _collect(tx: Transaction, ticket: int) -> Granted | Refused | None:
-    verdict, at, raised, names, passed = tx.execute(
-        "SELECT verdict, at, raised, names, passed FROM waiters WHERE ticket = ?", (ticket,)
+    verdict, at, taken, names, passed, owner = tx.execute(
+        "SELECT verdict, at, taken, names, passed, owner FROM waiters WHERE ticket = ?", (ticket,)
     ).fetchone()
     if verdict is None:
         return None
     tx.execute("DELETE FROM waiters WHERE ticket = ?", (ticket,))
     if verdict == "granted":
-        return Granted(at, _lines(passed), [int(key) for key in raised.split()])
+        return Granted(at, _lines(passed), owner, _keys(taken))
     return Refused(verdict, _lines(names), _lines(passed))
 
 
 def _lines(text: str) -> tuple[str, ...]:
     return tuple(text.split("\n")) if text else ()
+
+
+def _keys(text: str) -> list[int]:
+    return [int(key) for key in text.split()]
 
 
 def _leave(tx: Transaction, ticket: int) -> None:
@@ -306,39 +331,58 @@ def withdraw(
 def abandon(tx: Transaction, request: Request) -> None:
     """Undo a request, whatever became of it and however often this is called."""
     waiter = tx.execute(
-        "SELECT ticket, verdict, raised FROM waiters WHERE request = ?", (request.id,)
+        "SELECT ticket, verdict, taken FROM waiters WHERE request = ?", (request.id,)
     ).fetchone()
-    raised: list[int] = []
+    taken: list[int] = []
     if waiter is not None:
         ticket, verdict, keys = waiter
         if verdict == "granted":
-            raised = [int(key) for key in keys.split()]
+            taken = _keys(keys)
         _leave(tx, ticket)
     elif request.granted is not None:
-        raised = request.granted.raised
+        taken = request.granted.taken
     if request.holds:
-        release(tx, request.id)
+        release_by_id(tx, request.id)
     else:
         # Taken by rate, and its caller will make no use of it.
-        for key in raised:
-            _owners.give_back(tx, key, request.occupy)
-        promote(tx, raised)
+        for key in taken:
+            if _is_decaying(tx, key):
+                _owners.give_back(tx, key, request.occupy)
+        promote(tx, taken)
     request.granted = None
 
 
-def release(tx: Transaction, lease: str) -> bool:
-    """Free all that a lease holds, and return whether that was anything."""
-    rows = tx.execute(
-        "SELECT limit_key, leases.slots, since, decays_from,"
-        " decay, occupancy, limits.slots, limits.waiting"
-        " FROM leases JOIN limits ON key = limit_key WHERE lease = ?",
-        (lease,),
+def _is_decaying(tx: Transaction, key: int) -> bool:
+    return tx.execute("SELECT 1 FROM limits WHERE key = ? AND decay", (key,)).fetchone() is not None
+
+
+def release_by_id(tx: Transaction, lease: str) -> bool:
+    """Free a lease of which only the id is known; return whether it held anything."""
+    places = tx.execute(
+        "SELECT owner, limit_key FROM leases WHERE lease = ? AND owner > 0", (lease,)
     ).fetchall()
-    if not rows:
-        return False
-    tx.execute("DELETE FROM leases WHERE lease = ?", (lease,))
+    return bool(places) and release(tx, lease, places[0][0], [key for _, key in places])
+
+
+def release(tx: Transaction, lease: str, owner: int, limits: Iterable[int]) -> bool:
+    """Free what a lease holds of these limits, and return whether that was anything."""
+    held = False
     awaited = []
-    for key, slots, since, decays_from, rate, occupancy, limit, waiting in rows:
+    for key in limits:
+        row = tx.execute(
+            "SELECT leases.slots, since, decays_from, decay, occupancy, limits.slots, waiting"
+            " FROM leases JOIN limits ON key = limit_key"
+            " WHERE limit_key = ? AND owner = ? AND lease = ?",
+            (key, owner, lease),
+        ).fetchone()
+        if row is None:
+            continue  # freed by an operator, or in a file that is no longer there
+        held = True
+        slots, since, decays_from, rate, occupancy, limit, waiting = row
+        tx.execute(
+            "DELETE FROM leases WHERE limit_key = ? AND owner = ? AND lease = ?",
+            (key, owner, lease),
+        )
         if rate:
             _owners.give_back(tx, key, _decay.given_back(slots, rate, tx.now - decays_from))
         # As Prefect has it: a running mean over about the last 2 * limit releases.
@@ -348,4 +392,4 @@ def release(tx: Transaction, lease: str) -> bool:
             awaited.append(key)
     if awaited:
         promote(tx, awaited)
-    return True
+    return held

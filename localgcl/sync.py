@@ -26,10 +26,11 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any, ParamSpec, TypeVar
 
+    from localgcl._database import Transaction
     from localgcl._lifeline import Ear, Folder, Lifeline
     from localgcl._limits import Action
     from localgcl._request import Flow, Sleep
-    from localgcl._slots import Request
+    from localgcl._slots import Granted, Request
     from localgcl.models import Holder, Limit, Waiter
 
     P = ParamSpec("P")
@@ -55,7 +56,7 @@ class _Listener:
     def __init__(self) -> None:
         self._lifeline: Lifeline | None = None
         self._ear: Ear | None = None
-        self._watch = Watch()
+        self._watch: Watch | None = None
 
     def ear(self, folder: Folder) -> str:
         if self._ear is None:
@@ -66,11 +67,13 @@ class _Listener:
     def watch(self, folder: Folder, request: str, lifelines: Iterable[str]) -> list[str]:
         if self._ear is not None:
             self._ear.mend()
+        if self._watch is None:
+            self._watch = Watch()
         return self._watch.turn_to(folder, lifelines)
 
     def sleep(self, step: Sleep) -> None:
         seconds = step.until - _clock.now()
-        if not step.wakeable or self._ear is None:
+        if not step.wakeable or self._ear is None or self._watch is None:
             while seconds > 0:
                 time.sleep(seconds)
                 seconds = step.until - _clock.now()
@@ -83,7 +86,8 @@ class _Listener:
         self._ear.drain()
 
     def close(self) -> None:
-        self._watch.close()
+        if self._watch is not None:
+            self._watch.close()
         if self._ear is not None and self._lifeline is not None:
             self._lifeline.return_ear(self._ear)
 
@@ -95,15 +99,20 @@ class Lease:
     `occupy` the slots of each, `waited_seconds` how long it took to get them.
     """
 
-    __slots__ = ("_database", "_pid", "id", "names", "occupy", "waited_seconds")
+    __slots__ = ("_database", "_granted", "_pid", "id", "names", "occupy", "waited_seconds")
 
     def __init__(
-        self, request: Request, waited_seconds: float, database: Database | None
+        self,
+        request: Request,
+        waited_seconds: float = 0.0,
+        granted: Granted | None = None,
+        database: Database | None = None,
     ) -> None:
         self.id = request.id
         self.names = request.names
         self.occupy = request.occupy
         self.waited_seconds = waited_seconds
+        self._granted = granted
         self._database = database  # None: nothing to free
         self._pid = os.getpid()
 
@@ -120,22 +129,21 @@ class Lease:
         if database is None:
             return
         if self._pid == os.getpid():
-            work = functools.partial(_slots.release, lease=self.id)
             try:
-                _unless_missing(database, work)
+                database.transact(self._release, create=False)
+            except NoDatabaseError:
+                pass  # and so nothing to free
             except DatabaseError:
                 raise
             except BaseException:
-                _unless_missing(database, work)  # a second Ctrl-C, perhaps; the slot is to go
+                database.transact(self._release)  # Ctrl-C, perhaps; the slot is to go all the same
                 raise
         self._database = None
 
-
-def _unless_missing(database: Database, work: Callable[..., R]) -> R | None:
-    try:
-        return database.transact(work, create=False)
-    except NoDatabaseError:
-        return None
+    def _release(self, tx: Transaction) -> None:
+        granted = self._granted
+        if granted is not None and granted.owner is not None:
+            _slots.release(tx, self.id, granted.owner, granted.taken)
 
 
 class _Concurrency:
@@ -185,14 +193,16 @@ def _obtain(terms: Terms, limiter: Limiter | None) -> Lease:
     """Drive a request to its grant, or undo whatever it has left when it ends otherwise."""
     request = terms.request()
     if not terms.names:
-        return Lease(request, 0.0, None)
+        return Lease(request)
     database = (limiter or _default_limiter())._database
     began = _clock.now()
     listener = _Listener()
     try:
-        _drive(flow(terms, request, listener), database, listener)
+        granted = _drive(flow(terms, request, listener), database, listener)
         waited = max(0.0, _clock.now() - began)
-        return Lease(request, waited, database if terms.holds else None)
+        if not terms.holds:
+            return Lease(request, waited)
+        return Lease(request, waited, granted, database)
     except BaseException:
         if not request.settled:
             _clean_up(database, request)
@@ -201,14 +211,15 @@ def _obtain(terms: Terms, limiter: Limiter | None) -> Lease:
         listener.close()
 
 
-def _drive(steps: Flow, database: Database, listener: _Listener) -> None:
+def _drive(steps: Flow, database: Database, listener: _Listener) -> Granted:
     advance: Callable[[Any], Transact | Sleep] = steps.send
     result: Any = None
     while True:
         try:
             step = advance(result)
-        except StopIteration:
-            return
+        except StopIteration as stop:
+            granted: Granted = stop.value
+            return granted
         advance, result = steps.send, None
         if isinstance(step, Transact):
             try:
@@ -227,7 +238,7 @@ def _clean_up(database: Database, request: Request) -> None:
         pass  # nothing to clean
     except GateTimeoutError:
         # Somebody was stopped inside a transaction; the caller is not to wait for its end.
-        threading.Thread(target=_unless_missing, args=(database, work), daemon=True).start()
+        threading.Thread(target=database.transact, args=(work,), daemon=True).start()
 
 
 class Limiter:
@@ -442,8 +453,11 @@ class Limiter:
         """Free a lease by its id, whoever holds it; return whether it was held."""
         if not isinstance(lease_id, str):
             raise TypeError(f"lease_id is a str, not {type(lease_id).__name__}")
-        work = functools.partial(_slots.release, lease=lease_id)
-        return bool(_unless_missing(self._database, work))
+        work = functools.partial(_slots.release_by_id, lease=lease_id)
+        try:
+            return self._database.transact(work, create=False)
+        except NoDatabaseError:
+            return False
 
     def _administer(self, action: Action[T]) -> T:
         try:
