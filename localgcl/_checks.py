@@ -41,7 +41,7 @@ def check_name(name: str) -> str:
     if fault is not None:
         shown = name if len(name) <= 60 else f"{name[:60]}..."
         raise ValueError(
-            f"the limit name {ascii(shown)} {fault}; a name has 1 to {MAX_NAME_LENGTH} characters,"
+            f"the limit name {shown!a} {fault}; a name has 1 to {MAX_NAME_LENGTH} characters,"
             f" none of {' '.join(FORBIDDEN_IN_NAMES)}, no control characters, and is not blank"
         )
     return name

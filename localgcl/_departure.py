@@ -7,6 +7,7 @@ here loses nothing.
 from __future__ import annotations
 
 import atexit
+import contextlib
 
 from localgcl import _clock, _owners
 from localgcl._database import NoDatabaseError, open_databases
@@ -31,10 +32,9 @@ def depart(database: Database, *, if_idle: bool) -> None:
         promote(tx, _owners.sign_out(tx, if_idle=if_idle))
 
     deadline = _clock.now() + _PATIENCE_SECONDS
-    try:
+    # Where it does not succeed, whoever looks next finds this process dead.
+    with contextlib.suppress(NoDatabaseError, GateTimeoutError):
         database.transact(sign_out, deadline=deadline, create=False)
-    except (NoDatabaseError, GateTimeoutError):
-        pass  # whoever looks next finds this process dead
 
 
 @atexit.register

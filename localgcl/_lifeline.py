@@ -158,9 +158,31 @@ class _Fifo:
             self.descriptor = self.folder.make_fifo(self.name)
             os.close(taken)
 
+    def close(self) -> None:
+        os.close(self.descriptor)
+
 
 class Ear(_Fifo):
     """What wakes one waiting thread, or all the tasks of one event loop."""
+
+    def __init__(self, folder: Folder, name: str) -> None:
+        super().__init__(folder, name)
+        self._writer = self._open_writer()
+
+    def _open_writer(self) -> int:
+        # Once a writer has come and gone, a FIFO without any reports a hang-up for ever.
+        return _open_for_writing(f"{self.folder.path}/{self.name}")
+
+    def mend(self) -> None:
+        before = self.descriptor
+        super().mend()
+        if self.descriptor != before:
+            os.close(self._writer)
+            self._writer = self._open_writer()
+
+    def close(self) -> None:
+        super().close()
+        os.close(self._writer)
 
     def drain(self) -> None:
         """Read away the hints; called before looking, so that none is missed."""
@@ -168,7 +190,7 @@ class Ear(_Fifo):
             while len(os.read(self.descriptor, 4096)) == 4096:
                 pass
         except BlockingIOError:
-            pass  # nothing written, or somebody rings at this very moment
+            pass  # nothing was written
 
 
 class Lifeline(_Fifo):
@@ -197,7 +219,7 @@ class Lifeline(_Fifo):
     def drop(self) -> None:
         """Close every descriptor, and leave the files to whoever finds them."""
         for fifo in (self, *self._ears):
-            os.close(fifo.descriptor)
+            fifo.close()
 
 
 _lifelines: dict[str, Lifeline] = {}

@@ -84,7 +84,12 @@ def file_system_of(path: str) -> str | None:
         # Fields: https://man7.org/linux/man-pages/man5/proc_pid_mountinfo.5.html
         mount, _, rest = line.partition(" - ")
         where = mount.split(" ")[4]
-        for escape, character in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
+        for escape, character in (
+            ("\\040", " "),
+            ("\\011", "\t"),
+            ("\\012", "\n"),
+            ("\\134", "\\"),
+        ):
             where = where.replace(escape, character)
         inside = folder == where or folder.startswith(where.rstrip("/") + "/")
         if inside and len(where) >= len(best):

@@ -53,14 +53,14 @@ def _user() -> str:
 
 
 def _command() -> str:
-    # With `-c` and in the interactive interpreter, sys.argv says nothing that tells one from another.
+    # With `-c` and at a prompt, sys.argv has nothing that tells one process from another.
     script = sys.argv[:1] not in ([], [""], ["-c"])
     words = sys.argv if script else sys.orig_argv
     return " ".join(words).encode(errors="replace").decode()[:_MAX_COMMAND_LENGTH]
 
 
 def sweep(tx: Transaction) -> set[int]:
-    """Clear away all the dead, and files of theirs; return the limits at which that freed something."""
+    """Clear away all the dead with their files; return the limits at which that freed a slot."""
     owners = dict(tx.execute("SELECT lifeline, key FROM owners").fetchall())
     alive = {name for name in owners if tx.folder.is_alive(name)}
     freed = reap(tx, owners.keys() - alive)

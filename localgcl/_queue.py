@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 
 from localgcl import _decay, _owners
+from localgcl._checks import MAX_SLOTS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -55,17 +56,13 @@ def opening(rows: Iterable[LimitRow], slots: int, now: float) -> float:
         if not row.active:
             continue
         if row.decay:
-            at = max(
-                at, _decay.moment(row.level, row.level_at, row.decay, row.limit, slots, now)
-            )
+            at = max(at, _decay.moment(row.level, row.level_at, row.decay, row.limit, slots, now))
         elif row.used + slots > row.limit:
             return math.inf
     return at
 
 
-def refusal(
-    rows: Iterable[LimitRow], slots: int, holds: bool
-) -> tuple[Refusal, list[str]] | None:
+def refusal(rows: Iterable[LimitRow], slots: int, holds: bool) -> tuple[Refusal, list[str]] | None:
     """Return why no wait would help, and with which limits; None where waiting makes sense."""
     active = [row for row in rows if row.active]
     over = [row.name for row in active if slots > row.limit]
@@ -155,7 +152,9 @@ def serve(tx: Transaction, ticket: int) -> set[int]:
     if refused is not None:
         refuse(tx, ticket, ear, *refused)
     else:
-        if any(first != ticket for row, (first, *_) in zip(rows, columns, strict=True) if row.active):
+        if any(
+            first != ticket for row, (first, *_) in zip(rows, columns, strict=True) if row.active
+        ):
             return set()
         at = opening(rows, slots, tx.now)
         if at > tx.now + _decay.HORIZON_SECONDS:
@@ -173,9 +172,7 @@ def serve(tx: Transaction, ticket: int) -> set[int]:
     return leave_queues(tx, ticket)
 
 
-def refuse(
-    tx: Transaction, ticket: int, ear: str, reason: Refusal, names: Iterable[str]
-) -> None:
+def refuse(tx: Transaction, ticket: int, ear: str, reason: Refusal, names: Iterable[str]) -> None:
     """Tell a waiter that waiting cannot help; it is still to be taken out of the queues."""
     tx.execute(
         "UPDATE waiters SET verdict = ?, names = ? WHERE ticket = ?",
@@ -188,7 +185,9 @@ def leave_queues(tx: Transaction, ticket: int) -> set[int]:
     """Take a waiter out of every queue, and return the limits whose queues it stood in."""
     left = {
         key
-        for (key,) in tx.execute("SELECT limit_key FROM waits WHERE ticket = ?", (ticket,)).fetchall()
+        for (key,) in tx.execute(
+            "SELECT limit_key FROM waits WHERE ticket = ?", (ticket,)
+        ).fetchall()
     }
     tx.execute("DELETE FROM waits WHERE ticket = ?", (ticket,))
     return left
@@ -216,7 +215,7 @@ def _wake(tx: Transaction, ear: str) -> None:
         tx.rings.append(ear)
 
 
-def in_the_way(tx: Transaction, key: int, ticket: int) -> set[str]:
+def in_the_way(tx: Transaction, key: int, ticket: int = MAX_SLOTS) -> set[str]:
     """Return the lifelines of those who hold, or wait before `ticket` at the front of, a limit."""
     # Hops through the index from owner to owner: one may have thousands of leases.
     holders = tx.execute(
@@ -236,9 +235,17 @@ def in_the_way(tx: Transaction, key: int, ticket: int) -> set[str]:
     return {lifeline for (lifeline,) in holders + earlier}
 
 
-def ahead(tx: Transaction, key: int, ticket: int) -> tuple[int, int]:
-    """Return how many requests stand before `ticket`, and for how many slots, at a limit."""
-    count, slots = tx.execute(
-        "SELECT count(*), total(slots) FROM waits WHERE limit_key = ? AND ticket < ?", (key, ticket)
-    ).fetchone()
-    return count, int(slots)
+def is_at_front(tx: Transaction, key: int, ticket: int) -> bool:
+    """Whether `ticket` is among the first of a queue, who watch."""
+    ahead = tx.execute(
+        "SELECT 1 FROM waits WHERE limit_key = ? AND ticket < ? LIMIT ?", (key, ticket, WATCHERS)
+    ).fetchall()
+    return len(ahead) < WATCHERS
+
+
+def slots_ahead(tx: Transaction, key: int, ticket: int) -> int:
+    """Return for how many slots requests stand before `ticket` at a limit."""
+    ((slots,),) = tx.execute(
+        "SELECT total(slots) FROM waits WHERE limit_key = ? AND ticket < ?", (key, ticket)
+    ).fetchall()
+    return int(slots)

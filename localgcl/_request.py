@@ -10,7 +10,13 @@ import functools
 import math
 
 from localgcl import _clock
-from localgcl._checks import check_holder, check_max_retries, check_names, check_timeout, check_whole
+from localgcl._checks import (
+    check_holder,
+    check_max_retries,
+    check_names,
+    check_timeout,
+    check_whole,
+)
 from localgcl._gate import GateTimeoutError
 from localgcl._slots import (
     Gone,
@@ -51,13 +57,16 @@ class Transact:
 
 
 class Sleep:
-    """Sleep until the moment `until`, or until `wakeable` and woken."""
+    """Sleep until the moment `until`, or until woken, or until one of `ways` ends.
 
-    __slots__ = ("until", "wakeable")
+    It is sent those of `ways` that have ended. With no `ways` (None) nothing wakes.
+    """
 
-    def __init__(self, until: float, *, wakeable: bool) -> None:
+    __slots__ = ("until", "ways")
+
+    def __init__(self, until: float, ways: set[str] | None) -> None:
         self.until = until
-        self.wakeable = wakeable
+        self.ways = ways
 
 
 class Terms:
@@ -117,7 +126,7 @@ def flow(terms: Terms, request: Request, listener: Listener) -> Flow:
                 if outcome.missing:
                     _warn(outcome.missing, warned)
                 if outcome.at > _clock.now():
-                    yield Sleep(outcome.at, wakeable=False)
+                    yield Sleep(outcome.at, None)
                 return outcome
             if isinstance(outcome, Gone):
                 outcome = yield Transact(ask, gate)
@@ -128,7 +137,7 @@ def flow(terms: Terms, request: Request, listener: Listener) -> Flow:
             _warn(outcome.missing, warned)
             if tries is not None and try_ends == math.inf:
                 try_ends = _clock.now() + outcome.expected_seconds
-            yield Sleep(min(outcome.look_at, deadline, try_ends), wakeable=True)
+            dead = yield Sleep(min(outcome.look_at, deadline, try_ends), outcome.ways)
             now = _clock.now()
             work: Callable[..., Any] = look
             if now >= deadline:
@@ -137,16 +146,14 @@ def flow(terms: Terms, request: Request, listener: Listener) -> Flow:
                 tries, try_ends = tries - 1, math.inf
                 work = look if tries else withdraw
             outcome = yield Transact(
-                functools.partial(work, request=request, listener=listener), gate
+                functools.partial(work, request=request, listener=listener, dead=dead), gate
             )
     except GateTimeoutError:
         outcome = NotNow()
     waited = _clock.now() - began
     _warn(outcome.missing, warned)
     if isinstance(outcome, Refused):
-        raise ConcurrencySlotAcquisitionError(
-            outcome.names, request.occupy, waited, outcome.reason
-        )
+        raise ConcurrencySlotAcquisitionError(outcome.names, request.occupy, waited, outcome.reason)
     if timeout is not None and waited >= timeout:
         raise AcquireConcurrencySlotTimeoutError(request.names, request.occupy, waited, timeout)
     raise ConcurrencySlotAcquisitionError(request.names, request.occupy, waited, "retries")

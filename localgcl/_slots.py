@@ -8,13 +8,13 @@ from localgcl import _decay, _owners
 from localgcl._lifeline import lifeline
 from localgcl._queue import (
     LIMIT_COLUMNS,
-    WATCHERS,
     LimitRow,
-    ahead,
     in_the_way,
+    is_at_front,
     leave_queues,
     promote,
     refusal,
+    slots_ahead,
     take,
 )
 
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
     from localgcl.errors import Refusal
 
     class Listener(Protocol):
-        """What a flavour sleeps on: an ear, and a watch over those in its requests' way."""
+        """What a flavour sleeps on."""
 
         def ear(self, folder: Folder) -> str:
             """Return the name of the ear that wakes this request."""
 
-        def watch(self, folder: Folder, request: str, lifelines: Iterable[str]) -> list[str]:
-            """Watch these lifelines for this request, and return those that are dead."""
+        def mend(self) -> None:
+            """See that the ear is still there."""
 
 
 # How long a waiter may sleep without a look: its safety net for what no event tells, such as a
@@ -110,16 +110,20 @@ class Refused:
 
 
 class Waiting:
-    """In the queue: look again at `look_at`; a slot is expected in `expected_seconds`."""
+    """In the queue: look again at `look_at`, or when one of the lifelines `ways` has ended.
 
-    __slots__ = ("expected_seconds", "look_at", "missing")
+    A slot is expected in `expected_seconds`; `missing` names were passed by.
+    """
+
+    __slots__ = ("expected_seconds", "look_at", "missing", "ways")
 
     def __init__(
-        self, look_at: float, expected_seconds: float, missing: tuple[str, ...]
+        self, look_at: float, expected_seconds: float, missing: tuple[str, ...], ways: set[str]
     ) -> None:
         self.look_at = look_at
         self.expected_seconds = expected_seconds
         self.missing = missing
+        self.ways = ways
 
 
 class NotNow:
@@ -156,10 +160,13 @@ def acquire(
     refused = refusal(rows, request.occupy, request.holds)
     if refused is not None:
         return Refused(*refused, missing=tuple(missing))
-    _enqueue(tx, request, listener, rows, missing)
-    outcome = look(tx, request, listener)
-    assert not isinstance(outcome, Gone)  # it has just been put there
-    return outcome
+    if request.once:
+        freed = _reap(tx, {way for row in rows for way in in_the_way(tx, row.key)})
+        if not freed:
+            return NotNow(tuple(missing))
+        promote(tx, freed)
+        return acquire(tx, request, listener)  # which finds nobody dead any more
+    return _enqueue(tx, request, listener, rows, missing)
 
 
 def _rows(tx: Transaction, request: Request) -> tuple[int | None, list[LimitRow], list[str]]:
@@ -198,9 +205,9 @@ def _enqueue(
     listener: Listener,
     rows: Iterable[LimitRow],
     missing: Iterable[str],
-) -> None:
+) -> Granted | Refused | Waiting | NotNow:
     owner, freed = _owners.sign_in(tx)
-    cursor = tx.execute(
+    ticket = tx.execute(
         "INSERT INTO waiters (request, owner, ear, slots, holds, strict, holder, since, passed)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
@@ -214,55 +221,59 @@ def _enqueue(
             tx.now,
             "\n".join(missing),
         ),
-    )
+    ).lastrowid
+    assert ticket is not None  # an INSERT has one
     for row in rows:
         tx.execute(
             "INSERT INTO waits (limit_key, ticket, slots) VALUES (?, ?, ?)",
-            (row.key, cursor.lastrowid, request.occupy),
+            (row.key, ticket, request.occupy),
         )
-    if freed:
-        promote(tx, freed)
+    # Whatever frees slots serves the queue itself; time alone does not, nor does a death.
+    if freed or any(row.decay for row in rows):
+        promote(tx, {*freed, *(row.key for row in rows)})
+    return _stand(tx, request, ticket)
 
 
 def look(
-    tx: Transaction, request: Request, listener: Listener
+    tx: Transaction, request: Request, listener: Listener, dead: Iterable[str] = ()
 ) -> Granted | Refused | Waiting | NotNow | Gone:
     """See whether a waiting request is served by now; clear the dead out of its way first."""
     waiter = tx.execute(
-        "SELECT ticket, verdict, passed FROM waiters WHERE request = ?", (request.id,)
+        "SELECT ticket, verdict FROM waiters WHERE request = ?", (request.id,)
     ).fetchone()
     if waiter is None:
         return Gone()
-    ticket, verdict, passed = waiter
-    expected, look_at = _SHORTEST_EXPECTED, tx.now + FAR_NET_SECONDS
+    ticket, verdict = waiter
     if verdict is None:
-        look_at, expected = _stand(tx, request, listener, ticket)
-    collected = _collect(tx, ticket)
-    if collected is not None:
-        return collected
-    if request.once:
-        _leave(tx, ticket)
-        return NotNow(_lines(passed))
-    return Waiting(look_at, expected, _lines(passed))
+        listener.mend()
+        places = tx.execute("SELECT limit_key FROM waits WHERE ticket = ?", (ticket,)).fetchall()
+        promote(tx, {*(key for (key,) in places), *_reap(tx, dead)})
+    return _stand(tx, request, ticket)
 
 
-def _stand(
-    tx: Transaction, request: Request, listener: Listener, ticket: int
-) -> tuple[float, float]:
-    """Do a waiter's duties at its places: watch, reap, promote, and set its timer."""
+def _reap(tx: Transaction, lifelines: Iterable[str]) -> set[int]:
+    # Somebody else may have reaped it, and a process may have made its lifeline anew.
+    return _owners.reap(tx, [name for name in lifelines if not tx.folder.is_alive(name)])
+
+
+def _stand(tx: Transaction, request: Request, ticket: int) -> Granted | Refused | Waiting | NotNow:
+    """Return what a waiter has come to, and what it is to watch and when to look while it waits."""
+    verdict, at, taken, names, passed, owner = tx.execute(
+        "SELECT verdict, at, taken, names, passed, owner FROM waiters WHERE ticket = ?", (ticket,)
+    ).fetchone()
+    if verdict is not None:
+        tx.execute("DELETE FROM waiters WHERE ticket = ?", (ticket,))
+        if verdict == "granted":
+            return Granted(at, _lines(passed), owner, _keys(taken))
+        return Refused(verdict, _lines(names), _lines(passed))
     ways: set[str] = set()
-    keys = []
-    look_at, expected = tx.now + FAR_NET_SECONDS, _SHORTEST_EXPECTED
-    timed = False
-    places = tx.execute(
+    look_at, expected, timed = tx.now + FAR_NET_SECONDS, _SHORTEST_EXPECTED, False
+    for key, watches, rate, level, then, limit, occupancy in tx.execute(
         "SELECT limit_key, watches, decay, level, level_at, limits.slots, occupancy"
         " FROM waits JOIN limits ON key = limit_key WHERE ticket = ? AND active",
         (ticket,),
-    ).fetchall()
-    for key, watches, rate, level, then, limit, occupancy in places:
-        keys.append(key)
-        count, slots = ahead(tx, key, ticket)
-        if count < WATCHERS:
+    ).fetchall():
+        if is_at_front(tx, key, ticket):
             ways |= in_the_way(tx, key, ticket)
             look_at = min(look_at, tx.now + NET_SECONDS)
             if not watches:
@@ -270,32 +281,18 @@ def _stand(
                     "UPDATE waits SET watches = 1 WHERE limit_key = ? AND ticket = ?", (key, ticket)
                 )
         if rate:
-            at = _decay.moment(level, then, rate, limit, slots + request.occupy, tx.now)
-            timer = at - _decay.HORIZON_SECONDS
+            slots = slots_ahead(tx, key, ticket) + request.occupy
+            at = _decay.moment(level, then, rate, limit, slots, tx.now)
             timed = True
-            if timer > tx.now:
-                look_at = min(look_at, timer)
+            if at - _decay.HORIZON_SECONDS > tx.now:
+                look_at = min(look_at, at - _decay.HORIZON_SECONDS)
             expected = max(expected, at - tx.now)
         else:
             expected = max(expected, min(occupancy, _LONGEST_EXPECTED))
-    ways.discard(lifeline(tx.folder).name)
-    dead = listener.watch(tx.folder, request.id, ways)
-    promote(tx, {*keys, *_owners.reap(tx, dead)})
     if timed:
         tx.execute("UPDATE waiters SET wakes_at = ? WHERE ticket = ?", (look_at, ticket))
-    return look_at, expected
-
-
-def _collect(tx: Transaction, ticket: int) -> Granted | Refused | None:
-    verdict, at, taken, names, passed, owner = tx.execute(
-        "SELECT verdict, at, taken, names, passed, owner FROM waiters WHERE ticket = ?", (ticket,)
-    ).fetchone()
-    if verdict is None:
-        return None
-    tx.execute("DELETE FROM waiters WHERE ticket = ?", (ticket,))
-    if verdict == "granted":
-        return Granted(at, _lines(passed), owner, _keys(taken))
-    return Refused(verdict, _lines(names), _lines(passed))
+    ways.discard(lifeline(tx.folder).name)
+    return Waiting(look_at, expected, _lines(passed), ways)
 
 
 def _lines(text: str) -> tuple[str, ...]:
@@ -313,19 +310,19 @@ def _leave(tx: Transaction, ticket: int) -> None:
 
 
 def withdraw(
-    tx: Transaction, request: Request, listener: Listener
+    tx: Transaction, request: Request, listener: Listener, dead: Iterable[str] = ()
 ) -> Granted | Refused | NotNow:
     """Look one last time, and leave the queue if the request is not served by now."""
-    outcome = look(tx, request, listener)
+    outcome = look(tx, request, listener, dead)
     if isinstance(outcome, Granted | Refused):
         return outcome
-    if isinstance(outcome, Waiting):
-        ((ticket,),) = tx.execute(
-            "SELECT ticket FROM waiters WHERE request = ?", (request.id,)
-        ).fetchall()
-        _leave(tx, ticket)
-        return NotNow(outcome.missing)
-    return NotNow()
+    waiter = tx.execute(
+        "SELECT ticket, passed FROM waiters WHERE request = ?", (request.id,)
+    ).fetchone()
+    if waiter is None:
+        return NotNow()
+    _leave(tx, waiter[0])
+    return NotNow(_lines(waiter[1]))
 
 
 def abandon(tx: Transaction, request: Request) -> None:

@@ -99,9 +99,7 @@ class LimitNotFoundError(LocalGCLError, LookupError):
 
     def __init__(self, name: str) -> None:
         self.name = name
-        super().__init__(
-            f"There is no concurrency limit named '{name}'; `localgcl ls` shows those that are there"
-        )
+        super().__init__(f"There is no concurrency limit named '{name}'; `localgcl ls` shows all")
 
 
 class LimitAlreadyExistsError(LocalGCLError):

@@ -51,7 +51,7 @@ _CLEAN_UP_SECONDS = 1.0
 
 
 class _Listener:
-    """What one blocked thread sleeps on."""
+    """What one blocked thread sleeps on: an ear, and a watch over those in its way."""
 
     def __init__(self) -> None:
         self._lifeline: Lifeline | None = None
@@ -64,26 +64,27 @@ class _Listener:
             self._ear = self._lifeline.borrow_ear()
         return self._ear.name
 
-    def watch(self, folder: Folder, request: str, lifelines: Iterable[str]) -> list[str]:
+    def mend(self) -> None:
         if self._ear is not None:
             self._ear.mend()
+
+    def sleep(self, step: Sleep) -> list[str]:
+        if step.ways is None or self._ear is None:
+            while (seconds := step.until - _clock.now()) > 0:
+                time.sleep(seconds)
+            return []
         if self._watch is None:
             self._watch = Watch()
-        return self._watch.turn_to(folder, lifelines)
-
-    def sleep(self, step: Sleep) -> None:
-        seconds = step.until - _clock.now()
-        if not step.wakeable or self._ear is None or self._watch is None:
-            while seconds > 0:
-                time.sleep(seconds)
-                seconds = step.until - _clock.now()
-            return
         poll = select.poll()
         poll.register(self._ear.descriptor, select.POLLIN)
-        for descriptor in self._watch.descriptors.values():
-            poll.register(descriptor, 0)  # errors are always reported
-        poll.poll(max(0.0, seconds * 1000))
+        dead = self._watch.turn_to(self._ear.folder, step.ways)
+        if not dead:
+            for descriptor in self._watch.descriptors.values():
+                poll.register(descriptor, 0)  # errors are always reported
+            poll.poll(max(0.0, (step.until - _clock.now()) * 1000))
+            dead = self._watch.turn_to(self._ear.folder, step.ways)
         self._ear.drain()
+        return dead
 
     def close(self) -> None:
         if self._watch is not None:
@@ -227,7 +228,7 @@ def _drive(steps: Flow, database: Database, listener: _Listener) -> Granted:
             except GateTimeoutError as error:
                 advance, result = steps.throw, error
         else:
-            listener.sleep(step)
+            result = listener.sleep(step)
 
 
 def _clean_up(database: Database, request: Request) -> None:

@@ -1,0 +1,5 @@
+"""`python -m localgcl`: the command line."""
+
+from localgcl.cli import main
+
+main()

@@ -1,0 +1,233 @@
+"""The file of a database: found or made, opened, verified and closed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import stat
+
+from localgcl import _clock, _location, _schema
+from localgcl._gate import Gate, GateTimeoutError
+from localgcl._lifeline import Folder
+from localgcl.errors import DatabaseError
+
+# Only programs that do not know the gate can make SQLite busy (a shell, a backup). Its handler
+# sleeps without seeing signals or deadlines, so it gets short turns and `begin` the patience.
+_BUSY_TURN_SECONDS = 0.1
+_BUSY_PATIENCE_SECONDS = 60.0
+
+# A commit writes each page that it touched: the smaller, the sooner.
+_PAGE_SIZE = 1024
+
+
+class File:
+    """An open database: the connection, its gate, its run folder, and which file it is."""
+
+    __slots__ = ("connection", "folder", "gate", "identity", "path")
+
+    def __init__(self, path: str, deadline: float | None) -> None:
+        self.path = path
+        self.folder = _prepare(path)
+        self.identity = identity_of(path)
+        self.gate = Gate(self.folder)
+        self.connection = _connect(path)
+        try:
+            self._verify(deadline)
+        except BaseException:
+            self.close(deadline)
+            raise
+
+    def close(self, deadline: float | None = None) -> None:
+        """Close it, the checkpoint that this means under the gate like any other."""
+        try:
+            with self.gate.entered(deadline):
+                self.connection.close()
+        except GateTimeoutError:
+            self.never_close()
+        finally:
+            self.gate.close()
+
+    def never_close(self) -> None:
+        """Keep the connection from being closed, even when the interpreter ends."""
+        import ctypes
+
+        # A reference that nobody gives back.
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self.connection))
+
+    def _verify(self, deadline: float | None) -> None:
+        with self.gate.entered(deadline):
+            current = self._is_current()
+        if not current:
+            self._create_or_migrate(deadline)
+        with self.gate.entered(deadline):
+            self._adopt_companions()
+            offset = _clock.wall() - _clock.now()
+            recorded = self.connection.execute("SELECT id, offset FROM boot").fetchall()
+            boot = _clock.boot_id()
+            if [(boot, True)] != [(one, abs(offset - was) < 1.0) for one, was in recorded]:
+                begin(self.connection, deadline)
+                _schema.enter_boot(self.connection, boot, offset)
+                self.connection.execute("COMMIT")
+
+    def _is_current(self) -> bool:
+        version = _schema.version_of(self.connection)
+        if version is None:
+            raise DatabaseError(self.path, "it belongs to another program; choose another file")
+        if version > _schema.VERSION:
+            raise DatabaseError(
+                self.path, f"a newer release made it (schema {version}); upgrade localgcl"
+            )
+        ((journal,),) = self.connection.execute("PRAGMA journal_mode").fetchall()
+        return version == _schema.VERSION and journal == "wal"
+
+    def _create_or_migrate(self, deadline: float | None) -> None:
+        import filelock
+
+        lock = f"{self.folder.path}/create.lock"
+        _location.make_file(lock, self.folder.mode, self.folder.group)
+        try:
+            with (
+                filelock.FileLock(lock, timeout=remaining(deadline)),
+                self.gate.entered(deadline),
+            ):
+                if not self._is_current():  # or else somebody was first
+                    self._bring_up_to_date(deadline)
+        except filelock.Timeout:
+            raise GateTimeoutError from None
+
+    def _bring_up_to_date(self, deadline: float | None) -> None:
+        execute = self.connection.execute
+        execute(f"PRAGMA page_size = {_PAGE_SIZE}")
+        ((journal,),) = execute("PRAGMA journal_mode = WAL").fetchall()
+        if journal != "wal":
+            raise DatabaseError(
+                self.path, f"SQLite keeps its journal in mode {journal} there, not WAL"
+            )
+        execute("PRAGMA synchronous = FULL")
+        begin(self.connection, deadline)
+        for statement in _schema.statements_from(_schema.version_of(self.connection) or 0):
+            execute(statement)
+        execute("COMMIT")
+        execute("PRAGMA synchronous = NORMAL")
+
+    def _adopt_companions(self) -> None:
+        """Give -wal and -shm the group of the database; SQLite gave them its mode."""
+        for suffix in ("-wal", "-shm"):
+            with contextlib.suppress(FileNotFoundError):
+                path = os.path.realpath(self.path) + suffix
+                status = os.stat(path)
+                if status.st_gid != self.folder.group and status.st_uid == os.geteuid():
+                    with contextlib.suppress(PermissionError):  # not in that group: as in `adopt`
+                        os.chown(path, -1, self.folder.group)
+
+
+def _prepare(path: str) -> Folder:
+    """See that the file and the run folder are there."""
+    if not os.path.exists(path):
+        _location.make_parents(path)
+        _location.refuse_shared_file_system(path)
+        mode, group = _location.mode_for_new(path)
+        _location.make_file(os.path.realpath(path), mode, group)
+    real = os.path.realpath(path)
+    status = os.stat(real)
+    if not stat.S_ISREG(status.st_mode):
+        raise DatabaseError(path, "it is not a file; choose another path")
+    folder = Folder(f"{real}-run", status.st_mode & 0o666, status.st_gid)
+    folder.make()
+    return folder
+
+
+def _connect(path: str) -> sqlite3.Connection:
+    # mode=rw: SQLite is not to make a file whose mode and group nobody thought about.
+    connection = sqlite3.connect(
+        f"file:{_in_address(os.path.realpath(path))}?mode=rw",
+        uri=True,
+        timeout=_BUSY_TURN_SECONDS,
+        isolation_level=None,
+        check_same_thread=False,
+    )
+    # What a power cut takes from the last moments it also makes void: every holder died.
+    connection.execute("PRAGMA synchronous = NORMAL")
+    return connection
+
+
+def identity_of(path: str) -> tuple[int, int] | None:
+    """Return which file is at `path` now: its device and inode, None where there is none."""
+    try:
+        status = os.stat(path)
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def begin(connection: sqlite3.Connection, deadline: float | None) -> None:
+    """Begin a transaction that may write; this statement stands nowhere else."""
+    patience = None
+    while True:
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            return
+        except sqlite3.OperationalError as error:
+            if _code(error) != sqlite3.SQLITE_BUSY:
+                raise
+            now = _clock.now()
+            if deadline is not None and now >= deadline:
+                raise GateTimeoutError from None
+            patience = patience or now + _BUSY_PATIENCE_SECONDS
+            if now >= patience:
+                raise
+
+
+def remaining(deadline: float | None) -> float:
+    """Return the seconds until `deadline` as a lock takes them: -1 for ever."""
+    return -1 if deadline is None else max(0.0, deadline - _clock.now())
+
+
+def _in_address(path: str) -> str:
+    """Return `path` as part of a URI; SQLite gives a meaning to these characters alone."""
+    return path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+
+
+def _code(error: sqlite3.Error) -> int:
+    """Return SQLite's primary result code (https://sqlite.org/rescode.html)."""
+    return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+
+
+_REMEDIES = {
+    sqlite3.SQLITE_BUSY: "another program keeps it locked; end that program's transaction",
+    sqlite3.SQLITE_FULL: "the disk is full; free some space and try again",
+    sqlite3.SQLITE_IOERR: "reading or writing failed; see whether the disk is full or failing",
+    sqlite3.SQLITE_CORRUPT: "it is corrupt; restore a backup, or move it away to begin anew",
+    sqlite3.SQLITE_NOTADB: "it is not a database; choose another file, or move it away",
+}
+
+
+def explained(path: str, error: sqlite3.Error | OSError) -> DatabaseError:
+    """Return the error for a user: which file, what is wrong, and what to do next."""
+    denied = _denied(path)
+    if denied is not None:
+        return DatabaseError(path, denied)
+    if isinstance(error, sqlite3.Error) and _code(error) in _REMEDIES:
+        return DatabaseError(path, f"{_REMEDIES[_code(error)]} ({error})")
+    return DatabaseError(path, f"{error}; `localgcl doctor` tells more")
+
+
+def _denied(path: str) -> str | None:
+    """Return which file of the database this user may not use, if there is one."""
+    real = os.path.realpath(path)
+    run = f"{real}-run"
+    files = (real, f"{real}-wal", f"{real}-shm", run, f"{run}/gate", f"{run}/create.lock")
+    parent = os.path.dirname(real)
+    while not os.path.exists(parent):
+        parent = os.path.dirname(parent)
+    for file in (parent, *files):
+        wanted = os.R_OK | os.W_OK | (os.X_OK if os.path.isdir(file) else 0)
+        if file == parent and os.path.exists(real):
+            wanted = os.X_OK
+        if os.path.exists(file) and not os.access(file, wanted):
+            mode = stat.filemode(os.stat(file).st_mode)
+            return (
+                f"no permission to use {file}, whose mode is {mode}; change its mode or its group"
+            )
+    return None

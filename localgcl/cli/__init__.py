@@ -1,0 +1,81 @@
+"""The command line: the group of commands, each family of them in a file of its own."""
+
+from __future__ import annotations
+
+import importlib
+import io
+import sys
+from typing import Any
+
+import click
+
+from localgcl import __version__
+from localgcl.errors import LocalGCLError
+
+# Loaded when used: a cron job that runs one command waits for no other's imports.
+_COMMANDS = {
+    "create": "limits",
+    "delete": "limits",
+    "disable": "limits",
+    "enable": "limits",
+    "inspect": "limits",
+    "ls": "limits",
+    "ps": "holders",
+    "release": "holders",
+    "reset": "limits",
+    "update": "limits",
+}
+
+
+class _Commands(click.Group):
+    """A group that loads its commands when they are used, and turns errors into one line."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        module = importlib.import_module(f"localgcl.cli.{_COMMANDS[cmd_name]}")
+        command: click.Command = getattr(module, cmd_name)
+        return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except LocalGCLError as error:
+            raise click.ClickException(" ".join(str(error).split())) from error
+        except KeyboardInterrupt:
+            raise click.ClickException("interrupted") from None
+
+
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.option(
+    "--db",
+    "database",
+    metavar="PATH",
+    help="The database file.  [default: LOCALGCL_DB, or else the user's state folder]",
+)
+@click.version_option(__version__, prog_name="localgcl")
+@click.pass_context
+def localgcl(ctx: click.Context, database: str | None) -> None:
+    """Named concurrency limits and rate limits for the processes of one machine.
+
+    \b
+    Example:
+      localgcl create database --limit 5
+      localgcl ls
+    """
+    ctx.obj = database
+
+
+def main() -> None:
+    """Run the command line under one name, however it was started, so that completion finds it."""
+    for stream in (sys.stdout, sys.stderr):
+        # A name in any alphabet is shown, escaped, where the terminal cannot write it.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    localgcl(prog_name="localgcl")

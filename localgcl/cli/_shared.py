@@ -1,0 +1,140 @@
+"""What the commands share: the database in use, the types of their arguments, and the layout."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import unicodedata
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import click
+from click.shell_completion import CompletionItem
+
+from localgcl._checks import MAX_SLOTS, check_name
+from localgcl.errors import LocalGCLError
+from localgcl.sync import Limiter
+
+
+def limiter_of(ctx: click.Context) -> Limiter:
+    """Return the limiter of the database that --db, the environment or the default names."""
+    try:
+        return Limiter(ctx.find_root().params.get("database"))
+    except ValueError as error:
+        raise click.UsageError(str(error), ctx) from None
+
+
+class _Name(click.ParamType):  # type: ignore[type-arg,unused-ignore] # generic since 8.4
+    """The name of a limit."""
+
+    name = "name"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        try:
+            return check_name(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+class _KnownName(_Name):
+    """The name of a limit, completed from those that are there."""
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        try:
+            limits = limiter_of(ctx).read_all()
+        except (LocalGCLError, click.UsageError):
+            return []  # a shell that completes has no place for an error
+        return [CompletionItem(one.name) for one in limits if one.name.startswith(incomplete)]
+
+
+class _Rate(click.ParamType):  # type: ignore[type-arg,unused-ignore] # as above
+    """Slots per second: a finite number, 0 or more."""
+
+    name = "float"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        try:
+            rate = float(value)
+        except ValueError:
+            self.fail(f"{value!r} is not a number of slots per second.", param, ctx)
+        if not (math.isfinite(rate) and rate >= 0):
+            self.fail(f"{value} is not a finite number of slots per second, 0 or more.", param, ctx)
+        return rate
+
+
+NEW_NAME = _Name()
+KNOWN_NAME = _KnownName()
+RATE = _Rate()
+SLOTS = click.IntRange(0, MAX_SLOTS)
+
+output_option = click.option(
+    "-o",
+    "--output",
+    type=click.Choice(["json"]),
+    help="Print JSON for programs.  [default: text for people]",
+)
+yes_option = click.option("-y", "--yes", is_flag=True, help="Do not ask.  [default: ask]")
+
+
+def confirm(question: str, yes: bool) -> None:
+    """Ask on standard error and read the answer from standard input; end unless it is yes."""
+    if yes:
+        return
+    click.echo(f"{question} [y/N]: ", err=True, nl=False)
+    answer = sys.stdin.readline()
+    if not sys.stdin.isatty() or not answer:
+        click.echo(err=True)  # nobody pressed Enter here
+    if answer.strip().lower() not in ("y", "yes"):
+        raise click.ClickException("Not confirmed, so nothing was changed; --yes does not ask.")
+
+
+def echo_json(value: object) -> None:
+    """Print JSON."""
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def echo_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print rows in aligned columns, numbers to the right."""
+    lines = [headings, *rows]
+    right = [
+        all(line[column][:1].isdigit() or not line[column] for line in lines[1:])
+        for column in range(len(headings))
+    ]
+    widths = [max(_width(line[column]) for line in lines) for column in range(len(headings))]
+    for line in lines:
+        cells = []
+        for text, width, to_the_right in zip(line, widths, right, strict=True):
+            space = " " * (width - _width(text))
+            cells.append(space + text if to_the_right else text + space)
+        click.echo("  ".join(cells).rstrip())
+
+
+def _width(text: str) -> int:
+    """Return the columns that a text takes in a terminal."""
+    return sum(
+        0 if unicodedata.combining(one) else 2 if unicodedata.east_asian_width(one) in "WF" else 1
+        for one in text
+    )
+
+
+def bar(used: int, limit: int, width: int = 10) -> str:
+    """Return a bar of the slots in use, never empty and never full unless they are."""
+    if limit <= 0:
+        filled = width if used else 0
+    else:
+        filled = min(width, used * width // limit)
+        filled = max(filled, 1) if used else filled
+    return "#" * filled + "." * (width - filled)
+
+
+def duration(seconds: float) -> str:
+    """Return a time as people say it: 12 s, 3 min, 2 h, 5 d."""
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= size:
+            return f"{int(seconds // size)} {unit}"
+    return f"{int(seconds)} s"

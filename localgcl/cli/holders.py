@@ -1,0 +1,114 @@
+"""Commands about who holds and who waits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import click
+
+from localgcl.cli._shared import (
+    KNOWN_NAME,
+    duration,
+    echo_json,
+    echo_table,
+    limiter_of,
+    output_option,
+)
+from localgcl.models import Holder, Waiter
+
+
+@click.command()
+@click.argument("name", type=KNOWN_NAME, required=False)
+@output_option
+@click.pass_context
+def ps(ctx: click.Context, name: str | None, output: str | None) -> None:
+    """Show who holds and who waits, at the limit NAME or at all.
+
+    \b
+    Example:
+      localgcl ps
+      localgcl ps database -o json
+    """
+    limiter = limiter_of(ctx)
+    holders, waiters = limiter.holders(name), limiter.waiters(name)
+    if output:
+        echo_json(
+            {
+                "holders": [one.model_dump(mode="json") for one in holders],
+                "waiters": [one.model_dump(mode="json") for one in waiters],
+            }
+        )
+        return
+    if not holders and not waiters:
+        click.echo("Nobody holds a slot and nobody waits.")
+    echo_holders(holders)
+    echo_waiters(waiters)
+
+
+@click.command()
+@click.argument("lease")
+@click.pass_context
+def release(ctx: click.Context, lease: str) -> None:
+    """Free one lease by its id, as `ps` shows it.
+
+    \b
+    Example:
+      localgcl release 1f0c6a0b7e5d4f7c9a3f0d8f4f7b2a11
+    """
+    if not limiter_of(ctx).release(lease):
+        raise click.ClickException(
+            f"No lease with id '{lease}' is held; `localgcl ps` shows those that are."
+        )
+    click.echo(f"Released lease '{lease}'.")
+
+
+def echo_holders(holders: Sequence[Holder]) -> None:
+    """Print who holds, if anybody does."""
+    if not holders:
+        return
+    click.echo()
+    echo_table(
+        ("HOLDS", "SLOTS", "PID", "USER", "COMMAND", "HOLDER", "SINCE", "LEASE"),
+        [
+            (
+                one.limit,
+                str(one.slots),
+                str(one.pid),
+                one.user,
+                _short(one.command),
+                _short(one.holder or "-"),
+                f"{duration(one.held_seconds)} ago",
+                one.lease,
+            )
+            for one in holders
+        ],
+    )
+
+
+def echo_waiters(waiters: Sequence[Waiter]) -> None:
+    """Print who waits, if anybody does."""
+    if not waiters:
+        return
+    click.echo()
+    echo_table(
+        ("WAITS FOR", "SLOTS", "PID", "USER", "COMMAND", "HOLDER", "SINCE", "POSITION"),
+        [
+            (
+                one.limit,
+                str(one.slots),
+                str(one.pid),
+                one.user,
+                _short(one.command),
+                _short(one.holder or "-"),
+                f"{duration(one.waited_seconds)} ago",
+                str(one.position),
+            )
+            for one in waiters
+        ],
+    )
+
+
+def _short(text: str, most: int = 40) -> str:
+    """Return a text on one line, without what a terminal would obey, and not too long."""
+    line = "".join(one if one.isprintable() else " " for one in text)
+    return line if len(line) <= most else f"{line[: most - 3]}..."
