@@ -45,18 +45,20 @@ def server(max_connections: int) -> Iterator[str]:
             "max_wal_senders": 0,
             "fsync": "off",
         }
-        initdb = ["initdb", "--auth=trust", "--username=app", "--locale=C", "--no-sync", data]
-        postgres = ["postgres", "-D", data, *(f"--{key}={value}" for key, value in options.items())]
+        settings = [f"--{name}={value}" for name, value in options.items()]
         conninfo = make_conninfo(host=folder, port=5432, user="app", dbname="postgres")
 
-        def start(command: list[str]) -> subprocess.Popen[bytes]:
-            command[0] = os.path.join(programs, command[0])
+        def start(program: str, *arguments: str) -> subprocess.Popen[bytes]:
+            command = [os.path.join(programs, program), "-D", data, *arguments]
             with open(log, "wb") as output:
-                return subprocess.Popen(command, cwd=folder, stdout=output, stderr=output, **account)
+                return subprocess.Popen(
+                    command, cwd=folder, stdout=output, stderr=output, **account
+                )
 
-        if start(initdb).wait() != 0:
+        initdb = start("initdb", "--auth=trust", "--username=app", "--locale=C", "--no-sync")
+        if initdb.wait() != 0:
             sys.exit(f"initdb failed:\n{_text(log)}")
-        process = start(postgres)
+        process = start("postgres", *settings)
         try:
             _wait_until_ready(process, conninfo, log)
             yield conninfo
@@ -82,7 +84,8 @@ def connect(conninfo: str) -> Iterator[psycopg.Connection]:
         finally:
             connection.close()
             line.setblocking(True)
-            line.recv(1)  # nothing: the end, when the other side is gone
+            while line.recv(4096):
+                pass  # up to the end, which comes when the other side is gone
 
 
 def _programs() -> str:

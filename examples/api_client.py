@@ -34,7 +34,7 @@ def api() -> Iterator[int]:
     answered: list[float] = []
 
     class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:  # noqa: N802 - the name is http.server's
+        def do_GET(self) -> None:
             now = time.monotonic()
             if sum(moment > now - 1 for moment in answered) < ALLOWED_PER_SECOND:
                 answered.append(now)

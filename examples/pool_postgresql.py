@@ -48,7 +48,8 @@ def main() -> int:
         def refused(limit: str | None) -> int:
             return sum(pool.map(query, [conninfo] * PROCESSES, [limit] * PROCESSES))
 
-        context = multiprocessing.get_context("spawn")
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["psycopg", "localgcl"])  # loaded once instead of 32 times
         all_started = context.Barrier(PROCESSES)
         with ProcessPoolExecutor(PROCESSES, context, initializer=all_started.wait) as pool:
             without, within = refused(None), refused("postgresql")

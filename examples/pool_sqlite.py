@@ -1,8 +1,8 @@
 """A pool of processes of which no more than two write to one SQLite database at once.
 
-SQLite lets one writer in at a time, and whoever finds it locked for too long gets an error. Here six
-processes have an order each to write; `concurrency` lets two of them in, and the others sleep in a
-queue instead of hammering on the lock. The rows say when each was inside.
+SQLite lets one writer in at a time, and whoever finds it locked for too long gets an error. Here
+`concurrency` lets two of six processes in, and the others sleep in a queue instead of hammering on
+the lock. Each order is written with the moments between which its process was inside.
 
     $ python examples/pool_sqlite.py
     6 processes wrote 30 of 30 orders

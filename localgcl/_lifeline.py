@@ -89,7 +89,7 @@ class Folder:
         if not is_fifo_name(name):
             return False
         try:
-            os.close(_open_for_writing(f"{self.path}/{name}"))
+            os.close(os.open(f"{self.path}/{name}", _WRITE))
         except OSError as error:
             return error.errno not in _GONE
         return True

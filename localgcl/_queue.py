@@ -119,17 +119,28 @@ def promote(tx: Transaction, limits: Iterable[int], *, all_of_them: bool = False
     while pending:
         key = pending.pop()
         concerned.add(key)
-        queue = "SELECT ticket FROM waits WHERE limit_key = ? ORDER BY ticket"
         if all_of_them:
+            queue = "SELECT ticket FROM waits WHERE limit_key = ? ORDER BY ticket"
             for (ticket,) in tx.execute(queue, (key,)).fetchall():
                 pending |= serve(tx, ticket) - {key}
-        while (first := tx.execute(f"{queue} LIMIT 1", (key,)).fetchone()) is not None:
-            left = serve(tx, first[0])
+        while (first := _first(tx, key)) is not None:
+            left = serve(tx, first)
             if not left:
                 break
             pending |= left - {key}
     for key in concerned:
         _alert(tx, key)
+
+
+def _first(tx: Transaction, key: int) -> int | None:
+    """Return the first ticket of a queue, unless it is plain that it does not fit."""
+    row = tx.execute(
+        "SELECT ticket FROM limits JOIN waits ON limit_key = key WHERE key = ?"
+        " AND (decay OR NOT active OR used < limits.slots OR waits.slots > limits.slots)"
+        " ORDER BY ticket LIMIT 1",
+        (key,),
+    ).fetchone()
+    return None if row is None else int(row[0])
 
 
 def serve(tx: Transaction, ticket: int) -> set[int]:
@@ -169,7 +180,8 @@ def serve(tx: Transaction, ticket: int) -> set[int]:
             (at, " ".join(map(str, taken)), ticket),
         )
         _wake(tx, ear)
-    return leave_queues(tx, ticket)
+    tx.execute("DELETE FROM waits WHERE ticket = ?", (ticket,))
+    return {row.key for row in rows}
 
 
 def refuse(tx: Transaction, ticket: int, ear: str, reason: Refusal, names: Iterable[str]) -> None:
@@ -195,18 +207,21 @@ def leave_queues(tx: Transaction, ticket: int) -> set[int]:
 
 def _alert(tx: Transaction, key: int) -> None:
     """Wake those at the front who do not watch yet, and a first one whose timer is set too late."""
-    front = tx.execute(
-        "SELECT waits.watches, ear, wakes_at, waits.slots, decay, level, level_at, limits.slots"
-        " FROM waits JOIN waiters USING (ticket) JOIN limits ON key = limit_key"
-        " WHERE limit_key = ? ORDER BY ticket LIMIT ?",
-        (key, WATCHERS),
-    ).fetchall()
-    for index, (watches, ear, wakes_at, slots, rate, level, then, limit) in enumerate(front):
-        late = False
-        if index == 0 and rate and wakes_at is not None:
-            at = _decay.moment(level, then, rate, limit, slots, tx.now)
-            late = wakes_at > at
-        if late or not watches:
+    front = "SELECT ticket, watches FROM waits WHERE limit_key = ? ORDER BY ticket LIMIT ?"
+    for (ear,) in tx.execute(
+        f"SELECT ear FROM ({front}) JOIN waiters USING (ticket) WHERE NOT watches", (key, WATCHERS)
+    ).fetchall():
+        _wake(tx, ear)
+    first = tx.execute(
+        "SELECT ear, wakes_at, waits.slots, decay, level, level_at, limits.slots"
+        " FROM limits JOIN waits ON limit_key = key JOIN waiters USING (ticket)"
+        " WHERE key = ? AND decay ORDER BY ticket LIMIT 1",
+        (key,),
+    ).fetchone()
+    if first is not None:
+        ear, wakes_at, slots, rate, level, then, limit = first
+        at = _decay.moment(level, then, rate, limit, slots, tx.now)
+        if wakes_at is not None and wakes_at > at:
             _wake(tx, ear)
 
 
@@ -227,20 +242,16 @@ def in_the_way(tx: Transaction, key: int, ticket: int = MAX_SLOTS) -> set[str]:
         " SELECT lifeline FROM hop JOIN owners ON key = hop.owner",
         (key,),
     ).fetchall()
-    earlier = tx.execute(
+    return {lifeline for (lifeline,) in holders + earlier(tx, key, ticket)}
+
+
+def earlier(tx: Transaction, key: int, ticket: int) -> list[tuple[str]]:
+    """Return the lifelines of those who wait before `ticket` at the front of a limit's queue."""
+    return tx.execute(
         "SELECT lifeline FROM waits JOIN waiters USING (ticket) JOIN owners ON owners.key = owner"
         " WHERE limit_key = ? AND ticket < ? ORDER BY ticket LIMIT ?",
         (key, ticket, WATCHERS),
     ).fetchall()
-    return {lifeline for (lifeline,) in holders + earlier}
-
-
-def is_at_front(tx: Transaction, key: int, ticket: int) -> bool:
-    """Whether `ticket` is among the first of a queue, who watch."""
-    ahead = tx.execute(
-        "SELECT 1 FROM waits WHERE limit_key = ? AND ticket < ? LIMIT ?", (key, ticket, WATCHERS)
-    ).fetchall()
-    return len(ahead) < WATCHERS
 
 
 def slots_ahead(tx: Transaction, key: int, ticket: int) -> int:

@@ -8,9 +8,10 @@ from localgcl import _decay, _owners
 from localgcl._lifeline import lifeline
 from localgcl._queue import (
     LIMIT_COLUMNS,
+    WATCHERS,
     LimitRow,
+    earlier,
     in_the_way,
-    is_at_front,
     leave_queues,
     promote,
     refusal,
@@ -20,7 +21,7 @@ from localgcl._queue import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from typing import Protocol
 
     from localgcl._database import Transaction
@@ -166,7 +167,7 @@ def acquire(
             return NotNow(tuple(missing))
         promote(tx, freed)
         return acquire(tx, request, listener)  # which finds nobody dead any more
-    return _enqueue(tx, request, listener, rows, missing)
+    return _enqueue(tx, request, listener, owner, rows, missing)
 
 
 def _rows(tx: Transaction, request: Request) -> tuple[int | None, list[LimitRow], list[str]]:
@@ -203,10 +204,13 @@ def _enqueue(
     tx: Transaction,
     request: Request,
     listener: Listener,
-    rows: Iterable[LimitRow],
+    owner: int | None,
+    rows: Sequence[LimitRow],
     missing: Iterable[str],
 ) -> Granted | Refused | Waiting | NotNow:
-    owner, freed = _owners.sign_in(tx)
+    freed: set[int] = set()
+    if owner is None:
+        owner, freed = _owners.sign_in(tx)
     ticket = tx.execute(
         "INSERT INTO waiters (request, owner, ear, slots, holds, strict, holder, since, passed)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -225,13 +229,14 @@ def _enqueue(
     assert ticket is not None  # an INSERT has one
     for row in rows:
         tx.execute(
-            "INSERT INTO waits (limit_key, ticket, slots) VALUES (?, ?, ?)",
-            (row.key, ticket, request.occupy),
+            "INSERT INTO waits (limit_key, ticket, slots, watches) VALUES (?, ?, ?, ?)",
+            (row.key, ticket, request.occupy, row.waiting < WATCHERS),
         )
     # Whatever frees slots serves the queue itself; time alone does not, nor does a death.
-    if freed or any(row.decay for row in rows):
+    if freed or any(row.decay or not row.active for row in rows):
         promote(tx, {*freed, *(row.key for row in rows)})
-    return _stand(tx, request, ticket)
+        return _come_to(tx, request, ticket)
+    return _stand(tx, request, ticket, tuple(missing))
 
 
 def look(
@@ -248,7 +253,7 @@ def look(
         listener.mend()
         places = tx.execute("SELECT limit_key FROM waits WHERE ticket = ?", (ticket,)).fetchall()
         promote(tx, {*(key for (key,) in places), *_reap(tx, dead)})
-    return _stand(tx, request, ticket)
+    return _come_to(tx, request, ticket)
 
 
 def _reap(tx: Transaction, lifelines: Iterable[str]) -> set[int]:
@@ -256,16 +261,21 @@ def _reap(tx: Transaction, lifelines: Iterable[str]) -> set[int]:
     return _owners.reap(tx, [name for name in lifelines if not tx.folder.is_alive(name)])
 
 
-def _stand(tx: Transaction, request: Request, ticket: int) -> Granted | Refused | Waiting | NotNow:
-    """Return what a waiter has come to, and what it is to watch and when to look while it waits."""
+def _come_to(tx: Transaction, request: Request, ticket: int) -> Granted | Refused | Waiting:
+    """Return what has become of a waiter."""
     verdict, at, taken, names, passed, owner = tx.execute(
         "SELECT verdict, at, taken, names, passed, owner FROM waiters WHERE ticket = ?", (ticket,)
     ).fetchone()
-    if verdict is not None:
-        tx.execute("DELETE FROM waiters WHERE ticket = ?", (ticket,))
-        if verdict == "granted":
-            return Granted(at, _lines(passed), owner, _keys(taken))
-        return Refused(verdict, _lines(names), _lines(passed))
+    if verdict is None:
+        return _stand(tx, request, ticket, _lines(passed))
+    tx.execute("DELETE FROM waiters WHERE ticket = ?", (ticket,))
+    if verdict == "granted":
+        return Granted(at, _lines(passed), owner, _keys(taken))
+    return Refused(verdict, _lines(names), _lines(passed))
+
+
+def _stand(tx: Transaction, request: Request, ticket: int, missing: tuple[str, ...]) -> Waiting:
+    """Return what a waiter is to watch, and when it is to look."""
     ways: set[str] = set()
     look_at, expected, timed = tx.now + FAR_NET_SECONDS, _SHORTEST_EXPECTED, False
     for key, watches, rate, level, then, limit, occupancy in tx.execute(
@@ -273,13 +283,13 @@ def _stand(tx: Transaction, request: Request, ticket: int) -> Granted | Refused 
         " FROM waits JOIN limits ON key = limit_key WHERE ticket = ? AND active",
         (ticket,),
     ).fetchall():
-        if is_at_front(tx, key, ticket):
+        if watches or len(earlier(tx, key, ticket)) < WATCHERS:
             ways |= in_the_way(tx, key, ticket)
             look_at = min(look_at, tx.now + NET_SECONDS)
-            if not watches:
-                tx.execute(
-                    "UPDATE waits SET watches = 1 WHERE limit_key = ? AND ticket = ?", (key, ticket)
-                )
+        if not watches and ways:
+            tx.execute(
+                "UPDATE waits SET watches = 1 WHERE limit_key = ? AND ticket = ?", (key, ticket)
+            )
         if rate:
             slots = slots_ahead(tx, key, ticket) + request.occupy
             at = _decay.moment(level, then, rate, limit, slots, tx.now)
@@ -292,7 +302,7 @@ def _stand(tx: Transaction, request: Request, ticket: int) -> Granted | Refused 
     if timed:
         tx.execute("UPDATE waiters SET wakes_at = ? WHERE ticket = ?", (look_at, ticket))
     ways.discard(lifeline(tx.folder).name)
-    return Waiting(look_at, expected, _lines(passed), ways)
+    return Waiting(look_at, expected, missing, ways)
 
 
 def _lines(text: str) -> tuple[str, ...]:

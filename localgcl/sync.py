@@ -81,8 +81,9 @@ class _Listener:
         if not dead:
             for descriptor in self._watch.descriptors.values():
                 poll.register(descriptor, 0)  # errors are always reported
-            poll.poll(max(0.0, (step.until - _clock.now()) * 1000))
-            dead = self._watch.turn_to(self._ear.folder, step.ways)
+            events = poll.poll(max(0.0, (step.until - _clock.now()) * 1000))
+            if any(descriptor != self._ear.descriptor for descriptor, _ in events):
+                dead = self._watch.turn_to(self._ear.folder, step.ways)
         self._ear.drain()
         return dead
 

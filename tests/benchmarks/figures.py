@@ -56,9 +56,7 @@ class Comparison:
     ratio: float
 
 
-def compare(
-    measured: Callable[[], float], floor: Callable[[], float], rounds: int
-) -> Comparison:
+def compare(measured: Callable[[], float], floor: Callable[[], float], rounds: int) -> Comparison:
     """Take turns, floor first, and compare within each turn.
 
     What else the machine does comes and goes in seconds: it hits both halves of a turn alike, and
@@ -87,4 +85,4 @@ def millis(seconds: float) -> str:
 
 def times(ratio: float) -> str:
     """Return a ratio, for a row."""
-    return f"{ratio:.2f} ×"
+    return f"{ratio:.2f}x"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import signal
@@ -57,7 +58,7 @@ def hand_over(setting: Setting) -> Iterable[Row]:
         micros(measured),
         f"{micros(floor)} a pair",
         times(ratio),
-        "≤ 6 ×",
+        "≤ 6x",
         ratio <= 6,
     )
 
@@ -68,7 +69,7 @@ def _gaps(found: list[list[Hold]]) -> list[float]:
         (entered, left, process) for process, turns in enumerate(found) for entered, left in turns
     )
     gaps = []
-    for (_, left, before), (entered, _, after) in zip(holds, holds[1:], strict=False):
+    for (_, left, before), (entered, _, after) in itertools.pairwise(holds):
         if entered < left:
             raise AssertionError("two processes held the only slot at once")
         if before != after:

@@ -69,12 +69,39 @@ def rate(setting: Setting) -> Iterable[Row]:
 
 
 def _share(found: list[list[Admission]], limit: int, seconds: float) -> float:
-    raise NotImplementedError
+    """Return what was admitted after the first burst, as a part of what the rate allows.
+
+    All is counted from just before the first call, and a reading is never earlier than what it
+    reads: not by any delay can this come out above 1 where the rate was kept.
+    """
+    every = [admission for admissions in found for admission in admissions]
+    ends = min(asked for asked, _ in every) + seconds
+    return (sum(after <= ends for _, after in every) - limit) / (_RATE * seconds)
 
 
 def _excess(found: list[list[Admission]], limit: int) -> float:
-    raise NotImplementedError
+    """Return how many slots above `n + r * T` the worst window has, by the readings.
+
+    A reading is as late as its process is given the processor; a late one at the beginning of a
+    window makes it look shorter than it was, and that much excess is nobody's fault.
+    """
+    worst, least = 0.0, 0.0
+    readings = sorted(after for admissions in found for _, after in admissions)
+    for index, reading in enumerate(readings):
+        due = index - _RATE * (reading - readings[0])
+        least = min(least, due)
+        worst = max(worst, due + 1 - least - limit)
+    return worst
 
 
 def _certain_excess(found: list[list[Admission]], limit: int) -> float:
-    raise NotImplementedError
+    """Return the same over what certainly lies inside a window, call and return: no delay adds."""
+    every = sorted((after, asked) for admissions in found for asked, after in admissions)
+    worst = 0.0
+    for _, begins in every:
+        inside = 0
+        for after, asked in every:
+            if asked >= begins:
+                inside += 1
+                worst = max(worst, inside - _RATE * (after - begins) - limit)
+    return worst

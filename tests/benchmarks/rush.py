@@ -96,7 +96,7 @@ def throughput(setting: Setting) -> Iterable[Row]:
         f"{found.measured:,.0f}/s",
         f"{found.floor:,.0f}/s",
         times(found.ratio),
-        "≥ 0.6 ×",
+        "≥ 0.6x",
         found.ratio >= 0.6,
     )
 
@@ -114,6 +114,6 @@ def longest(setting: Setting) -> Iterable[Row]:
         millis(found.measured),
         millis(found.floor),
         times(found.ratio),
-        "≤ 0.25 ×",
+        "≤ 0.25x",
         found.ratio <= 0.25,
     )

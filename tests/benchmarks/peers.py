@@ -1,0 +1,7 @@
+from tests.benchmarks.figures import Setting
+
+HEAD = ("a",)
+
+
+def compare(setting: Setting) -> list[tuple[str, ...]]:
+    return []

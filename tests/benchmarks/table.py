@@ -1,0 +1,34 @@
+"""Tables for people: aligned in a terminal, or in Markdown."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sqlite3
+from collections.abc import Sequence
+
+HEAD = ("figure", "measured", "floor", "ratio", "target", "holds")
+
+
+def headline() -> str:
+    """Return on what this was measured."""
+    return (
+        f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version},"
+        f" {len(os.sched_getaffinity(0))} cores, {platform.system()} {platform.release()}"
+        f" {platform.machine()}, load {os.getloadavg()[0]:.1f}"
+    )
+
+
+def render(head: Sequence[str], lines: Sequence[Sequence[str]], *, markdown: bool) -> str:
+    """Return the lines under their head, the columns aligned; Markdown reads as well."""
+    table = [list(head), *map(list, lines)]
+    if markdown:
+        table = [[cell.replace("|", "\\|") for cell in line] for line in table]
+    widths = [max(len(line[column]) for line in table) for column in range(len(head))]
+    table.insert(1, ["-" * width for width in widths])
+    padded = (
+        [cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in table
+    )
+    if markdown:
+        return "\n".join(f"| {' | '.join(line)} |" for line in padded)
+    return "\n".join("  ".join(line).rstrip() for line in padded)
