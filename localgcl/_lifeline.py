@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 # Watched at most by one waiter; deaths beyond are found by the safety net. Select's old limit on
 # descriptors, and the usual soft limit on open files, are 1,024 for the whole process.
 MAX_WATCHED = 256
+_MAX_WATCHED_IDLE = 16
 
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 _WRITE = os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -35,6 +36,11 @@ def is_fifo_name(name: str) -> bool:
     """Whether `name` is a lifeline's or an ear's; rows of the database are not to be trusted."""
     lifeline, _, number = name.partition(".")
     return len(lifeline) == _NAME_LENGTH and lifeline.isalnum() and (not number or number.isdigit())
+
+
+def lifeline_of(ear: str) -> str:
+    """Return the name of the lifeline that an ear belongs to."""
+    return ear.partition(".")[0]
 
 
 def _open_for_writing(path: str) -> int:
@@ -162,12 +168,63 @@ class _Fifo:
         os.close(self.descriptor)
 
 
+class Watch:
+    """Write ends of other processes' lifelines, held to learn of their deaths at once."""
+
+    def __init__(self) -> None:
+        self.descriptors: dict[str, int] = {}
+
+    def turn_to(self, folder: Folder, lifelines: Iterable[str]) -> list[str]:
+        """Watch these lifelines and no others; return those that are dead."""
+        wanted = list(lifelines)
+        self._let_go((self.descriptors.keys() - set(wanted)) | self._reported())
+        dead = []
+        for name in wanted:
+            if name in self.descriptors:
+                continue
+            if not is_fifo_name(name):
+                dead.append(name)
+                continue
+            try:
+                descriptor = os.open(f"{folder.path}/{name}", _WRITE)
+            except OSError as error:
+                if error.errno in _GONE:
+                    dead.append(name)
+                continue  # what cannot be told counts as alive
+            if len(self.descriptors) < MAX_WATCHED:
+                self.descriptors[name] = descriptor
+            else:
+                os.close(descriptor)
+        return dead
+
+    def _reported(self) -> set[str]:
+        # A report says that one FIFO is no longer read; whether the owner made it anew, only
+        # opening it by name tells.
+        if not self.descriptors:
+            return set()
+        poll = select.poll()
+        for descriptor in self.descriptors.values():
+            poll.register(descriptor, 0)
+        failed = {descriptor for descriptor, _ in poll.poll(0)}
+        return {name for name, descriptor in self.descriptors.items() if descriptor in failed}
+
+    def _let_go(self, names: Iterable[str]) -> None:
+        for name in names:
+            os.close(self.descriptors.pop(name))
+
+    def close(self) -> None:
+        """Hold nothing open any more."""
+        self._let_go(tuple(self.descriptors))
+
+
 class Ear(_Fifo):
     """What wakes one waiting thread, or all the tasks of one event loop."""
 
     def __init__(self, folder: Folder, name: str) -> None:
         super().__init__(folder, name)
         self._writer = self._open_writer()
+        # Kept with the ear: who waits again mostly finds the same processes in its way.
+        self.watch = Watch()
 
     def _open_writer(self) -> int:
         # Once a writer has come and gone, a FIFO without any reports a hang-up for ever.
@@ -183,6 +240,7 @@ class Ear(_Fifo):
     def close(self) -> None:
         super().close()
         os.close(self._writer)
+        self.watch.close()
 
     def drain(self) -> None:
         """Read away the hints; called before looking, so that none is missed."""
@@ -214,6 +272,8 @@ class Lifeline(_Fifo):
         return ear
 
     def return_ear(self, ear: Ear) -> None:
+        if len(ear.watch.descriptors) > _MAX_WATCHED_IDLE:
+            ear.watch.close()
         self._idle.append(ear)
 
     def drop(self) -> None:
@@ -223,7 +283,6 @@ class Lifeline(_Fifo):
 
 
 _lifelines: dict[str, Lifeline] = {}
-_watches: set[Watch] = set()
 
 
 def lifeline(folder: Folder) -> Lifeline:
@@ -257,59 +316,6 @@ def _forget_after_fork() -> None:
     for ours in _lifelines.values():
         ours.drop()
     _lifelines.clear()
-    for watch in tuple(_watches):
-        watch.close()
 
 
 os.register_at_fork(after_in_child=_forget_after_fork)
-
-
-class Watch:
-    """Write ends of other processes' lifelines, held to learn of their deaths at once."""
-
-    def __init__(self) -> None:
-        self.descriptors: dict[str, int] = {}
-
-    def turn_to(self, folder: Folder, lifelines: Iterable[str]) -> list[str]:
-        """Watch these lifelines and no others; return those that are dead."""
-        wanted = list(lifelines)
-        self._let_go((self.descriptors.keys() - set(wanted)) | self._reported())
-        dead = []
-        for name in wanted:
-            if name in self.descriptors:
-                continue
-            if not is_fifo_name(name):
-                dead.append(name)
-                continue
-            try:
-                descriptor = _open_for_writing(f"{folder.path}/{name}")
-            except OSError as error:
-                if error.errno in _GONE:
-                    dead.append(name)
-                continue  # what cannot be told counts as alive
-            if len(self.descriptors) < MAX_WATCHED:
-                self.descriptors[name] = descriptor
-                _watches.add(self)
-            else:
-                os.close(descriptor)
-        return dead
-
-    def _reported(self) -> set[str]:
-        # A report says that one FIFO is no longer read; whether the owner made it anew, only
-        # opening it by name tells.
-        if not self.descriptors:
-            return set()
-        poll = select.poll()
-        for descriptor in self.descriptors.values():
-            poll.register(descriptor, 0)
-        failed = {descriptor for descriptor, _ in poll.poll(0)}
-        return {name for name, descriptor in self.descriptors.items() if descriptor in failed}
-
-    def _let_go(self, names: Iterable[str]) -> None:
-        for name in names:
-            os.close(self.descriptors.pop(name))
-
-    def close(self) -> None:
-        """Hold nothing open any more."""
-        _watches.discard(self)
-        self._let_go(tuple(self.descriptors))

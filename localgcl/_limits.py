@@ -336,17 +336,17 @@ def remove(tx: Transaction, key: int, name: str) -> None:
     """Delete a limit; strict waiters are refused, the others pass it by."""
     tx.execute("DELETE FROM leases WHERE limit_key = ?", (key,))
     queued = tx.execute(
-        "SELECT ticket, strict, passed, ear FROM waits JOIN waiters USING (ticket)"
+        "SELECT ticket, strict, passed, ear, limits FROM waits JOIN waiters USING (ticket)"
         " WHERE limit_key = ? ORDER BY ticket",
         (key,),
     ).fetchall()
     tx.execute("DELETE FROM waits WHERE limit_key = ?", (key,))
     tx.execute("DELETE FROM limits WHERE key = ?", (key,))
     left: set[int] = set()
-    for ticket, strict, passed, ear in queued:
+    for ticket, strict, passed, ear, limits in queued:
         if strict:
             refuse(tx, ticket, ear, "missing", [name])
-            left |= leave_queues(tx, ticket)
+            left |= leave_queues(tx, ticket, limits)
         else:
             passed = f"{passed}\n{name}" if passed else name
             tx.execute("UPDATE waiters SET passed = ? WHERE ticket = ?", (passed, ticket))

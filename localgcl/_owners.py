@@ -114,10 +114,12 @@ def _clear(tx: Transaction, owner: int) -> set[int]:
         if rate:
             give_back(tx, key, _decay.given_back(slots, rate, tx.now - decays_from))
     tx.execute("DELETE FROM leases WHERE owner = ?", (owner,))
-    for ticket, *_ in tx.execute("SELECT ticket FROM waiters WHERE owner = ?", (owner,)).fetchall():
-        waits = tx.execute("SELECT limit_key FROM waits WHERE ticket = ?", (ticket,)).fetchall()
-        freed.update(key for (key,) in waits)
-        tx.execute("DELETE FROM waits WHERE ticket = ?", (ticket,))
+    for ticket, limits in tx.execute(
+        "SELECT ticket, limits FROM waiters WHERE owner = ?", (owner,)
+    ).fetchall():
+        for key in map(int, limits.split()):
+            tx.execute("DELETE FROM waits WHERE limit_key = ? AND ticket = ?", (key, ticket))
+            freed.add(key)
     tx.execute("DELETE FROM waiters WHERE owner = ?", (owner,))
     tx.execute("DELETE FROM owners WHERE key = ?", (owner,))
     return freed

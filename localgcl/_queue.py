@@ -10,6 +10,7 @@ import math
 
 from localgcl import _decay, _owners
 from localgcl._checks import MAX_SLOTS
+from localgcl._lifeline import lifeline_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -145,43 +146,40 @@ def _first(tx: Transaction, key: int) -> int | None:
 
 def serve(tx: Transaction, ticket: int) -> set[int]:
     """Decide on one waiter if it is its turn; return the limits whose queues it has left."""
-    waiter = tx.execute(
-        "SELECT request, owner, lifeline, ear, slots, holds, holder"
-        " FROM waiters JOIN owners ON owners.key = owner WHERE ticket = ?",
+    request, owner, ear, limits, slots, holds, holder = tx.execute(
+        "SELECT request, owner, ear, limits, slots, holds, holder FROM waiters WHERE ticket = ?",
         (ticket,),
     ).fetchone()
-    if waiter is None:  # it left while others were served
-        return leave_queues(tx, ticket)
-    request, owner, lifeline, ear, slots, holds, holder = waiter
-    columns = tx.execute(
-        f"SELECT (SELECT min(ticket) FROM waits AS q WHERE q.limit_key = key), {LIMIT_COLUMNS}"
-        " FROM waits JOIN limits ON key = limit_key WHERE ticket = ?",
-        (ticket,),
-    ).fetchall()
-    rows = [LimitRow(row) for row in columns]
+    rows, first = [], True
+    for key in keys_in(limits):
+        columns = tx.execute(
+            "SELECT (SELECT min(ticket) FROM waits WHERE limit_key = key),"
+            f" {LIMIT_COLUMNS} FROM limits WHERE key = ?",
+            (key,),
+        ).fetchone()
+        if columns is None:
+            continue  # deleted while it waited
+        row = LimitRow(columns)
+        rows.append(row)
+        if row.active and columns[0] != ticket:
+            first = False
     refused = refusal(rows, slots, holds)
     if refused is not None:
         refuse(tx, ticket, ear, *refused)
-    else:
-        if any(
-            first != ticket for row, (first, *_) in zip(rows, columns, strict=True) if row.active
-        ):
-            return set()
-        at = opening(rows, slots, tx.now)
-        if at > tx.now + _decay.HORIZON_SECONDS:
-            return set()
-        if not tx.folder.is_alive(lifeline):
-            return _owners.reap(tx, [lifeline])
-        taken = take(
-            tx, rows, slots, at, lease=request, owner=owner if holds else None, holder=holder
-        )
-        tx.execute(
-            "UPDATE waiters SET verdict = 'granted', at = ?, taken = ? WHERE ticket = ?",
-            (at, " ".join(map(str, taken)), ticket),
-        )
-        _wake(tx, ear)
-    tx.execute("DELETE FROM waits WHERE ticket = ?", (ticket,))
-    return {row.key for row in rows}
+        return leave_queues(tx, ticket, limits)
+    at = opening(rows, slots, tx.now)
+    if not first or at > tx.now + _decay.HORIZON_SECONDS:
+        return set()
+    lifeline = lifeline_of(ear)
+    if not tx.folder.is_alive(lifeline):
+        return _owners.reap(tx, [lifeline])
+    taken = take(tx, rows, slots, at, lease=request, owner=owner if holds else None, holder=holder)
+    tx.execute(
+        "UPDATE waiters SET verdict = 'granted', at = ?, taken = ? WHERE ticket = ?",
+        (at, " ".join(map(str, taken)), ticket),
+    )
+    _wake(tx, ear)
+    return leave_queues(tx, ticket, limits)
 
 
 def refuse(tx: Transaction, ticket: int, ear: str, reason: Refusal, names: Iterable[str]) -> None:
@@ -193,25 +191,28 @@ def refuse(tx: Transaction, ticket: int, ear: str, reason: Refusal, names: Itera
     _wake(tx, ear)
 
 
-def leave_queues(tx: Transaction, ticket: int) -> set[int]:
+def leave_queues(tx: Transaction, ticket: int, limits: str) -> set[int]:
     """Take a waiter out of every queue, and return the limits whose queues it stood in."""
-    left = {
-        key
-        for (key,) in tx.execute(
-            "SELECT limit_key FROM waits WHERE ticket = ?", (ticket,)
-        ).fetchall()
-    }
-    tx.execute("DELETE FROM waits WHERE ticket = ?", (ticket,))
-    return left
+    keys = keys_in(limits)
+    for key in keys:
+        tx.execute("DELETE FROM waits WHERE limit_key = ? AND ticket = ?", (key, ticket))
+    return set(keys)
+
+
+def keys_in(text: str) -> list[int]:
+    """Return the keys of limits that a column holds, by spaces."""
+    return [int(key) for key in text.split()]
 
 
 def _alert(tx: Transaction, key: int) -> None:
     """Wake those at the front who do not watch yet, and a first one whose timer is set too late."""
-    front = "SELECT ticket, watches FROM waits WHERE limit_key = ? ORDER BY ticket LIMIT ?"
-    for (ear,) in tx.execute(
-        f"SELECT ear FROM ({front}) JOIN waiters USING (ticket) WHERE NOT watches", (key, WATCHERS)
+    for ticket, watches in tx.execute(
+        "SELECT ticket, watches FROM waits WHERE limit_key = ? ORDER BY ticket LIMIT ?",
+        (key, WATCHERS),
     ).fetchall():
-        _wake(tx, ear)
+        if not watches:
+            ear = tx.execute("SELECT ear FROM waiters WHERE ticket = ?", (ticket,)).fetchone()
+            _wake(tx, ear[0])
     first = tx.execute(
         "SELECT ear, wakes_at, waits.slots, decay, level, level_at, limits.slots"
         " FROM limits JOIN waits ON limit_key = key JOIN waiters USING (ticket)"
@@ -242,16 +243,19 @@ def in_the_way(tx: Transaction, key: int, ticket: int = MAX_SLOTS) -> set[str]:
         " SELECT lifeline FROM hop JOIN owners ON key = hop.owner",
         (key,),
     ).fetchall()
-    return {lifeline for (lifeline,) in holders + earlier(tx, key, ticket)}
+    return {lifeline for (lifeline,) in holders}.union(earlier(tx, key, ticket))
 
 
-def earlier(tx: Transaction, key: int, ticket: int) -> list[tuple[str]]:
+def earlier(tx: Transaction, key: int, ticket: int) -> list[str]:
     """Return the lifelines of those who wait before `ticket` at the front of a limit's queue."""
-    return tx.execute(
-        "SELECT lifeline FROM waits JOIN waiters USING (ticket) JOIN owners ON owners.key = owner"
-        " WHERE limit_key = ? AND ticket < ? ORDER BY ticket LIMIT ?",
-        (key, ticket, WATCHERS),
-    ).fetchall()
+    return [
+        lifeline_of(ear)
+        for (ear,) in tx.execute(
+            "SELECT ear FROM waits JOIN waiters USING (ticket)"
+            " WHERE limit_key = ? AND ticket < ? ORDER BY ticket LIMIT ?",
+            (key, ticket, WATCHERS),
+        ).fetchall()
+    ]
 
 
 def slots_ahead(tx: Transaction, key: int, ticket: int) -> int:

@@ -53,9 +53,10 @@ CREATE TABLE leases (                      -- slots in use: a row for each limit
 ) WITHOUT ROWID;
 CREATE TABLE waiters (                     -- requests that are not yet served, in order of arrival
     ticket INTEGER PRIMARY KEY,
-    request TEXT NOT NULL UNIQUE,          -- becomes the id of the lease
+    request TEXT NOT NULL,                 -- becomes the id of the lease
     owner INTEGER NOT NULL,
-    ear TEXT NOT NULL,                     -- the FIFO that wakes it
+    ear TEXT NOT NULL,                     -- the FIFO that wakes it, named after its lifeline
+    limits TEXT NOT NULL,                  -- the limits it waits for (keys, by spaces)
     slots INTEGER NOT NULL,
     holds INTEGER NOT NULL,                -- 0: takes by rate and leaves no lease
     strict INTEGER NOT NULL,
@@ -68,7 +69,6 @@ CREATE TABLE waiters (                     -- requests that are not yet served, 
     taken TEXT,                            -- from these limits (keys, by spaces),
     names TEXT                             -- or the reason of the refusal and its limits, by lines
 );
-CREATE INDEX waiters_of_owner ON waiters (owner);
 CREATE TABLE waits (                       -- the places of a waiter in the queues of its limits
     limit_key INTEGER NOT NULL,
     ticket INTEGER NOT NULL,
@@ -76,7 +76,6 @@ CREATE TABLE waits (                       -- the places of a waiter in the queu
     watches INTEGER NOT NULL DEFAULT 0,    -- whether it watches those in its way here
     PRIMARY KEY (limit_key, ticket)
 ) WITHOUT ROWID;
-CREATE INDEX waits_of_ticket ON waits (ticket);
 CREATE TRIGGER lease_taken AFTER INSERT ON leases BEGIN
     UPDATE limits SET used = used + NEW.slots WHERE key = NEW.limit_key;
 END;

@@ -12,6 +12,7 @@ from localgcl._queue import (
     LimitRow,
     earlier,
     in_the_way,
+    keys_in,
     leave_queues,
     promote,
     refusal,
@@ -22,7 +23,7 @@ from localgcl._queue import (
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from typing import Protocol
+    from typing import Any, Protocol
 
     from localgcl._database import Transaction
     from localgcl._lifeline import Folder
@@ -56,7 +57,18 @@ _SHORTEST_EXPECTED, _LONGEST_EXPECTED = 0.1, 30.0
 class Request:
     """What is asked for; its random id becomes the lease's."""
 
-    __slots__ = ("granted", "holder", "holds", "id", "names", "occupy", "once", "settled", "strict")
+    __slots__ = (
+        "granted",
+        "holder",
+        "holds",
+        "id",
+        "names",
+        "occupy",
+        "once",
+        "settled",
+        "strict",
+        "ticket",
+    )
 
     def __init__(
         self,
@@ -75,6 +87,7 @@ class Request:
         self.strict = strict
         self.once = once
         self.holder = holder
+        self.ticket = 0  # its place in every queue, once it waits
         self.granted: Granted | None = None
         # Whether the database is known to hold nothing of the request that nobody looks after.
         self.settled = False
@@ -212,12 +225,14 @@ def _enqueue(
     if owner is None:
         owner, freed = _owners.sign_in(tx)
     ticket = tx.execute(
-        "INSERT INTO waiters (request, owner, ear, slots, holds, strict, holder, since, passed)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO waiters"
+        " (request, owner, ear, limits, slots, holds, strict, holder, since, passed)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             request.id,
             owner,
             listener.ear(tx.folder),
+            " ".join([str(row.key) for row in rows]),
             request.occupy,
             request.holds,
             request.strict,
@@ -227,6 +242,7 @@ def _enqueue(
         ),
     ).lastrowid
     assert ticket is not None  # an INSERT has one
+    request.ticket = ticket
     for row in rows:
         tx.execute(
             "INSERT INTO waits (limit_key, ticket, slots, watches) VALUES (?, ?, ?, ?)",
@@ -234,26 +250,40 @@ def _enqueue(
         )
     # Whatever frees slots serves the queue itself; time alone does not, nor does a death.
     if freed or any(row.decay or not row.active for row in rows):
-        promote(tx, {*freed, *(row.key for row in rows)})
-        return _come_to(tx, request, ticket)
-    return _stand(tx, request, ticket, tuple(missing))
+        promote(tx, freed)
+        outcome = look(tx, request, listener)
+        assert not isinstance(outcome, Gone)  # it has just been put there
+        return outcome
+    return _stand(tx, request, [row.key for row in rows], tuple(missing))
 
 
 def look(
     tx: Transaction, request: Request, listener: Listener, dead: Iterable[str] = ()
 ) -> Granted | Refused | Waiting | NotNow | Gone:
     """See whether a waiting request is served by now; clear the dead out of its way first."""
-    waiter = tx.execute(
-        "SELECT ticket, verdict FROM waiters WHERE request = ?", (request.id,)
-    ).fetchone()
+    waiter = _find(tx, request)
     if waiter is None:
         return Gone()
-    ticket, verdict = waiter
-    if verdict is None:
+    if waiter[0] is None:
         listener.mend()
-        places = tx.execute("SELECT limit_key FROM waits WHERE ticket = ?", (ticket,)).fetchall()
-        promote(tx, {*(key for (key,) in places), *_reap(tx, dead)})
-    return _come_to(tx, request, ticket)
+        promote(tx, {*keys_in(waiter[1]), *_reap(tx, dead)})
+        waiter = _find(tx, request)
+        assert waiter is not None  # only its own owner's death takes it away
+    verdict, limits, at, taken, names, passed, owner = waiter
+    if verdict is None:
+        return _stand(tx, request, keys_in(limits), _lines(passed))
+    tx.execute("DELETE FROM waiters WHERE ticket = ?", (request.ticket,))
+    if verdict == "granted":
+        return Granted(at, _lines(passed), owner, keys_in(taken))
+    return Refused(verdict, _lines(names), _lines(passed))
+
+
+def _find(tx: Transaction, request: Request) -> Any:
+    return tx.execute(
+        "SELECT verdict, limits, at, taken, names, passed, owner FROM waiters"
+        " WHERE ticket = ? AND request = ?",
+        (request.ticket, request.id),
+    ).fetchone()
 
 
 def _reap(tx: Transaction, lifelines: Iterable[str]) -> set[int]:
@@ -261,35 +291,30 @@ def _reap(tx: Transaction, lifelines: Iterable[str]) -> set[int]:
     return _owners.reap(tx, [name for name in lifelines if not tx.folder.is_alive(name)])
 
 
-def _come_to(tx: Transaction, request: Request, ticket: int) -> Granted | Refused | Waiting:
-    """Return what has become of a waiter."""
-    verdict, at, taken, names, passed, owner = tx.execute(
-        "SELECT verdict, at, taken, names, passed, owner FROM waiters WHERE ticket = ?", (ticket,)
-    ).fetchone()
-    if verdict is None:
-        return _stand(tx, request, ticket, _lines(passed))
-    tx.execute("DELETE FROM waiters WHERE ticket = ?", (ticket,))
-    if verdict == "granted":
-        return Granted(at, _lines(passed), owner, _keys(taken))
-    return Refused(verdict, _lines(names), _lines(passed))
-
-
-def _stand(tx: Transaction, request: Request, ticket: int, missing: tuple[str, ...]) -> Waiting:
+def _stand(
+    tx: Transaction, request: Request, limits: Iterable[int], missing: tuple[str, ...]
+) -> Waiting:
     """Return what a waiter is to watch, and when it is to look."""
     ways: set[str] = set()
     look_at, expected, timed = tx.now + FAR_NET_SECONDS, _SHORTEST_EXPECTED, False
-    for key, watches, rate, level, then, limit, occupancy in tx.execute(
-        "SELECT limit_key, watches, decay, level, level_at, limits.slots, occupancy"
-        " FROM waits JOIN limits ON key = limit_key WHERE ticket = ? AND active",
-        (ticket,),
-    ).fetchall():
+    ticket = request.ticket
+    for key in limits:
+        place = tx.execute(
+            "SELECT watches, decay, level, level_at, limits.slots, occupancy"
+            " FROM waits JOIN limits ON key = limit_key"
+            " WHERE limit_key = ? AND ticket = ? AND active",
+            (key, ticket),
+        ).fetchone()
+        if place is None:
+            continue  # inactive or deleted, and so passed by
+        watches, rate, level, then, limit, occupancy = place
         if watches or len(earlier(tx, key, ticket)) < WATCHERS:
             ways |= in_the_way(tx, key, ticket)
             look_at = min(look_at, tx.now + NET_SECONDS)
-        if not watches and ways:
-            tx.execute(
-                "UPDATE waits SET watches = 1 WHERE limit_key = ? AND ticket = ?", (key, ticket)
-            )
+            if not watches:
+                tx.execute(
+                    "UPDATE waits SET watches = 1 WHERE limit_key = ? AND ticket = ?", (key, ticket)
+                )
         if rate:
             slots = slots_ahead(tx, key, ticket) + request.occupy
             at = _decay.moment(level, then, rate, limit, slots, tx.now)
@@ -309,12 +334,9 @@ def _lines(text: str) -> tuple[str, ...]:
     return tuple(text.split("\n")) if text else ()
 
 
-def _keys(text: str) -> list[int]:
-    return [int(key) for key in text.split()]
-
-
 def _leave(tx: Transaction, ticket: int) -> None:
-    left = leave_queues(tx, ticket)
+    limits = tx.execute("SELECT limits FROM waiters WHERE ticket = ?", (ticket,)).fetchone()[0]
+    left = leave_queues(tx, ticket, limits)
     tx.execute("DELETE FROM waiters WHERE ticket = ?", (ticket,))
     promote(tx, left)
 
@@ -326,26 +348,20 @@ def withdraw(
     outcome = look(tx, request, listener, dead)
     if isinstance(outcome, Granted | Refused):
         return outcome
-    waiter = tx.execute(
-        "SELECT ticket, passed FROM waiters WHERE request = ?", (request.id,)
-    ).fetchone()
-    if waiter is None:
-        return NotNow()
-    _leave(tx, waiter[0])
-    return NotNow(_lines(waiter[1]))
+    if isinstance(outcome, Waiting):
+        _leave(tx, request.ticket)
+        return NotNow(outcome.missing)
+    return NotNow()
 
 
 def abandon(tx: Transaction, request: Request) -> None:
     """Undo a request, whatever became of it and however often this is called."""
-    waiter = tx.execute(
-        "SELECT ticket, verdict, taken FROM waiters WHERE request = ?", (request.id,)
-    ).fetchone()
+    waiter = _find(tx, request)
     taken: list[int] = []
     if waiter is not None:
-        ticket, verdict, keys = waiter
-        if verdict == "granted":
-            taken = _keys(keys)
-        _leave(tx, ticket)
+        if waiter[0] == "granted":
+            taken = keys_in(waiter[3])
+        _leave(tx, request.ticket)
     elif request.granted is not None:
         taken = request.granted.taken
     if request.holds:

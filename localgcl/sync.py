@@ -11,7 +11,7 @@ import time
 from localgcl import _clock, _departure, _slots
 from localgcl._database import Database, NoDatabaseError
 from localgcl._gate import GateTimeoutError
-from localgcl._lifeline import Watch, lifeline
+from localgcl._lifeline import lifeline
 from localgcl._location import choose
 from localgcl._request import Terms, Transact, flow
 from localgcl.errors import (
@@ -51,12 +51,11 @@ _CLEAN_UP_SECONDS = 1.0
 
 
 class _Listener:
-    """What one blocked thread sleeps on: an ear, and a watch over those in its way."""
+    """What one blocked thread sleeps on: an ear, borrowed for as long as its request waits."""
 
     def __init__(self) -> None:
         self._lifeline: Lifeline | None = None
         self._ear: Ear | None = None
-        self._watch: Watch | None = None
 
     def ear(self, folder: Folder) -> str:
         if self._ear is None:
@@ -69,27 +68,24 @@ class _Listener:
             self._ear.mend()
 
     def sleep(self, step: Sleep) -> list[str]:
-        if step.ways is None or self._ear is None:
+        ear = self._ear
+        if step.ways is None or ear is None:
             while (seconds := step.until - _clock.now()) > 0:
                 time.sleep(seconds)
             return []
-        if self._watch is None:
-            self._watch = Watch()
-        poll = select.poll()
-        poll.register(self._ear.descriptor, select.POLLIN)
-        dead = self._watch.turn_to(self._ear.folder, step.ways)
+        dead = ear.watch.turn_to(ear.folder, step.ways)
         if not dead:
-            for descriptor in self._watch.descriptors.values():
+            poll = select.poll()
+            poll.register(ear.descriptor, select.POLLIN)
+            for descriptor in ear.watch.descriptors.values():
                 poll.register(descriptor, 0)  # errors are always reported
             events = poll.poll(max(0.0, (step.until - _clock.now()) * 1000))
-            if any(descriptor != self._ear.descriptor for descriptor, _ in events):
-                dead = self._watch.turn_to(self._ear.folder, step.ways)
-        self._ear.drain()
+            if any(descriptor != ear.descriptor for descriptor, _ in events):
+                dead = ear.watch.turn_to(ear.folder, step.ways)
+        ear.drain()
         return dead
 
     def close(self) -> None:
-        if self._watch is not None:
-            self._watch.close()
         if self._ear is not None and self._lifeline is not None:
             self._lifeline.return_ear(self._ear)
 
