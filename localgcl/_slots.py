@@ -265,6 +265,7 @@ def look(
     if waiter is None:
         return Gone()
     if waiter[0] is None:
+        lifeline(tx.folder)  # mended, lest what follows take its own process for dead
         listener.mend()
         promote(tx, {*keys_in(waiter[1]), *_reap(tx, dead)})
         waiter = _find(tx, request)

@@ -1,0 +1,231 @@
+"""Many processes at once, counted by a witness outside localgcl."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import random
+import signal
+import time
+from multiprocessing.context import BaseContext
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from localgcl import AcquireConcurrencySlotTimeoutError, Limiter
+from tests.processes.conftest import DEADLINE_SECONDS, until
+
+pytestmark = pytest.mark.processes
+
+
+class Witness:
+    """Counts who is inside, in shared memory: a slot a process, so that the dead can be taken out."""
+
+    def __init__(self, context: BaseContext, processes: int) -> None:
+        self.inside = context.RawArray("i", processes)
+        self.worst = context.RawArray("i", processes)
+        self.turns = context.RawArray("i", processes)
+
+    def enter(self, number: int, slots: int = 1) -> None:
+        """Note that a process is inside, and how many are."""
+        self.inside[number] = slots
+        self.worst[number] = max(self.worst[number], sum(self.inside))
+        self.turns[number] += 1
+
+    def leave(self, number: int) -> None:
+        """Note that a process is about to leave."""
+        self.worst[number] = max(self.worst[number], sum(self.inside))
+        self.inside[number] = 0
+
+
+def hold_again_and_again(path: Path, number: int, witness: Witness, seconds: float) -> None:
+    """Hold a slot of `a` for moments, until the time is over."""
+    limiter = Limiter(path)
+    end = time.monotonic() + seconds
+    rng = random.Random(number)
+    while time.monotonic() < end:
+        try:
+            with limiter.concurrency("a", timeout_seconds=rng.choice([None, 0.001, 5.0])):
+                witness.enter(number)
+                time.sleep(rng.choice([0, 0, 0.001]))
+                witness.leave(number)
+        except AcquireConcurrencySlotTimeoutError:
+            pass
+
+
+def run_crowd(context: BaseContext, target: Any, arguments: list[tuple[Any, ...]]) -> list[Any]:
+    """Start a process for each tuple of arguments."""
+    processes = [context.Process(target=target, args=one) for one in arguments]  # type: ignore[attr-defined]
+    for process in processes:
+        process.start()
+    return processes
+
+
+@pytest.mark.parametrize("method", ["spawn", "fork", "forkserver"])
+def test_never_too_many(path: Path, method: str) -> None:
+    """Eight processes never have more than three inside, and none fails."""
+    context = multiprocessing.get_context(method)
+    Limiter(path).create("a", 3)
+    witness = Witness(context, 8)
+    crowd = run_crowd(context, hold_again_and_again, [(path, n, witness, 1.5) for n in range(8)])
+    for process in crowd:
+        process.join(DEADLINE_SECONDS)
+        assert process.exitcode == 0
+    assert max(witness.worst) <= 3
+    assert min(witness.turns) > 0
+    assert Limiter(path).read("a").active_slots == 0
+    assert set(os.listdir(f"{path}-run")) == {"gate", "create.lock"} | {
+        name for name in os.listdir(f"{path}-run") if name.startswith(own_lifeline(path))
+    }
+
+
+def own_lifeline(path: Path) -> str:
+    """Return the name of this process's lifeline."""
+    from localgcl._lifeline import Folder, existing_lifeline
+
+    ours = existing_lifeline(Folder(f"{path}-run", 0o600, os.getgid()))
+    return "none" if ours is None else ours.name
+
+
+def test_killed_at_random_moments(path: Path) -> None:
+    """Processes are killed while they wait, hold and commit; afterwards all capacity is there."""
+    context = multiprocessing.get_context("spawn")
+    limiter = Limiter(path)
+    limiter.create("a", 3)
+    rng = random.Random(7)
+    witness = Witness(context, 6)
+    crowd = run_crowd(
+        context, hold_again_and_again, [(path, number, witness, 60.0) for number in range(6)]
+    )
+    until(lambda: min(witness.turns) > 0)
+    killed = 0
+    end = time.monotonic() + 6.0
+    while time.monotonic() < end:
+        time.sleep(rng.uniform(0.0, 0.05))
+        number = rng.randrange(6)
+        os.kill(crowd[number].pid, signal.SIGKILL)
+        crowd[number].join(DEADLINE_SECONDS)
+        witness.inside[number] = 0
+        killed += 1
+        (crowd[number],) = run_crowd(context, hold_again_and_again, [(path, number, witness, 60.0)])
+    for process in crowd:
+        process.kill()
+        process.join(DEADLINE_SECONDS)
+    assert killed > 10
+    assert max(witness.worst) <= 3
+    leases = [limiter.acquire("a", timeout_seconds=0) for _ in range(3)]
+    assert limiter.waiters() == []
+    for lease in leases:
+        lease.release()
+    assert limiter.read("a").active_slots == 0
+
+
+def take_two(path: Path, names: list[str], turns: int) -> None:
+    """Take two limits at once, again and again."""
+    limiter = Limiter(path)
+    for _ in range(turns):
+        limiter.acquire(names, timeout_seconds=DEADLINE_SECONDS).release()
+
+
+def test_opposite_orders_of_names(path: Path) -> None:
+    """Two processes that ask for the same two limits in opposite orders never block each other."""
+    context = multiprocessing.get_context("spawn")
+    limiter = Limiter(path)
+    limiter.create("a", 1)
+    limiter.create("b", 1)
+    crowd = run_crowd(context, take_two, [(path, ["a", "b"], 200), (path, ["b", "a"], 200)] * 2)
+    for process in crowd:
+        process.join(DEADLINE_SECONDS)
+        assert process.exitcode == 0
+    assert [limit.active_slots for limit in limiter.read_all()] == [0, 0]
+
+
+def create_and_take(path: Path, go: Any, number: int) -> None:
+    """Use a database that may not be there yet."""
+    go.wait()
+    limiter = Limiter(path)
+    limiter.upsert("a", 100)
+    limiter.create(f"own-{number}", 1)
+    with limiter.concurrency(["a", f"own-{number}"], strict=True):
+        pass
+
+
+def test_ten_processes_create_one_database(path: Path) -> None:
+    """Ten processes that start at once make one database, and nothing is lost."""
+    context = multiprocessing.get_context("spawn")
+    deep = path.parent / "not" / "there" / "yet.db"
+    go = context.Event()
+    crowd = run_crowd(context, create_and_take, [(deep, go, number) for number in range(10)])
+    go.set()
+    for process in crowd:
+        process.join(DEADLINE_SECONDS)
+        assert process.exitcode == 0
+    assert len(Limiter(deep).read_all()) == 11
+
+
+def take_by_rate(path: Path, moments: Any, number: int, seconds: float) -> None:
+    """Note the moment of each operation that the rate allows."""
+    limiter = Limiter(path)
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        limiter.rate_limit("api")
+        moments.put((time.monotonic(), number))
+
+
+@pytest.mark.parametrize("limit", [1, 5])
+def test_a_rate_shared_by_processes(path: Path, limit: int) -> None:
+    """Four processes together get what the rate gives, and no burst above the limit."""
+    context = multiprocessing.get_context("spawn")
+    Limiter(path).create("api", limit, slot_decay_per_second=50.0)
+    moments: Any = context.Queue()
+    crowd = run_crowd(context, take_by_rate, [(path, moments, n, 2.0) for n in range(4)])
+    seen = []
+    while any(process.is_alive() for process in crowd) or not moments.empty():
+        try:
+            seen.append(moments.get(timeout=0.05)[0])
+        except Exception:  # noqa: BLE001, S112 - queue.Empty of whichever context
+            continue
+    seen.sort()
+    span = seen[-1] - seen[0]
+    assert len(seen) <= limit + 50.0 * span + 1
+    assert len(seen) >= 50.0 * span * 0.9
+
+
+def test_the_disk_is_full(path: Path, tmp_path: Path) -> None:
+    """A full disk is a DatabaseError, admits nobody, and is over once there is room again."""
+    import subprocess
+    import sys
+
+    script = f"""
+import resource, signal
+from localgcl import DatabaseError, Limiter
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+limiter = Limiter({str(path)!r})
+limiter.create("a", 1)
+lease = limiter.acquire("a")
+soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+for attempt in (lambda: limiter.create("b", 1), lambda: limiter.acquire("a", timeout_seconds=0)):
+    try:
+        attempt()
+    except DatabaseError as error:
+        assert error.path == {str(path)!r}
+    else:
+        raise SystemExit("admitted")
+try:
+    lease.release()
+except DatabaseError:
+    pass
+else:
+    raise SystemExit("released")
+resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+assert limiter.read("a").active_slots == 1
+lease.release()
+assert limiter.read("a").active_slots == 0
+assert limiter.read_all()[0].name == "a" and len(limiter.read_all()) == 1
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=DEADLINE_SECONDS
+    )
+    assert (done.returncode, done.stderr) == (0, "")
