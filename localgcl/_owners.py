@@ -92,9 +92,9 @@ def sign_out(tx: Transaction, *, if_idle: bool) -> set[int]:
     freed: set[int] = set()
     if row is not None:
         ((busy,),) = tx.execute(
-            "SELECT EXISTS (SELECT 1 FROM leases WHERE owner = ?1)"
-            " OR EXISTS (SELECT 1 FROM waiters WHERE owner = ?1)",
-            row,
+            "SELECT EXISTS (SELECT 1 FROM leases WHERE owner = ?)"
+            " OR EXISTS (SELECT 1 FROM waiters WHERE owner = ?)",
+            (*row, *row),
         ).fetchall()
         if busy and if_idle:
             return freed

@@ -236,12 +236,12 @@ def in_the_way(tx: Transaction, key: int, ticket: int = MAX_SLOTS) -> set[str]:
     # Hops through the index from owner to owner: one may have thousands of leases.
     holders = tx.execute(
         "WITH RECURSIVE hop (owner) AS ("
-        " SELECT min(owner) FROM leases WHERE limit_key = ?1 AND owner > 0"
+        " SELECT min(owner) FROM leases WHERE limit_key = ? AND owner > 0"
         " UNION ALL"
-        " SELECT (SELECT min(owner) FROM leases WHERE limit_key = ?1 AND owner > hop.owner)"
+        " SELECT (SELECT min(owner) FROM leases WHERE limit_key = ? AND owner > hop.owner)"
         " FROM hop WHERE hop.owner IS NOT NULL)"
         " SELECT lifeline FROM hop JOIN owners ON key = hop.owner",
-        (key,),
+        (key, key),
     ).fetchall()
     return {lifeline for (lifeline,) in holders}.union(earlier(tx, key, ticket))
 

@@ -46,8 +46,8 @@ FAR_NET_SECONDS = 4.0
 
 # The first column, this process's key, comes along lest it cost a statement of its own.
 _ROW = (
-    f"SELECT (SELECT owners.key FROM owners WHERE lifeline = ?1), {LIMIT_COLUMNS}"
-    " FROM limits WHERE name = ?2"
+    f"SELECT (SELECT owners.key FROM owners WHERE lifeline = ?), {LIMIT_COLUMNS}"
+    " FROM limits WHERE name = ?"
 )
 
 # What the expected wait for a slot is clamped to, as Prefect does.

@@ -24,8 +24,9 @@ DEADLINE_SECONDS = 60
 def folder() -> Iterator[Path]:
     # pytest's tmp_path is closed to other accounts, and as root PostgreSQL runs as another.
     with tempfile.TemporaryDirectory() as path:
-        os.chmod(path, 0o711)
-        yield Path(path)
+        folder = Path(path)
+        folder.chmod(0o711)
+        yield folder
 
 
 @pytest.mark.processes
@@ -45,23 +46,20 @@ def test_example_prints_what_its_docstring_shows(example: Path, folder: Path) ->
 
 
 def _run(example: Path, folder: Path) -> tuple[int, str, str]:
-    process = subprocess.Popen(
+    environment = {"LOCALGCL_DB": str(folder / "of-the-user.db"), "TMPDIR": str(folder)}
+    with subprocess.Popen(
         [sys.executable, "-W", "error", example],
         cwd=folder,
-        env={
-            **os.environ,
-            "LOCALGCL_DB": str(folder / "of-the-user.db"),
-            "TMPDIR": str(folder),
-        },
+        env=os.environ | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-    )
-    try:
-        printed, errors = process.communicate(timeout=DEADLINE_SECONDS)
-    finally:
-        # Whatever an example started is in its session, and must not outlive it.
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+    ) as process:
+        try:
+            printed, errors = process.communicate(timeout=DEADLINE_SECONDS)
+        finally:
+            # Whatever an example started is in its session, and must not outlive it.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
     return process.returncode, printed, errors
