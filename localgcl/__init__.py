@@ -14,12 +14,15 @@ from localgcl.sync import Lease, Limiter, concurrency, rate_limit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from localgcl.asyncio import AsyncLease, AsyncLimiter
     from localgcl.models import Holder, Limit, Waiter
 
 __version__ = "0.1.0"
 
 __all__ = [
     "AcquireConcurrencySlotTimeoutError",
+    "AsyncLease",
+    "AsyncLimiter",
     "ConcurrencySlotAcquisitionError",
     "DatabaseError",
     "Holder",
@@ -34,8 +37,14 @@ __all__ = [
     "rate_limit",
 ]
 
-# Loaded when first asked for: pydantic takes longer than all the rest.
-_LAZY = {"Holder": "localgcl.models", "Limit": "localgcl.models", "Waiter": "localgcl.models"}
+# Loaded when first asked for: pydantic and asyncio take longer than all the rest.
+_LAZY = {
+    "AsyncLease": "localgcl.asyncio",
+    "AsyncLimiter": "localgcl.asyncio",
+    "Holder": "localgcl.models",
+    "Limit": "localgcl.models",
+    "Waiter": "localgcl.models",
+}
 
 
 def __getattr__(name: str) -> object:

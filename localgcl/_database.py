@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from typing import TypeVar
 
     T = TypeVar("T")
+    Rings = dict[str, set[int]]  # the tickets that each ear is to hear of
 
 
 class NoDatabaseError(Exception):
@@ -29,7 +30,7 @@ class Transaction:
 
     __slots__ = ("execute", "folder", "now", "rings")
 
-    def __init__(self, connection: sqlite3.Connection, folder: Folder, rings: list[str]) -> None:
+    def __init__(self, connection: sqlite3.Connection, folder: Folder, rings: Rings) -> None:
         self.execute = connection.execute
         self.folder = folder
         self.rings = rings
@@ -73,7 +74,7 @@ class Database:
                 "localgcl was called from inside its own transaction, by a signal handler that"
                 " interrupted it; let the handler set a flag and call from the main program"
             )
-        rings: list[str] = []
+        rings: Rings = {}
         # A Ctrl-C can strike between any two instructions, in a `finally` too: what must happen
         # (open the gate, unlock, wake) stands in two nested ones each.
         try:
@@ -98,7 +99,7 @@ class Database:
         deadline: float | None,
         durable: bool,
         create: bool,
-        rings: list[str],
+        rings: Rings,
     ) -> T:
         try:
             file = self._file
@@ -163,10 +164,11 @@ class Database:
         self._file = None
 
 
-def _ring(folder: Folder, rings: list[str]) -> None:
+def _ring(folder: Folder, rings: Rings) -> None:
     while rings:
-        folder.ring(rings[-1])
-        rings.pop()
+        ear = next(iter(rings))
+        folder.ring(ear, rings[ear])
+        del rings[ear]
 
 
 _databases: weakref.WeakSet[Database] = weakref.WeakSet()

@@ -31,6 +31,8 @@ _WRITE = os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW
 _GONE = (errno.ENXIO, errno.ENOENT)
 _NAME_LENGTH = 32
 
+HINT_LENGTH = 8  # bytes; select.PIPE_BUF, up to which writes are not mixed, is a multiple
+
 
 def is_fifo_name(name: str) -> bool:
     """Whether `name` is a lifeline's or an ear's; rows of the database are not to be trusted."""
@@ -100,8 +102,8 @@ class Folder:
             return error.errno not in _GONE
         return True
 
-    def ring(self, ear: str) -> None:
-        """Wake whoever listens on `ear`."""
+    def ring(self, ear: str, tickets: Iterable[int]) -> None:
+        """Wake whoever listens on `ear`, with a hint at which of its requests are concerned."""
         if not is_fifo_name(ear):
             return
         # A ring is a hint. Whoever is dead needs none, whoever has its pipe full has hints enough,
@@ -109,9 +111,24 @@ class Folder:
         with contextlib.suppress(OSError):
             descriptor = _open_for_writing(f"{self.path}/{ear}")
             try:
-                os.write(descriptor, b"!")
+                hints = b"".join([ticket.to_bytes(HINT_LENGTH) for ticket in tickets])
+                os.write(descriptor, hints[: select.PIPE_BUF])
             finally:
                 os.close(descriptor)
+
+    def open_to_watch(self, name: str) -> int | None:
+        """Return a write end of a lifeline, None where it cannot be watched.
+
+        ProcessLookupError where it has ended.
+        """
+        try:
+            if not is_fifo_name(name):
+                raise FileNotFoundError
+            return os.open(f"{self.path}/{name}", _WRITE)
+        except OSError as error:
+            if error.errno in _GONE or isinstance(error, FileNotFoundError):
+                raise ProcessLookupError(name) from None
+            return None  # what cannot be told counts as alive
 
     def discard(self, fifo: str) -> None:
         """Unlink one FIFO if it is there."""
@@ -182,15 +199,13 @@ class Watch:
         for name in wanted:
             if name in self.descriptors:
                 continue
-            if not is_fifo_name(name):
+            try:
+                descriptor = folder.open_to_watch(name)
+            except ProcessLookupError:
                 dead.append(name)
                 continue
-            try:
-                descriptor = os.open(f"{folder.path}/{name}", _WRITE)
-            except OSError as error:
-                if error.errno in _GONE:
-                    dead.append(name)
-                continue  # what cannot be told counts as alive
+            if descriptor is None:
+                continue
             if len(self.descriptors) < MAX_WATCHED:
                 self.descriptors[name] = descriptor
             else:
@@ -242,13 +257,17 @@ class Ear(_Fifo):
         os.close(self._writer)
         self.watch.close()
 
-    def drain(self) -> None:
-        """Read away the hints; called before looking, so that none is missed."""
+    def drain(self) -> bytes:
+        """Read away the hints, before looking, so that none is missed; return them."""
+        hints = b""
         try:
-            while len(os.read(self.descriptor, 4096)) == 4096:
-                pass
+            while chunk := os.read(self.descriptor, select.PIPE_BUF):
+                hints += chunk
+                if len(chunk) < select.PIPE_BUF:
+                    break
         except BlockingIOError:
-            pass  # nothing was written
+            pass  # no more
+        return hints
 
 
 class Lifeline(_Fifo):

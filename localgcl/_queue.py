@@ -178,7 +178,7 @@ def serve(tx: Transaction, ticket: int) -> set[int]:
         "UPDATE waiters SET verdict = 'granted', at = ?, taken = ? WHERE ticket = ?",
         (at, " ".join(map(str, taken)), ticket),
     )
-    _wake(tx, ear)
+    _wake(tx, ear, ticket)
     return leave_queues(tx, ticket, limits)
 
 
@@ -188,7 +188,7 @@ def refuse(tx: Transaction, ticket: int, ear: str, reason: Refusal, names: Itera
         "UPDATE waiters SET verdict = ?, names = ? WHERE ticket = ?",
         (reason, "\n".join(names), ticket),
     )
-    _wake(tx, ear)
+    _wake(tx, ear, ticket)
 
 
 def leave_queues(tx: Transaction, ticket: int, limits: str) -> set[int]:
@@ -212,23 +212,22 @@ def _alert(tx: Transaction, key: int) -> None:
     ).fetchall():
         if not watches:
             ear = tx.execute("SELECT ear FROM waiters WHERE ticket = ?", (ticket,)).fetchone()
-            _wake(tx, ear[0])
+            _wake(tx, ear[0], ticket)
     first = tx.execute(
-        "SELECT ear, wakes_at, waits.slots, decay, level, level_at, limits.slots"
+        "SELECT ear, ticket, wakes_at, waits.slots, decay, level, level_at, limits.slots"
         " FROM limits JOIN waits ON limit_key = key JOIN waiters USING (ticket)"
         " WHERE key = ? AND decay ORDER BY ticket LIMIT 1",
         (key,),
     ).fetchone()
     if first is not None:
-        ear, wakes_at, slots, rate, level, then, limit = first
+        ear, ticket, wakes_at, slots, rate, level, then, limit = first
         at = _decay.moment(level, then, rate, limit, slots, tx.now)
         if wakes_at is not None and wakes_at > at:
-            _wake(tx, ear)
+            _wake(tx, ear, ticket)
 
 
-def _wake(tx: Transaction, ear: str) -> None:
-    if ear not in tx.rings:
-        tx.rings.append(ear)
+def _wake(tx: Transaction, ear: str, ticket: int) -> None:
+    tx.rings.setdefault(ear, set()).add(ticket)
 
 
 def in_the_way(tx: Transaction, key: int, ticket: int = MAX_SLOTS) -> set[str]:

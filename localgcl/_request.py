@@ -59,7 +59,8 @@ class Transact:
 class Sleep:
     """Sleep until the moment `until`, or until woken, or until one of `ways` ends.
 
-    It is sent those of `ways` that have ended. With no `ways` (None) nothing wakes.
+    It is sent the list of those of `ways` that have ended, or what a look made for it has given.
+    With no `ways` (None) nothing wakes.
     """
 
     __slots__ = ("until", "ways")
@@ -137,7 +138,10 @@ def flow(terms: Terms, request: Request, listener: Listener) -> Flow:
             _warn(outcome.missing, warned)
             if tries is not None and try_ends == math.inf:
                 try_ends = _clock.now() + outcome.expected_seconds
-            dead = yield Sleep(min(outcome.look_at, deadline, try_ends), outcome.ways)
+            woken = yield Sleep(min(outcome.look_at, deadline, try_ends), outcome.ways)
+            if not isinstance(woken, list):
+                outcome = woken  # somebody has looked for it
+                continue
             now = _clock.now()
             work: Callable[..., Any] = look
             if now >= deadline:
@@ -146,7 +150,7 @@ def flow(terms: Terms, request: Request, listener: Listener) -> Flow:
                 tries, try_ends = tries - 1, math.inf
                 work = look if tries else withdraw
             outcome = yield Transact(
-                functools.partial(work, request=request, listener=listener, dead=dead), gate
+                functools.partial(work, request=request, listener=listener, dead=woken), gate
             )
     except GateTimeoutError:
         outcome = NotNow()

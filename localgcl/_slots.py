@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     class Listener(Protocol):
         """What a flavour sleeps on."""
 
+        far_net_seconds: float
+
         def ear(self, folder: Folder) -> str:
             """Return the name of the ear that wakes this request."""
 
@@ -39,10 +41,10 @@ if TYPE_CHECKING:
             """See that the ear is still there."""
 
 
-# How long a waiter may sleep without a look: its safety net for what no event tells, such as a
-# file that was replaced. Only those at the front can be next, so the others look less often.
+# How long a waiter at the front may sleep without a look: its safety net for what no event tells,
+# such as a file that was replaced. The others are not next, and look as rarely as their flavour has
+# it in `far_net_seconds`.
 NET_SECONDS = 1.0
-FAR_NET_SECONDS = 4.0
 
 # The first column, this process's key, comes along lest it cost a statement of its own.
 _ROW = (
@@ -254,7 +256,7 @@ def _enqueue(
         outcome = look(tx, request, listener)
         assert not isinstance(outcome, Gone)  # it has just been put there
         return outcome
-    return _stand(tx, request, [row.key for row in rows], tuple(missing))
+    return _stand(tx, request, listener, [row.key for row in rows], tuple(missing))
 
 
 def look(
@@ -272,7 +274,7 @@ def look(
         assert waiter is not None  # only its own owner's death takes it away
     verdict, limits, at, taken, names, passed, owner = waiter
     if verdict is None:
-        return _stand(tx, request, keys_in(limits), _lines(passed))
+        return _stand(tx, request, listener, keys_in(limits), _lines(passed))
     tx.execute("DELETE FROM waiters WHERE ticket = ?", (request.ticket,))
     if verdict == "granted":
         return Granted(at, _lines(passed), owner, keys_in(taken))
@@ -293,11 +295,15 @@ def _reap(tx: Transaction, lifelines: Iterable[str]) -> set[int]:
 
 
 def _stand(
-    tx: Transaction, request: Request, limits: Iterable[int], missing: tuple[str, ...]
+    tx: Transaction,
+    request: Request,
+    listener: Listener,
+    limits: Iterable[int],
+    missing: tuple[str, ...],
 ) -> Waiting:
     """Return what a waiter is to watch, and when it is to look."""
     ways: set[str] = set()
-    look_at, expected, timed = tx.now + FAR_NET_SECONDS, _SHORTEST_EXPECTED, False
+    look_at, expected, timed = tx.now + listener.far_net_seconds, _SHORTEST_EXPECTED, False
     ticket = request.ticket
     for key in limits:
         place = tx.execute(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
+import inspect
 import os
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar
 
@@ -14,14 +16,10 @@ from localgcl._database import NoDatabaseError, Transaction
 from localgcl._gate import GateTimeoutError
 from localgcl._limits import Action
 from localgcl._location import choose
-from localgcl._loop import Session, session_of
-from localgcl._request import Flow, Terms, Transact, flow
+from localgcl._loop import PATIENCE_SECONDS, Session, session_of
+from localgcl._request import Terms, Transact, flow
 from localgcl._slots import Granted, Request
-from localgcl.errors import (
-    AcquireConcurrencySlotTimeoutError,
-    ConcurrencySlotAcquisitionError,
-    DatabaseError,
-)
+from localgcl.errors import AcquireConcurrencySlotTimeoutError, ConcurrencySlotAcquisitionError
 from localgcl.models import Holder, Limit, Waiter
 
 P = ParamSpec("P")
@@ -36,3 +34,373 @@ __all__ = [
     "concurrency",
     "rate_limit",
 ]
+
+
+class AsyncLease:
+    """As `localgcl.Lease`, with a `release()` to be awaited."""
+
+    __slots__ = ("_granted", "_path", "_pid", "id", "names", "occupy", "waited_seconds")
+
+    def __init__(
+        self,
+        request: Request,
+        waited_seconds: float = 0.0,
+        granted: Granted | None = None,
+        path: str = "",
+    ) -> None:
+        self.id = request.id
+        self.names = request.names
+        self.occupy = request.occupy
+        self.waited_seconds = waited_seconds
+        self._granted = granted  # None: nothing to free
+        self._path = path
+        self._pid = os.getpid()
+
+    def __repr__(self) -> str:
+        names = ", ".join(self.names) or "nothing"
+        return f"<AsyncLease {self.id} of {self.occupy} slot(s) of {names}>"
+
+    async def release(self) -> None:
+        """As `Lease.release`, awaited; if that is cancelled, it is released all the same."""
+        granted = self._granted
+        if granted is None:
+            return
+        if self._pid == os.getpid():
+            session = await session_of(self._path)
+            with contextlib.suppress(NoDatabaseError):  # and so nothing to free
+                await session.transact(self._release, create=False)
+        self._granted = None
+
+    def _release(self, tx: Transaction) -> None:
+        granted = self._granted
+        if granted is not None and granted.owner is not None:
+            _slots.release(tx, self.id, granted.owner, granted.taken)
+
+
+class _Concurrency:
+    """What `concurrency()` returns: an asynchronous context manager, entered once; a decorator."""
+
+    __slots__ = ("_entered", "_lease", "_limiter", "_terms")
+
+    def __init__(self, terms: Terms, limiter: AsyncLimiter | None) -> None:
+        self._terms = terms
+        self._limiter = limiter
+        self._entered = False
+        self._lease: AsyncLease | None = None
+
+    async def __aenter__(self) -> AsyncLease:
+        if self._entered:
+            raise RuntimeError("one concurrency(...) is entered once; call concurrency() again")
+        self._entered = True
+        self._lease = lease = await _obtain(self._terms, self._limiter)
+        return lease
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._lease is not None:
+            await self._lease.release()
+
+    def __call__(
+        self, function: Callable[P, Coroutine[Any, Any, R]]
+    ) -> Callable[P, Coroutine[Any, Any, R]]:
+        if not inspect.iscoroutinefunction(function):
+            raise TypeError(
+                f"{function!r} is not an async def; decorate it with localgcl.sync.concurrency"
+            )
+
+        @functools.wraps(function)
+        async def limited(*args: P.args, **kwargs: P.kwargs) -> R:
+            async with _Concurrency(self._terms, self._limiter):
+                return await function(*args, **kwargs)
+
+        return limited
+
+
+async def _obtain(terms: Terms, limiter: AsyncLimiter | None) -> AsyncLease:
+    """Drive a request to its grant, or undo whatever it has left when it ends otherwise."""
+    request = terms.request()
+    if not terms.names:
+        return AsyncLease(request)
+    path = limiter.path if limiter is not None else choose(None)[0]
+    session = await session_of(path)
+    began = _clock.now()
+    try:
+        granted = await _drive(terms, request, session)
+    except BaseException as error:
+        if not request.settled:
+            undone = session.abandon(request)
+            # A coroutine that is thrown away cannot wait, and a second cancellation need not: the
+            # thread does it in any case.
+            if not isinstance(error, GeneratorExit):
+                await asyncio.wait([undone], timeout=PATIENCE_SECONDS)
+        raise
+    finally:
+        session.forget(request)
+    waited = max(0.0, _clock.now() - began)
+    return AsyncLease(request, waited, granted if terms.holds else None, path)
+
+
+async def _drive(terms: Terms, request: Request, session: Session) -> Granted:
+    steps = flow(terms, request, session)
+    advance: Callable[[Any], Any] = steps.send
+    result: Any = None
+    while True:
+        try:
+            step = advance(result)
+        except StopIteration as stop:
+            granted: Granted = stop.value
+            return granted
+        advance, result = steps.send, None
+        if isinstance(step, Transact):
+            try:
+                result = await session.transact(step.work, request=request, deadline=step.deadline)
+            except GateTimeoutError as error:
+                advance, result = steps.throw, error
+        else:
+            result = await session.sleep(request, step)
+
+
+class AsyncLimiter:
+    """As `localgcl.Limiter`, for tasks: every method is awaited, except `concurrency`.
+
+    It may be made outside of any event loop, and used in several.
+
+    >>> import asyncio
+    >>> async def main():
+    ...     async with AsyncLimiter("limits.db") as limiter:
+    ...         await limiter.upsert("database", 2)
+    ...         async with limiter.concurrency("database") as lease:
+    ...             return lease.names
+    >>> asyncio.run(main())
+    ('database',)
+    """
+
+    def __init__(self, database: str | os.PathLike[str] | None = None) -> None:
+        self.path = choose(database)[0]
+
+    async def __aenter__(self) -> AsyncLimiter:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """As `Limiter.close`: for this loop; leases stay, and the next call opens it again."""
+        session = await session_of(self.path)
+        await session.close()
+
+    # Slots
+
+    def concurrency(
+        self,
+        names: str | Iterable[str] | None,
+        occupy: int = 1,
+        timeout_seconds: float | None = None,
+        max_retries: int | None = None,
+        lease_duration: float = 300,
+        strict: bool = False,
+        holder: str | Mapping[str, Any] | None = None,
+        raise_on_lease_renewal_failure: bool | None = None,
+    ) -> _Concurrency:
+        """As `localgcl.asyncio.concurrency`, on this database."""
+        return _Concurrency(
+            Terms(
+                names,
+                occupy,
+                timeout_seconds,
+                strict,
+                holds=True,
+                max_retries=max_retries,
+                holder=holder,
+            ),
+            self,
+        )
+
+    async def rate_limit(
+        self,
+        names: str | Iterable[str] | None,
+        occupy: int = 1,
+        timeout_seconds: float | None = None,
+        strict: bool = False,
+    ) -> None:
+        """As `localgcl.asyncio.rate_limit`, on this database."""
+        await _obtain(Terms(names, occupy, timeout_seconds, strict, holds=False), self)
+
+    async def acquire(
+        self,
+        names: str | Iterable[str] | None,
+        occupy: int = 1,
+        timeout_seconds: float | None = None,
+        max_retries: int | None = None,
+        strict: bool = False,
+        holder: str | Mapping[str, Any] | None = None,
+    ) -> AsyncLease:
+        """Take slots as `concurrency` does, and return the lease to be released by hand.
+
+        >>> limiter = Limiter("limits.db")
+        >>> lease = limiter.acquire("database", timeout_seconds=10)
+        >>> lease.release()
+        """
+        terms = Terms(
+            names,
+            occupy,
+            timeout_seconds,
+            strict,
+            holds=True,
+            max_retries=max_retries,
+            holder=holder,
+        )
+        return await _obtain(terms, self)
+
+    # Administration
+
+    async def create(
+        self,
+        name: str,
+        limit: int,
+        *,
+        slot_decay_per_second: float = 0.0,
+        active: bool = True,
+        active_slots: int = 0,
+    ) -> Limit:
+        """As `Limiter.create`, awaited."""
+        return await self._administer(
+            _limits.create(
+                name,
+                limit,
+                slot_decay_per_second=slot_decay_per_second,
+                active=active,
+                active_slots=active_slots,
+            )
+        )
+
+    async def read(self, name: str) -> Limit:
+        """As `Limiter.read`, awaited."""
+        return await self._administer(_limits.read(name))
+
+    async def read_all(self) -> list[Limit]:
+        """As `Limiter.read_all`, awaited."""
+        return await self._administer(_limits.read_all())
+
+    async def update(
+        self,
+        name: str,
+        *,
+        new_name: str | None = None,
+        limit: int | None = None,
+        slot_decay_per_second: float | None = None,
+        active: bool | None = None,
+        active_slots: int | None = None,
+    ) -> Limit:
+        """As `Limiter.update`, awaited."""
+        return await self._administer(
+            _limits.update(
+                name,
+                new_name=new_name,
+                limit=limit,
+                slot_decay_per_second=slot_decay_per_second,
+                active=active,
+                active_slots=active_slots,
+            )
+        )
+
+    async def upsert(
+        self,
+        name: str,
+        limit: int,
+        *,
+        slot_decay_per_second: float = 0.0,
+        active: bool = True,
+        active_slots: int | None = None,
+    ) -> Limit:
+        """As `Limiter.upsert`, awaited."""
+        return await self._administer(
+            _limits.upsert(
+                name,
+                limit,
+                slot_decay_per_second=slot_decay_per_second,
+                active=active,
+                active_slots=active_slots,
+            )
+        )
+
+    async def delete(self, name: str) -> None:
+        """As `Limiter.delete`, awaited."""
+        await self._administer(_limits.delete(name))
+
+    async def reset(self, name: str) -> None:
+        """As `Limiter.reset`, awaited."""
+        await self._administer(_limits.reset(name))
+
+    async def holders(self, name: str | None = None) -> list[Holder]:
+        """As `Limiter.holders`, awaited."""
+        return await self._administer(_limits.holders(name))
+
+    async def waiters(self, name: str | None = None) -> list[Waiter]:
+        """As `Limiter.waiters`, awaited."""
+        return await self._administer(_limits.waiters(name))
+
+    async def release(self, lease_id: str) -> bool:
+        """As `Limiter.release`, awaited."""
+        if not isinstance(lease_id, str):
+            raise TypeError(f"lease_id is a str, not {type(lease_id).__name__}")
+        work = functools.partial(_slots.release_by_id, lease=lease_id)
+        session = await session_of(self.path)
+        try:
+            return bool(await session.transact(work, alone=True, create=False))
+        except NoDatabaseError:
+            return False
+
+    async def _administer(self, action: Action[T]) -> T:
+        session = await session_of(self.path)
+        try:
+            rows = await session.transact(
+                action.work, alone=True, durable=action.durable, create=action.absent is None
+            )
+        except NoDatabaseError:
+            if action.absent is None:
+                raise
+            return action.absent()
+        return action.view(rows)
+
+
+def concurrency(
+    names: str | Iterable[str] | None,
+    occupy: int = 1,
+    timeout_seconds: float | None = None,
+    max_retries: int | None = None,
+    lease_duration: float = 300,
+    strict: bool = False,
+    holder: str | Mapping[str, Any] | None = None,
+    raise_on_lease_renewal_failure: bool | None = None,
+) -> _Concurrency:
+    """As `localgcl.sync.concurrency`, for `async with` and over an `async def`."""
+    terms = Terms(
+        names,
+        occupy,
+        timeout_seconds,
+        strict,
+        holds=True,
+        max_retries=max_retries,
+        holder=holder,
+    )
+    return _Concurrency(terms, None)
+
+
+async def rate_limit(
+    names: str | Iterable[str] | None,
+    occupy: int = 1,
+    timeout_seconds: float | None = None,
+    strict: bool = False,
+) -> None:
+    """As `localgcl.sync.rate_limit`, awaited."""
+    await _obtain(Terms(names, occupy, timeout_seconds, strict, holds=False), None)

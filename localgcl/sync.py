@@ -53,6 +53,8 @@ _CLEAN_UP_SECONDS = 1.0
 class _Listener:
     """What one blocked thread sleeps on: an ear, borrowed for as long as its request waits."""
 
+    far_net_seconds = 4.0
+
     def __init__(self) -> None:
         self._lifeline: Lifeline | None = None
         self._ear: Ear | None = None

@@ -1,0 +1,493 @@
+"""What the tasks of one event loop share: a thread with a connection, an ear and a watch.
+
+A transaction runs whole in the thread, together with those that gathered while the thread was busy.
+Nothing here blocks the loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import os
+import selectors
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Iterable
+from typing import Any
+
+import aiosqlite
+from aiosqlite.core import _STOP_RUNNING_SENTINEL
+
+from localgcl import _clock, _departure, _slots
+from localgcl._database import Database, Transaction
+from localgcl._gate import GateTimeoutError
+from localgcl._lifeline import HINT_LENGTH, MAX_WATCHED, Ear, Folder, Lifeline, lifeline
+from localgcl._request import Sleep
+from localgcl._slots import NET_SECONDS, Granted, Refused, Request, Waiting
+from localgcl.errors import DatabaseError
+
+# Transactions that share one: enough to be quick, few enough to hold up no other process.
+_MAX_TOGETHER = 32
+
+# Nobody waits longer than this for a clean-up or an end; the thread goes on by itself.
+PATIENCE_SECONDS = 1.0
+
+# Errors of the machine, not of one transaction's own: everybody who shared it is told.
+_Outcome = tuple[Any, BaseException | None]
+
+
+class _Job:
+    """A transaction that a task waits for, or nobody does."""
+
+    __slots__ = ("alone", "create", "durable", "future", "work")
+
+    def __init__(
+        self,
+        work: Callable[[Transaction], Any],
+        future: asyncio.Future[Any] | None,
+        *,
+        alone: bool = False,
+        durable: bool = False,
+        create: bool = True,
+    ) -> None:
+        self.work = work
+        self.future = future
+        self.alone = alone
+        self.durable = durable
+        self.create = create
+
+
+class _Thread(aiosqlite.Connection):
+    """aiosqlite's thread, which is given whole functions.
+
+    It has no public call for that: the queue is the smallest way in. What it holds as its
+    connection is the `Database`, which opens the file itself, and again where it was replaced.
+    """
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(lambda: database, 0)  # type: ignore[arg-type, return-value]
+        self._thread.daemon = True  # one that was never closed is not to keep the process
+        self._thread.start()
+
+    def post(self, function: Callable[[], Any]) -> None:
+        """Run a function in the thread, after those before it."""
+        self._tx.put_nowait((None, function))
+
+
+class Session:
+    """One event loop's use of one database."""
+
+    far_net_seconds = float("inf")  # `_net` looks for all who wait here
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, path: str) -> None:
+        self.loop = loop
+        self.path = path
+        self.database = Database(path)
+        self._thread = _Thread(self.database)
+        self._jobs: deque[_Job] = deque()
+        self._requests: dict[int, Request] = {}  # by ticket
+        self._sleepers: dict[Request, asyncio.Future[Any]] = {}
+        self._outcomes: dict[Request, Any] = {}  # looked for while awake
+        self._decided: dict[Request, Granted | Refused] = {}  # of requests that have no row now
+        self._lifeline: Lifeline | None = None
+        self._ear: Ear | None = None
+        self._listening = False
+        self._selector = selectors.DefaultSelector()
+        self._watched: dict[str, int] = {}
+        self._ways: dict[str, set[Request]] = {}
+        self._net_timer: asyncio.TimerHandle | None = None
+        self.end: AsyncGenerator[None, None] | None = None
+        self.closed = False
+
+    # The listener of every request here; called in the thread, inside transactions
+
+    def ear(self, folder: Folder) -> str:
+        if self._ear is None:
+            self._lifeline = lifeline(folder)
+            self._ear = self._lifeline.borrow_ear()
+        return self._ear.name
+
+    def mend(self) -> None:
+        if self._ear is not None:
+            self._ear.mend()
+
+    # Transactions
+
+    async def transact(
+        self,
+        work: Callable[[Transaction], Any],
+        *,
+        request: Request | None = None,
+        deadline: float | None = None,
+        alone: bool = False,
+        durable: bool = False,
+        create: bool = True,
+    ) -> Any:
+        """Run `work` in one transaction, in the thread, and return what it returns.
+
+        If this is cancelled, or `deadline` comes first (GateTimeoutError), it is run all the same.
+        """
+        if request is not None:
+            work = functools.partial(self._for_request, request, work)
+        future: asyncio.Future[Any] = self.loop.create_future()
+        self._post(_Job(work, future, alone=alone, durable=durable, create=create))
+        if deadline is None:
+            return await future
+        timer = self.loop.call_later(
+            max(0.0, deadline - _clock.now()), _fail, future, GateTimeoutError()
+        )
+        try:
+            return await future
+        finally:
+            timer.cancel()
+
+    def _for_request(
+        self, request: Request, work: Callable[[Transaction], Any], tx: Transaction
+    ) -> Any:
+        """Run a request's own transaction, unless a look made for it was quicker."""
+        decided = self._decided.get(request)
+        if decided is not None:
+            return decided
+        outcome = work(tx)
+        if isinstance(outcome, Waiting):
+            self._requests[request.ticket] = request
+        else:
+            self._requests.pop(request.ticket, None)
+        return outcome
+
+    def abandon(self, request: Request) -> asyncio.Future[Any]:
+        """Undo a request after whatever of it is under way; to be waited for or not."""
+        future: asyncio.Future[Any] = self.loop.create_future()
+
+        def work(tx: Transaction) -> None:
+            self._requests.pop(request.ticket, None)
+            decided = self._decided.pop(request, None)
+            if isinstance(decided, Granted):
+                request.granted = decided
+            _slots.abandon(tx, request)
+
+        self._post(_Job(work, future, create=False))
+        return future
+
+    def undo(self, work: Callable[[Transaction], Any]) -> None:
+        """Run a transaction for which nobody waits, as soon as may be."""
+        self._post(_Job(work, None, create=False))
+
+    def _post(self, job: _Job) -> None:
+        self._jobs.append(job)
+        self._thread.post(self._run_jobs)
+
+    def _run_jobs(self) -> None:
+        while self._jobs:
+            together = [self._jobs.popleft()]
+            while self._jobs and len(together) < _MAX_TOGETHER:
+                if together[0].alone or self._jobs[0].alone:
+                    break
+                together.append(self._jobs.popleft())
+            self._run_together(together)
+
+    def _run_together(self, jobs: list[_Job]) -> None:
+        first = jobs[0]
+
+        def work(tx: Transaction) -> tuple[list[Any], dict[Request, Any]]:
+            results = [job.work(tx) for job in jobs]
+            return results, self._looked_for(tx)
+
+        looked: dict[Request, Any] = {}
+        outcomes: list[_Outcome]
+        try:
+            results, looked = self.database.transact(
+                work, durable=first.durable, create=any(job.create for job in jobs)
+            )
+            outcomes = [(result, None) for result in results]
+            for request, outcome in looked.items():
+                if isinstance(outcome, Granted | Refused):
+                    self._requests.pop(request.ticket, None)
+                    self._decided[request] = outcome
+        except BaseException as error:
+            outcomes = [(None, error)] * len(jobs)
+        self._hand_over(
+            [
+                (job.future, *outcome)
+                for job, outcome in zip(jobs, outcomes, strict=True)
+                if job.future is not None
+            ],
+            looked,
+        )
+
+    def _looked_for(self, tx: Transaction) -> dict[Request, Any]:
+        """Look for those of our own requests that the transaction has decided or wants awake."""
+        looked: dict[Request, Any] = {}
+        while self._ear is not None and (tickets := tx.rings.pop(self._ear.name, None)):
+            for ticket in tickets:
+                request = self._requests.get(ticket)
+                if request is not None:
+                    looked[request] = _slots.look(tx, request, self)
+        return looked
+
+    def _hand_over(
+        self,
+        answers: list[tuple[asyncio.Future[Any], Any, BaseException | None]],
+        looked: dict[Request, Any],
+    ) -> None:
+        def deliver() -> None:
+            for future, result, error in answers:
+                if future.done():
+                    continue  # cancelled, or out of time
+                if error is None:
+                    future.set_result(result)
+                else:
+                    future.set_exception(error)
+            for request, outcome in looked.items():
+                self._give(request, outcome)
+
+        if answers or looked:
+            try:
+                self.loop.call_soon_threadsafe(deliver)
+            except RuntimeError:
+                return  # the loop is closed, and so nobody waits any more
+
+    # Waiting
+
+    def forget(self, request: Request) -> None:
+        """Do no more for a request that has come to its end."""
+        self._requests.pop(request.ticket, None)
+        self._outcomes.pop(request, None)
+        self._decided.pop(request, None)
+
+    async def sleep(self, request: Request, step: Sleep) -> Any:
+        """Sleep as `Sleep` says."""
+        if step.ways is None:
+            while (seconds := step.until - _clock.now()) > 0:
+                await asyncio.sleep(seconds)
+            return []
+        if request in self._outcomes:
+            return self._outcomes.pop(request)
+        self._listen()
+        dead = self._watch(request, step.ways)
+        if dead:
+            return dead
+        future: asyncio.Future[Any] = self.loop.create_future()
+        self._sleepers[request] = future
+        timer = None
+        if step.until != float("inf"):
+            seconds = max(0.0, step.until - _clock.now())
+            timer = self.loop.call_later(seconds, _succeed, future, [])
+        try:
+            return await future
+        finally:
+            if timer is not None:
+                timer.cancel()
+            del self._sleepers[request]
+            self._stop_watching(request, step.ways)
+
+    def _give(self, request: Request, outcome: Any) -> None:
+        sleeper = self._sleepers.get(request)
+        if sleeper is not None and not sleeper.done():
+            sleeper.set_result(outcome)
+        else:
+            self._outcomes[request] = outcome
+
+    def _listen(self) -> None:
+        if self._ear is None or self._listening:
+            return
+        self._listening = True
+        self._selector.register(self._ear.descriptor, selectors.EVENT_READ)
+        self.loop.add_reader(self._selector.fileno(), self._woken)
+        self._net_timer = self.loop.call_later(NET_SECONDS, self._net)
+
+    def _woken(self) -> None:
+        ear = self._ear
+        if ear is None:
+            return
+        dead = []
+        for key, _ in self._selector.select(0):
+            if key.data is None:
+                self._heed(ear.drain())
+            else:
+                dead.append(key.data)
+        for name in dead:
+            concerned = self._ways.get(name, set())
+            self._unwatch(name)
+            for request in tuple(concerned):
+                _succeed(self._sleepers.get(request), [name])
+
+    def _heed(self, hints: bytes) -> None:
+        tickets = {
+            int.from_bytes(hints[start : start + HINT_LENGTH])
+            for start in range(0, len(hints), HINT_LENGTH)
+        }
+        requests = [self._requests[ticket] for ticket in tickets if ticket in self._requests]
+        if requests:
+            self._look_for(requests)
+
+    def _look_for(self, requests: Iterable[Request]) -> None:
+        def work(tx: Transaction) -> None:
+            for request in requests:
+                if request.ticket in self._requests and self._ear is not None:
+                    tx.rings.setdefault(self._ear.name, set()).add(request.ticket)
+
+        self.undo(work)
+
+    def _net(self) -> None:
+        """See, for all who sleep here, whether an event was missed or the file was replaced."""
+        self._net_timer = None
+        if self.closed or not self._requests:
+            self._net_timer = None if self.closed else self.loop.call_later(NET_SECONDS, self._net)
+            return
+
+        def work(tx: Transaction) -> None:
+            if self._ear is None:
+                return
+            self._ear.mend()
+            waiting = {
+                ticket
+                for ticket, request, verdict in tx.execute(
+                    "SELECT ticket, request, verdict FROM waiters WHERE ear = ?", (self._ear.name,)
+                ).fetchall()
+                if verdict is None
+                and (known := self._requests.get(ticket)) is not None
+                and known.id == request
+            }
+            missed = self._requests.keys() - waiting
+            if missed:
+                tx.rings.setdefault(self._ear.name, set()).update(missed)
+
+        self.undo(work)
+        self._net_timer = self.loop.call_later(NET_SECONDS, self._net)
+
+    # The watch over those in the way
+
+    def _watch(self, request: Request, ways: set[str]) -> list[str]:
+        dead = []
+        for name in ways:
+            self._ways.setdefault(name, set()).add(request)
+            if name in self._watched or len(self._watched) >= MAX_WATCHED:
+                continue
+            assert self._ear is not None  # nobody waits without
+            try:
+                descriptor = self._ear.folder.open_to_watch(name)
+            except ProcessLookupError:
+                dead.append(name)
+                continue
+            if descriptor is not None:
+                self._watched[name] = descriptor
+                self._selector.register(descriptor, selectors.EVENT_READ, name)
+        if dead:
+            self._stop_watching(request, ways)
+        return dead
+
+    def _stop_watching(self, request: Request, ways: set[str]) -> None:
+        for name in ways:
+            concerned = self._ways.get(name)
+            if concerned is not None:
+                concerned.discard(request)
+                if not concerned:
+                    self._unwatch(name)
+
+    def _unwatch(self, name: str) -> None:
+        self._ways.pop(name, None)
+        descriptor = self._watched.pop(name, None)
+        if descriptor is not None:
+            self._selector.unregister(descriptor)
+            os.close(descriptor)
+
+    # The end
+
+    async def close(self) -> None:
+        """Close all that is open; what is held here stays with the process."""
+        if self.closed:
+            return
+        self.stop()
+        stopped: asyncio.Future[None] = self.loop.create_future()
+
+        def end() -> Any:
+            self._close_file()
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                self.loop.call_soon_threadsafe(_succeed, stopped, None)
+            return _STOP_RUNNING_SENTINEL
+
+        self._thread.post(end)
+        await asyncio.wait([stopped], timeout=PATIENCE_SECONDS)
+        if stopped.done():
+            await self.loop.run_in_executor(None, self._thread._thread.join)
+
+    def stop(self) -> None:
+        """Have no more to do with the loop."""
+        self.closed = True
+        _sessions.pop((self.loop, self.path), None)
+        if self._net_timer is not None:
+            self._net_timer.cancel()
+        if self._listening and not self.loop.is_closed():
+            self.loop.remove_reader(self._selector.fileno())
+        for name in tuple(self._watched):
+            self._unwatch(name)
+        self._selector.close()
+
+    def end_without_loop(self) -> None:
+        """Close what a loop has left that was closed without a word."""
+        self.stop()
+        for request in tuple(self._requests.values()):
+            self.undo(functools.partial(_slots.abandon, request=request))
+
+        def end() -> Any:
+            self._close_file()
+            return _STOP_RUNNING_SENTINEL
+
+        self._thread.post(end)
+
+    def _close_file(self) -> None:
+        if self._ear is not None and self._lifeline is not None:
+            self._lifeline.return_ear(self._ear)
+        # A full disk, a corrupt file: whoever looks next finds out.
+        with contextlib.suppress(DatabaseError):
+            _departure.depart(self.database, if_idle=True)
+            self.database.close(_clock.now() + PATIENCE_SECONDS)
+
+
+_sessions: dict[tuple[asyncio.AbstractEventLoop, str], Session] = {}
+
+
+async def session_of(path: str) -> Session:
+    """Return the running loop's session with the database at `path`."""
+    loop = asyncio.get_running_loop()
+    session = _sessions.get((loop, path))
+    if session is None:
+        for (other, _), left in tuple(_sessions.items()):
+            if other.is_closed():
+                left.end_without_loop()
+        session = _sessions[loop, path] = Session(loop, path)
+        # `asyncio.run` closes asynchronous generators at its end, and so this one.
+        session.end = _until_the_loop_ends(session)
+        await anext(session.end)
+    return session
+
+
+async def _until_the_loop_ends(session: Session) -> AsyncGenerator[None, None]:
+    try:
+        yield
+    finally:
+        await session.close()
+
+
+def _forget_after_fork() -> None:
+    # The threads are not in the child, and the selectors are shared with the parent's loops.
+    for session in _sessions.values():
+        session.closed = True
+    _kept.extend(_sessions.values())
+    _sessions.clear()
+
+
+_kept: list[Session] = []  # lest the child close what is its parent's
+
+os.register_at_fork(after_in_child=_forget_after_fork)
+
+
+def _succeed(future: asyncio.Future[Any] | None, result: Any) -> None:
+    if future is not None and not future.done():
+        future.set_result(result)
+
+
+def _fail(future: asyncio.Future[Any], error: BaseException) -> None:
+    if not future.done():
+        future.set_exception(error)
