@@ -54,6 +54,7 @@ class Actor:
 
     def has_answered(self, seconds: float = 0.0) -> bool:
         """Whether an answer can be read within some seconds."""
+        assert self.process.stdout is not None
         return bool(select.select([self.process.stdout], [], [], seconds)[0])
 
     def signal(self, number: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import time
@@ -259,7 +260,7 @@ def test_a_holder_that_dies_between_others_wakes_the_first(limiter: Limiter, act
     for number, waiter in enumerate(chain[1:], 1):
         waiter.tell("acquire", ["a"])
         until(waiting(limiter, "a", number))
-    for dying, following in zip(chain, chain[1:], strict=False):
+    for dying, following in itertools.pairwise(chain):
         dying.kill()
         assert isinstance(following.answer(), str)
 
