@@ -28,13 +28,15 @@ class NoDatabaseError(Exception):
 class Transaction:
     """What a transaction works with: the connection, the moment, the folder, whom to wake after."""
 
-    __slots__ = ("execute", "folder", "now", "rings")
+    __slots__ = ("execute", "folder", "later", "now", "rings")
 
     def __init__(self, connection: sqlite3.Connection, folder: Folder, rings: Rings) -> None:
         self.execute = connection.execute
         self.folder = folder
         self.rings = rings
         self.now = _clock.now()
+        # Where several requests share a transaction: limits whose queues are served at its end.
+        self.later: set[int] | None = None
 
 
 class Database:

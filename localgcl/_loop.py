@@ -22,6 +22,7 @@ from localgcl import _clock, _departure, _slots
 from localgcl._database import Database, Transaction
 from localgcl._gate import GateTimeoutError
 from localgcl._lifeline import HINT_LENGTH, MAX_WATCHED, Ear, Folder, Lifeline, lifeline
+from localgcl._queue import promote
 from localgcl._request import Sleep
 from localgcl._slots import NET_SECONDS, Granted, Refused, Request, Waiting
 from localgcl.errors import DatabaseError
@@ -190,7 +191,9 @@ class Session:
         first = jobs[0]
 
         def work(tx: Transaction) -> tuple[list[Any], dict[Request, Any]]:
+            tx.later = set()
             results = [job.work(tx) for job in jobs]
+            promote(tx, tx.later)
             return results, self._looked_for(tx)
 
         looked: dict[Request, Any] = {}

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 # One would do while it runs; but it may be stopped, and whoever is granted next is watched already.
 WATCHERS = 8
 
+_EAR = "SELECT ear FROM waiters WHERE ticket = ?"
+
 LIMIT_COLUMNS = "key, name, active, limits.slots, used, limits.waiting, decay, level, level_at"
 
 
@@ -206,13 +208,19 @@ def keys_in(text: str) -> list[int]:
 
 def _alert(tx: Transaction, key: int) -> None:
     """Wake those at the front who do not watch yet, and a first one whose timer is set too late."""
-    for ticket, watches in tx.execute(
+    front = tx.execute(
         "SELECT ticket, watches FROM waits WHERE limit_key = ? ORDER BY ticket LIMIT ?",
         (key, WATCHERS),
-    ).fetchall():
-        if not watches:
-            ear = tx.execute("SELECT ear FROM waiters WHERE ticket = ?", (ticket,)).fetchone()
-            _wake(tx, ear[0], ticket)
+    ).fetchall()
+    if not all(watches for _, watches in front):
+        # One watcher for each ear will do, and the last is the one that stays the longest.
+        ears = [
+            (watches, ticket, *tx.execute(_EAR, (ticket,)).fetchone()) for ticket, watches in front
+        ]
+        watching = {ear for watches, _, ear in ears if watches}
+        last = {ear: ticket for _, ticket, ear in ears if ear not in watching}
+        for ear, ticket in last.items():
+            _wake(tx, ear, ticket)
     first = tx.execute(
         "SELECT ear, ticket, wakes_at, waits.slots, decay, level, level_at, limits.slots"
         " FROM limits JOIN waits ON limit_key = key JOIN waiters USING (ticket)"

@@ -256,7 +256,7 @@ def _enqueue(
         outcome = look(tx, request, listener)
         assert not isinstance(outcome, Gone)  # it has just been put there
         return outcome
-    return _stand(tx, request, listener, [row.key for row in rows], tuple(missing))
+    return _stand(tx, request, listener, [row.key for row in rows], tuple(missing), new=True)
 
 
 def look(
@@ -300,8 +300,10 @@ def _stand(
     listener: Listener,
     limits: Iterable[int],
     missing: tuple[str, ...],
+    *,
+    new: bool = False,
 ) -> Waiting:
-    """Return what a waiter is to watch, and when it is to look."""
+    """Return what a waiter is to watch, and when it is to look; a `new` one has its place noted."""
     ways: set[str] = set()
     look_at, expected, timed = tx.now + listener.far_net_seconds, _SHORTEST_EXPECTED, False
     ticket = request.ticket
@@ -315,7 +317,7 @@ def _stand(
         if place is None:
             continue  # inactive or deleted, and so passed by
         watches, rate, level, then, limit, occupancy = place
-        if watches or len(earlier(tx, key, ticket)) < WATCHERS:
+        if watches or (not new and len(earlier(tx, key, ticket)) < WATCHERS):
             ways |= in_the_way(tx, key, ticket)
             look_at = min(look_at, tx.now + NET_SECONDS)
             if not watches:
@@ -420,6 +422,8 @@ def release(tx: Transaction, lease: str, owner: int, limits: Iterable[int]) -> b
         tx.execute("UPDATE limits SET occupancy = ? WHERE key = ?", (occupancy, key))
         if waiting:
             awaited.append(key)
-    if awaited:
+    if awaited and tx.later is not None:
+        tx.later.update(awaited)
+    elif awaited:
         promote(tx, awaited)
     return held
