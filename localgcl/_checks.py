@@ -63,7 +63,8 @@ def check_whole(what: str, value: int, lowest: int) -> int:
     if type(value) is not int and (isinstance(value, bool) or not isinstance(value, int)):
         raise TypeError(f"{what} is an int, not {type(value).__name__}")
     if not lowest <= value <= MAX_SLOTS:
-        raise ValueError(f"{what} is a whole number from {lowest} to 2^53 - 1, not {value:.6g}")
+        shown = value if abs(value) < 10**30 else "a number with as many digits"
+        raise ValueError(f"{what} is a whole number from {lowest} to 2^53 - 1, not {shown}")
     return value
 
 
@@ -98,3 +99,10 @@ def check_holder(holder: str | Mapping[str, Any] | None) -> str | None:
     except UnicodeEncodeError:
         raise ValueError("holder contains half a character, which no file can hold") from None
     return holder
+
+
+def check_lease_id(lease_id: str) -> str:
+    """Return a lease's id as the database can hold it; any text may be asked for."""
+    if not isinstance(lease_id, str):
+        raise TypeError(f"lease_id is a str, not {type(lease_id).__name__}")
+    return lease_id.encode(errors="replace").decode()

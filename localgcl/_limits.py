@@ -6,6 +6,7 @@ Each function checks its arguments and returns an `Action`, which either flavour
 from __future__ import annotations
 
 import os
+import sys
 import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -308,7 +309,7 @@ def _set_decay(tx: Transaction, key: int, rate: float) -> None:
         # What a lease has lost by decay so far it shall have lost at the new rate too.
         tx.execute(
             "UPDATE leases SET decays_from = ? - ? * max(0, ? - decays_from) WHERE limit_key = ?",
-            (tx.now, before / rate, tx.now, key),
+            (tx.now, min(before / rate, sys.float_info.max), tx.now, key),
         )
     else:
         level, at = 0.0, tx.now

@@ -148,10 +148,13 @@ def _first(tx: Transaction, key: int) -> int | None:
 
 def serve(tx: Transaction, ticket: int) -> set[int]:
     """Decide on one waiter if it is its turn; return the limits whose queues it has left."""
-    request, owner, ear, limits, slots, holds, holder = tx.execute(
+    waiter = tx.execute(
         "SELECT request, owner, ear, limits, slots, holds, holder FROM waiters WHERE ticket = ?",
         (ticket,),
     ).fetchone()
+    if waiter is None:
+        return set()  # reaped while others were served
+    request, owner, ear, limits, slots, holds, holder = waiter
     rows, first = [], True
     for key in keys_in(limits):
         columns = tx.execute(

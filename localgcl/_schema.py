@@ -20,7 +20,7 @@ CREATE TABLE boot (
     offset REAL NOT NULL                   -- it is said to be wall time: this much later than that
 );
 CREATE TABLE limits (
-    key INTEGER PRIMARY KEY,
+    key INTEGER PRIMARY KEY AUTOINCREMENT, -- a waiter of a deleted one must not fall to a new one
     name TEXT NOT NULL UNIQUE,
     active INTEGER NOT NULL,
     slots INTEGER NOT NULL,                -- the limit itself

@@ -269,7 +269,8 @@ def look(
     if waiter[0] is None:
         lifeline(tx.folder)  # mended, lest what follows take its own process for dead
         listener.mend()
-        promote(tx, {*keys_in(waiter[1]), *_reap(tx, dead)})
+        keys = keys_in(waiter[1])
+        promote(tx, {*keys, *_reap(tx, dead), *_reap_ahead(tx, keys, request.ticket)})
         waiter = _find(tx, request)
         assert waiter is not None  # only its own owner's death takes it away
     verdict, limits, at, taken, names, passed, owner = waiter
@@ -287,6 +288,18 @@ def _find(tx: Transaction, request: Request) -> Any:
         " WHERE ticket = ? AND request = ?",
         (request.ticket, request.id),
     ).fetchone()
+
+
+def _reap_ahead(tx: Transaction, limits: Iterable[int], ticket: int) -> set[int]:
+    """Clear away the dead at the front of queues in which this waiter is too far back to watch."""
+    freed: set[int] = set()
+    for key in limits:
+        while len(earlier(tx, key, ticket)) == WATCHERS:
+            reaped = _reap(tx, in_the_way(tx, key, ticket))
+            if not reaped:
+                break
+            freed |= reaped
+    return freed
 
 
 def _reap(tx: Transaction, lifelines: Iterable[str]) -> set[int]:
@@ -366,26 +379,24 @@ def withdraw(
 def abandon(tx: Transaction, request: Request) -> None:
     """Undo a request, whatever became of it and however often this is called."""
     waiter = _find(tx, request)
-    taken: list[int] = []
+    at, taken = tx.now, list[int]()
     if waiter is not None:
         if waiter[0] == "granted":
-            taken = keys_in(waiter[3])
+            at, taken = waiter[2], keys_in(waiter[3])
         _leave(tx, request.ticket)
     elif request.granted is not None:
-        taken = request.granted.taken
+        at, taken = request.granted.at, request.granted.taken
     if request.holds:
         release_by_id(tx, request.id)
     else:
         # Taken by rate, and its caller will make no use of it.
         for key in taken:
-            if _is_decaying(tx, key):
-                _owners.give_back(tx, key, request.occupy)
+            row = tx.execute("SELECT decay FROM limits WHERE key = ? AND decay", (key,)).fetchone()
+            if row is not None:
+                slots = _decay.given_back(request.occupy, row[0], tx.now - at)
+                _owners.give_back(tx, key, slots)
         promote(tx, taken)
     request.granted = None
-
-
-def _is_decaying(tx: Transaction, key: int) -> bool:
-    return tx.execute("SELECT 1 FROM limits WHERE key = ? AND decay", (key,)).fetchone() is not None
 
 
 def release_by_id(tx: Transaction, lease: str) -> bool:

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any, ParamSpec, TypeVar
 
 from localgcl import _clock, _limits, _slots
+from localgcl._checks import check_lease_id
 from localgcl._database import NoDatabaseError, Transaction
 from localgcl._gate import GateTimeoutError
 from localgcl._limits import Action
@@ -351,9 +352,7 @@ class AsyncLimiter:
 
     async def release(self, lease_id: str) -> bool:
         """As `Limiter.release`, awaited."""
-        if not isinstance(lease_id, str):
-            raise TypeError(f"lease_id is a str, not {type(lease_id).__name__}")
-        work = functools.partial(_slots.release_by_id, lease=lease_id)
+        work = functools.partial(_slots.release_by_id, lease=check_lease_id(lease_id))
         session = await session_of(self.path)
         try:
             return bool(await session.transact(work, alone=True, create=False))

@@ -9,6 +9,7 @@ import threading
 import time
 
 from localgcl import _clock, _departure, _slots
+from localgcl._checks import check_lease_id
 from localgcl._database import Database, NoDatabaseError
 from localgcl._gate import GateTimeoutError
 from localgcl._lifeline import lifeline
@@ -451,9 +452,7 @@ class Limiter:
 
     def release(self, lease_id: str) -> bool:
         """Free a lease by its id, whoever holds it; return whether it was held."""
-        if not isinstance(lease_id, str):
-            raise TypeError(f"lease_id is a str, not {type(lease_id).__name__}")
-        work = functools.partial(_slots.release_by_id, lease=lease_id)
+        work = functools.partial(_slots.release_by_id, lease=check_lease_id(lease_id))
         try:
             return self._database.transact(work, create=False)
         except NoDatabaseError:

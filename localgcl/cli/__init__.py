@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import io
+import os
 import sys
 from typing import Any
 
@@ -40,13 +42,34 @@ class _Commands(click.Group):
         command: click.Command = getattr(module, cmd_name)
         return command
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            error.ctx = error.ctx or ctx
+            raise
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
+        except click.UsageError as error:
+            # Where click knows of no context it would leave out the usage.
+            name = ctx.invoked_subcommand
+            if error.ctx is None and name is not None:
+                command = self.get_command(ctx, name)
+                assert command is not None  # it was just invoked
+                error.ctx = click.Context(command, info_name=name, parent=ctx)
+            raise
         except LocalGCLError as error:
             raise click.ClickException(" ".join(str(error).split())) from error
         except KeyboardInterrupt:
             raise click.ClickException("interrupted") from None
+        except OSError as error:
+            if error.errno == errno.EPIPE:
+                raise  # whoever read has enough, which click deals with
+            # What could not be written is not to be tried again when the interpreter ends.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise click.ClickException(f"cannot write: {error.strerror}") from None
 
 
 @click.group(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import sys
@@ -63,7 +64,9 @@ class _Rate(click.ParamType):  # type: ignore[type-arg,unused-ignore] # as above
         except ValueError:
             self.fail(f"{value!r} is not a number of slots per second.", param, ctx)
         if not (math.isfinite(rate) and rate >= 0):
-            self.fail(f"{value} is not a finite number of slots per second, 0 or more.", param, ctx)
+            self.fail(
+                f"{value!r} is not a finite number of slots per second, 0 or more.", param, ctx
+            )
         return rate
 
 
@@ -86,8 +89,11 @@ def confirm(question: str, yes: bool) -> None:
     if yes:
         return
     click.echo(f"{question} [y/N]: ", err=True, nl=False)
-    answer = sys.stdin.readline()
-    if not sys.stdin.isatty() or not answer:
+    answer = ""
+    # It is None where it was closed; and what is no text is not yes.
+    with contextlib.suppress(AttributeError, UnicodeDecodeError):
+        answer = sys.stdin.readline()
+    if not answer or not sys.stdin.isatty():
         click.echo(err=True)  # nobody pressed Enter here
     if answer.strip().lower() not in ("y", "yes"):
         raise click.ClickException("Not confirmed, so nothing was changed; --yes does not ask.")

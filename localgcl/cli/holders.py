@@ -57,9 +57,9 @@ def release(ctx: click.Context, lease: str) -> None:
     """
     if not limiter_of(ctx).release(lease):
         raise click.ClickException(
-            f"No lease with id '{lease}' is held; `localgcl ps` shows those that are."
+            f"No lease with id {lease!r} is held; `localgcl ps` shows those that are."
         )
-    click.echo(f"Released lease '{lease}'.")
+    click.echo(f"Released lease {lease!r}.")
 
 
 def echo_holders(holders: Sequence[Holder]) -> None:
