@@ -352,9 +352,15 @@ class Session:
                 and (known := self._requests.get(ticket)) is not None
                 and known.id == request
             }
-            missed = self._requests.keys() - waiting
-            if missed:
-                tx.rings.setdefault(self._ear.name, set()).update(missed)
+            # Of those that wait, the first at each limit looks ahead for all of them.
+            firsts = tx.execute(
+                "SELECT min(ticket) FROM waits JOIN waiters USING (ticket)"
+                " WHERE ear = ? GROUP BY limit_key",
+                (self._ear.name,),
+            ).fetchall()
+            look = (self._requests.keys() - waiting).union(ticket for (ticket,) in firsts)
+            if look:
+                tx.rings.setdefault(self._ear.name, set()).update(look)
 
         self.undo(work)
         self._net_timer = self.loop.call_later(NET_SECONDS, self._net)
