@@ -85,8 +85,11 @@ class Database:
                     raise GateTimeoutError
                 return self._inside(work, deadline, durable, create, rings)
             finally:
-                if lock._is_owned():  # type: ignore[attr-defined]
-                    lock.release()
+                try:
+                    _unlock(lock)
+                except BaseException:
+                    _unlock(lock)
+                    raise
         finally:
             if rings and self._folder is not None:
                 try:
@@ -164,6 +167,11 @@ class Database:
             self._file.never_close()  # https://sqlite.org/howtocorrupt.html, 2.6
         self._lock = threading.RLock()
         self._file = None
+
+
+def _unlock(lock: threading.RLock) -> None:
+    if lock._is_owned():  # type: ignore[attr-defined]
+        lock.release()
 
 
 def _ring(folder: Folder, rings: Rings) -> None:

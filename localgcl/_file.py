@@ -6,6 +6,7 @@ import contextlib
 import os
 import sqlite3
 import stat
+import threading
 
 from localgcl import _clock, _location, _schema
 from localgcl._gate import Gate, GateTimeoutError
@@ -181,7 +182,9 @@ def begin(connection: sqlite3.Connection, deadline: float | None) -> None:
 
 def remaining(deadline: float | None) -> float:
     """Return the seconds until `deadline` as a lock takes them: -1 for ever."""
-    return -1 if deadline is None else max(0.0, deadline - _clock.now())
+    if deadline is None:
+        return -1
+    return min(threading.TIMEOUT_MAX, max(0.0, deadline - _clock.now()))
 
 
 def _in_address(path: str) -> str:

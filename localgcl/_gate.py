@@ -44,6 +44,7 @@ class Gate:
         try:
             descriptor = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError:
+            self._folder.make()
             make_file(self._path, self._folder.mode, self._folder.group)
             descriptor = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
         _descriptors.add(descriptor)
@@ -59,35 +60,50 @@ class Gate:
             if os.fstat(self._descriptor).st_nlink:
                 return
             # A cleaner took the file: whoever comes now makes and uses another one.
-            self.close()
-            self._descriptor = self._open()
+            self.leave()
+            taken, self._descriptor = self._descriptor, self._open()
+            _close(taken)
 
     def _enter_before(self, deadline: float) -> None:
-        for _ in range(_TRIES):
-            try:
-                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                time.sleep(_PAUSE_SECONDS)
-            else:
-                return
+        if self._tries(_TRIES):
+            return
         # No flock has a deadline, and polling would starve behind those who queue: so a thread
         # queues, through a descriptor of its own, and what it gets too late it closes again.
         turn = _Turn(self._open())
         try:
-            if turn.came.wait(max(0.0, deadline - _clock.now())):
+            turn.start()
+            if turn.came.wait(min(threading.TIMEOUT_MAX, max(0.0, deadline - _clock.now()))):
                 self._entered = turn.descriptor
+        except RuntimeError:
+            # The interpreter is ending and starts no threads any more.
+            while not self._tries(1):
+                if _clock.now() >= deadline:
+                    raise GateTimeoutError from None
+            return
         finally:
             if self._entered is None:
                 turn.give_up()
         if self._entered is None:
             raise GateTimeoutError
 
+    def _tries(self, number: int) -> bool:
+        for _ in range(number):
+            try:
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                time.sleep(_PAUSE_SECONDS)
+            else:
+                return True
+        return False
+
     def leave(self) -> None:
-        """Open the gate for the next; harmless where it is not ours."""
-        entered, self._entered = self._entered, None
+        """Open the gate for the next; harmless where it is not ours, and when done twice."""
+        entered = self._entered
         if entered is None:
             fcntl.flock(self._descriptor, fcntl.LOCK_UN)
         else:
+            fcntl.flock(entered, fcntl.LOCK_UN)
+            self._entered = None
             _close(entered)
 
     @contextlib.contextmanager
@@ -115,6 +131,9 @@ class _Turn:
         self.came = threading.Event()
         self._lock = threading.Lock()
         self._given_up = False
+
+    def start(self) -> None:
+        """Begin to queue; apart from the constructor, so that an interrupted start is known of."""
         threading.Thread(target=self._queue, name="localgcl-gate", daemon=True).start()
 
     def _queue(self) -> None:

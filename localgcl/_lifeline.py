@@ -84,13 +84,19 @@ class Folder:
         except FileExistsError:
             os.unlink(path)
             os.mkfifo(path, self.mode)
+        except FileNotFoundError:
+            self.make()
+            os.mkfifo(path, self.mode)
         descriptor = os.open(path, _READ)
         adopt(descriptor, self.mode, self.group)
         return descriptor
 
     def fifos(self) -> list[str]:
         """Return the names of the lifelines and ears that are there."""
-        return [name for name in os.listdir(self.path) if is_fifo_name(name)]
+        try:
+            return [name for name in os.listdir(self.path) if is_fifo_name(name)]
+        except FileNotFoundError:
+            return []  # a cleaner took the folder
 
     def is_alive(self, name: str) -> bool:
         """Whether somebody keeps the FIFO `name` open; what cannot be told counts as alive."""
@@ -294,6 +300,10 @@ class Lifeline(_Fifo):
         if len(ear.watch.descriptors) > _MAX_WATCHED_IDLE:
             ear.watch.close()
         self._idle.append(ear)
+
+    def is_listening(self) -> bool:
+        """Whether somebody waits."""
+        return len(self._idle) < len(self._ears)
 
     def drop(self) -> None:
         """Close every descriptor, and leave the files to whoever finds them."""

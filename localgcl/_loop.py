@@ -153,15 +153,20 @@ class Session:
         if isinstance(outcome, Waiting):
             self._requests[request.ticket] = request
         else:
-            self._requests.pop(request.ticket, None)
+            self._drop(request)
         return outcome
+
+    def _drop(self, request: Request) -> None:
+        # Its ticket may be another's by now.
+        if self._requests.get(request.ticket) is request:
+            del self._requests[request.ticket]
 
     def abandon(self, request: Request) -> asyncio.Future[Any]:
         """Undo a request after whatever of it is under way; to be waited for or not."""
         future: asyncio.Future[Any] = self.loop.create_future()
 
         def work(tx: Transaction) -> None:
-            self._requests.pop(request.ticket, None)
+            self._drop(request)
             decided = self._decided.pop(request, None)
             if isinstance(decided, Granted):
                 request.granted = decided
@@ -205,7 +210,7 @@ class Session:
             outcomes = [(result, None) for result in results]
             for request, outcome in looked.items():
                 if isinstance(outcome, Granted | Refused):
-                    self._requests.pop(request.ticket, None)
+                    self._drop(request)
                     self._decided[request] = outcome
         except BaseException as error:
             outcomes = [(None, error)] * len(jobs)
@@ -254,7 +259,7 @@ class Session:
 
     def forget(self, request: Request) -> None:
         """Do no more for a request that has come to its end."""
-        self._requests.pop(request.ticket, None)
+        self._drop(request)
         self._outcomes.pop(request, None)
         self._decided.pop(request, None)
 
@@ -402,6 +407,21 @@ class Session:
             os.close(descriptor)
 
     # The end
+
+    async def close_if_idle(self) -> None:
+        """Close all that is open, or, where tasks wait, what they do not need to go on waiting."""
+        if not (self._requests or self._sleepers or self._jobs):
+            await self.close()
+            return
+        closed: asyncio.Future[None] = self.loop.create_future()
+
+        def close_file() -> None:
+            with contextlib.suppress(DatabaseError):  # whoever looks next finds out
+                self.database.close(_clock.now() + PATIENCE_SECONDS)
+            self.loop.call_soon_threadsafe(_succeed, closed, None)
+
+        self._thread.post(close_file)
+        await asyncio.wait([closed], timeout=PATIENCE_SECONDS)
 
     async def close(self) -> None:
         """Close all that is open; what is held here stays with the process."""

@@ -86,7 +86,7 @@ def reap(tx: Transaction, lifelines: Iterable[str]) -> set[int]:
 def sign_out(tx: Transaction, *, if_idle: bool) -> set[int]:
     """End this process's lifeline, with all it holds or, `if_idle`, only where that is nothing."""
     ours = existing_lifeline(tx.folder)
-    if ours is None:
+    if ours is None or (if_idle and ours.is_listening()):
         return set()
     row = tx.execute(KEY_OF_OWNER, (ours.name,)).fetchone()
     freed: set[int] = set()

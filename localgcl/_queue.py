@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 WATCHERS = 8
 
 _EAR = "SELECT ear FROM waiters WHERE ticket = ?"
+_EAR_BY_RATE = f"{_EAR} AND EXISTS (SELECT 1 FROM limits WHERE key = ? AND decay)"
 
 LIMIT_COLUMNS = "key, name, active, limits.slots, used, limits.waiting, decay, level, level_at"
 
@@ -125,7 +126,11 @@ def promote(tx: Transaction, limits: Iterable[int], *, all_of_them: bool = False
         if all_of_them:
             queue = "SELECT ticket FROM waits WHERE limit_key = ? ORDER BY ticket"
             for (ticket,) in tx.execute(queue, (key,)).fetchall():
-                pending |= serve(tx, ticket) - {key}
+                left = serve(tx, ticket)
+                pending |= left - {key}
+                ear = None if left else tx.execute(_EAR_BY_RATE, (ticket, key)).fetchone()
+                if ear is not None:
+                    _wake(tx, ear[0], ticket)  # its timer may be wrong now
         while (first := _first(tx, key)) is not None:
             left = serve(tx, first)
             if not left:
@@ -256,16 +261,14 @@ def in_the_way(tx: Transaction, key: int, ticket: int = MAX_SLOTS) -> set[str]:
     return {lifeline for (lifeline,) in holders}.union(earlier(tx, key, ticket))
 
 
-def earlier(tx: Transaction, key: int, ticket: int) -> list[str]:
-    """Return the lifelines of those who wait before `ticket` at the front of a limit's queue."""
-    return [
-        lifeline_of(ear)
-        for (ear,) in tx.execute(
-            "SELECT ear FROM waits JOIN waiters USING (ticket)"
-            " WHERE limit_key = ? AND ticket < ? ORDER BY ticket LIMIT ?",
-            (key, ticket, WATCHERS),
-        ).fetchall()
-    ]
+def earlier(tx: Transaction, key: int, ticket: int, *, last: bool = False) -> list[str]:
+    """Return the lifelines of those before `ticket` at a queue's front, or of the last one only."""
+    before = "SELECT ear FROM waits JOIN waiters USING (ticket) WHERE limit_key = ? AND ticket < ?"
+    ears = tx.execute(
+        f"{before} ORDER BY ticket {'DESC' if last else ''} LIMIT ?",
+        (key, ticket, 1 if last else WATCHERS),
+    ).fetchall()
+    return [lifeline_of(ear) for (ear,) in ears]
 
 
 def slots_ahead(tx: Transaction, key: int, ticket: int) -> int:

@@ -228,8 +228,8 @@ def _enqueue(
         owner, freed = _owners.sign_in(tx)
     ticket = tx.execute(
         "INSERT INTO waiters"
-        " (request, owner, ear, limits, slots, holds, strict, holder, since, passed)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " (request, owner, ear, limits, slots, holds, strict, holder, since, wakes_at, passed)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             request.id,
             owner,
@@ -239,6 +239,7 @@ def _enqueue(
             request.holds,
             request.strict,
             request.holder,
+            tx.now,
             tx.now,
             "\n".join(missing),
         ),
@@ -337,6 +338,9 @@ def _stand(
                 tx.execute(
                     "UPDATE waits SET watches = 1 WHERE limit_key = ? AND ticket = ?", (key, ticket)
                 )
+        else:
+            # Should all before it die at once, it would be the first to live.
+            ways.update(earlier(tx, key, ticket, last=True))
         if rate:
             slots = slots_ahead(tx, key, ticket) + request.occupy
             at = _decay.moment(level, then, rate, limit, slots, tx.now)

@@ -197,7 +197,7 @@ class AsyncLimiter:
     async def aclose(self) -> None:
         """As `Limiter.close`: for this loop; leases stay, and the next call opens it again."""
         session = await session_of(self.path)
-        await session.close()
+        await session.close_if_idle()
 
     # Slots
 
