@@ -11,6 +11,7 @@ from localgcl import _clock
 from localgcl._file import File, begin, explained, identity_of, remaining
 from localgcl._gate import GateTimeoutError
 from localgcl._lifeline import Folder, existing_lifeline
+from localgcl.errors import DatabaseError, LocalGCLError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -135,6 +136,14 @@ class Database:
             # Whatever it was, the next call begins with the file as it is then.
             self._discard()
             raise explained(self.path, error) from error
+        except LocalGCLError:
+            raise
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            raise DatabaseError(
+                self.path,
+                f"it holds what localgcl did not write there ({error}); restore a backup, or move"
+                " it away to begin anew",
+            ) from error
 
     def _reopen(self, deadline: float | None) -> File:
         while True:

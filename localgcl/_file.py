@@ -30,6 +30,7 @@ class File:
     def __init__(self, path: str, deadline: float | None) -> None:
         self.path = path
         self.folder = _prepare(path)
+        made = self.folder.make()
         self.identity = identity_of(path)
         self.gate = Gate(self.folder)
         self.connection = _connect(path)
@@ -37,6 +38,8 @@ class File:
             self._verify(deadline)
         except BaseException:
             self.close(deadline)
+            if made:
+                self._leave_no_folder()
             raise
 
     def close(self, deadline: float | None = None) -> None:
@@ -48,6 +51,14 @@ class File:
             self.never_close()
         finally:
             self.gate.close()
+
+    def _leave_no_folder(self) -> None:
+        # With a file of another program, say, there is to be nothing new beside it.
+        with contextlib.suppress(OSError):
+            for name in ("gate", "create.lock"):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(f"{self.folder.path}/{name}")
+            os.rmdir(self.folder.path)
 
     def never_close(self) -> None:
         """Keep the connection from being closed, even when the interpreter ends."""
@@ -124,7 +135,7 @@ class File:
 
 
 def _prepare(path: str) -> Folder:
-    """See that the file and the run folder are there."""
+    """See that the file is there, and return what its run folder is to be."""
     if not os.path.exists(path):
         _location.make_parents(path)
         _location.refuse_shared_file_system(path)
@@ -134,9 +145,7 @@ def _prepare(path: str) -> Folder:
     status = os.stat(real)
     if not stat.S_ISREG(status.st_mode):
         raise DatabaseError(path, "it is not a file; choose another path")
-    folder = Folder(f"{real}-run", status.st_mode & 0o666, status.st_gid)
-    folder.make()
-    return folder
+    return Folder(f"{real}-run", status.st_mode & 0o666, status.st_gid)
 
 
 def _connect(path: str) -> sqlite3.Connection:

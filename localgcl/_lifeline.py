@@ -62,12 +62,12 @@ class Folder:
         self.mode = mode
         self.group = group
 
-    def make(self) -> None:
-        """Make the folder unless it is there."""
+    def make(self) -> bool:
+        """Make the folder unless it is there; return whether it was made."""
         try:
             os.mkdir(self.path, 0o700)
         except FileExistsError:
-            return
+            return False
         # Where a file may be read, its folder may be entered.
         mode = self.mode | (self.mode & 0o444) >> 2
         descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -75,6 +75,7 @@ class Folder:
             adopt(descriptor, mode, self.group)
         finally:
             os.close(descriptor)
+        return True
 
     def make_fifo(self, name: str) -> int:
         """Make the FIFO `name`, in place of one that may be there, and return its read end."""
@@ -117,7 +118,7 @@ class Folder:
         with contextlib.suppress(OSError):
             descriptor = _open_for_writing(f"{self.path}/{ear}")
             try:
-                hints = b"".join([ticket.to_bytes(HINT_LENGTH) for ticket in tickets])
+                hints = b"".join([(ticket % 2**64).to_bytes(HINT_LENGTH) for ticket in tickets])
                 os.write(descriptor, hints[: select.PIPE_BUF])
             finally:
                 os.close(descriptor)
@@ -243,7 +244,11 @@ class Ear(_Fifo):
 
     def __init__(self, folder: Folder, name: str) -> None:
         super().__init__(folder, name)
-        self._writer = self._open_writer()
+        try:
+            self._writer = self._open_writer()
+        except BaseException:
+            super().close()
+            raise
         # Kept with the ear: who waits again mostly finds the same processes in its way.
         self.watch = Watch()
 

@@ -43,7 +43,13 @@ def choose(database: str | os.PathLike[str] | None) -> tuple[str, ChosenBy]:
         raise ValueError(
             f"the database {path!r} cannot be shared by processes; give the path of a file"
         )
-    return os.path.abspath(os.path.expanduser(path)), chosen_by
+    expanded = os.path.expanduser(path)
+    if expanded.startswith("~"):
+        raise ValueError(f"the database {path!r} is in the home of a user that there is not")
+    try:
+        return os.path.abspath(expanded), chosen_by
+    except FileNotFoundError:
+        raise DatabaseError(path, "the current folder is gone; give an absolute path") from None
 
 
 def _default() -> str:

@@ -103,9 +103,10 @@ class Session:
     # The listener of every request here; called in the thread, inside transactions
 
     def ear(self, folder: Folder) -> str:
-        if self._ear is None:
-            self._lifeline = lifeline(folder)
-            self._ear = self._lifeline.borrow_ear()
+        ours = lifeline(folder)
+        if self._ear is None or self._lifeline is not ours:
+            self._lifeline = ours
+            self._ear = ours.borrow_ear()
         return self._ear.name
 
     def mend(self) -> None:

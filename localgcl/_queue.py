@@ -182,7 +182,9 @@ def serve(tx: Transaction, ticket: int) -> set[int]:
         return set()
     lifeline = lifeline_of(ear)
     if not tx.folder.is_alive(lifeline):
-        return _owners.reap(tx, [lifeline])
+        freed = _owners.reap(tx, [lifeline])
+        # Where the owner has no row any more, the waiter still has.
+        return freed | leave_queues(tx, ticket, limits)
     taken = take(tx, rows, slots, at, lease=request, owner=owner if holds else None, holder=holder)
     tx.execute(
         "UPDATE waiters SET verdict = 'granted', at = ?, taken = ? WHERE ticket = ?",

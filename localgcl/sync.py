@@ -61,9 +61,10 @@ class _Listener:
         self._ear: Ear | None = None
 
     def ear(self, folder: Folder) -> str:
-        if self._ear is None:
-            self._lifeline = lifeline(folder)
-            self._ear = self._lifeline.borrow_ear()
+        ours = lifeline(folder)
+        if self._ear is None or self._lifeline is not ours:
+            self._lifeline = ours
+            self._ear = ours.borrow_ear()
         return self._ear.name
 
     def mend(self) -> None:
@@ -89,8 +90,9 @@ class _Listener:
         return dead
 
     def close(self) -> None:
-        if self._ear is not None and self._lifeline is not None:
-            self._lifeline.return_ear(self._ear)
+        ear, self._ear = self._ear, None
+        if ear is not None and self._lifeline is not None:
+            self._lifeline.return_ear(ear)
 
 
 class Lease:
@@ -130,15 +132,7 @@ class Lease:
         if database is None:
             return
         if self._pid == os.getpid():
-            try:
-                database.transact(self._release, create=False)
-            except NoDatabaseError:
-                pass  # and so nothing to free
-            except DatabaseError:
-                raise
-            except BaseException:
-                database.transact(self._release)  # Ctrl-C, perhaps; the slot is to go all the same
-                raise
+            _insist(database, self._release)
         self._database = None
 
     def _release(self, tx: Transaction) -> None:
@@ -162,8 +156,12 @@ class _Concurrency:
         if self._entered:
             raise RuntimeError("one concurrency(...) is entered once; call concurrency() again")
         self._entered = True
-        self._lease = lease = _obtain(self._terms, self._limiter)
-        return lease
+        try:
+            return _obtain(self._terms, self._limiter, self)
+        except BaseException:
+            if self._lease is not None:  # interrupted on the way out
+                self._lease.release()
+            raise
 
     def __exit__(
         self,
@@ -190,7 +188,7 @@ class _Concurrency:
         return limited
 
 
-def _obtain(terms: Terms, limiter: Limiter | None) -> Lease:
+def _obtain(terms: Terms, limiter: Limiter | None, keeper: _Concurrency | None = None) -> Lease:
     """Drive a request to its grant, or undo whatever it has left when it ends otherwise."""
     request = terms.request()
     if not terms.names:
@@ -200,16 +198,17 @@ def _obtain(terms: Terms, limiter: Limiter | None) -> Lease:
     listener = _Listener()
     try:
         granted = _drive(flow(terms, request, listener), database, listener)
+        listener.close()
         waited = max(0.0, _clock.now() - began)
-        if not terms.holds:
-            return Lease(request, waited)
-        return Lease(request, waited, granted, database)
+        lease = Lease(request, waited, granted, database if terms.holds else None)
+        if keeper is not None:
+            keeper._lease = lease
+        return lease
     except BaseException:
         if not request.settled:
             _clean_up(database, request)
-        raise
-    finally:
         listener.close()
+        raise
 
 
 def _drive(steps: Flow, database: Database, listener: _Listener) -> Granted:
@@ -231,12 +230,25 @@ def _drive(steps: Flow, database: Database, listener: _Listener) -> Granted:
             result = listener.sleep(step)
 
 
+def _insist(
+    database: Database, work: Callable[[Transaction], None], deadline: float | None = None
+) -> None:
+    """Run a transaction that may be run twice, however often Ctrl-C interrupts it."""
+    try:
+        database.transact(work, deadline=deadline, create=False)
+    except NoDatabaseError:
+        pass  # and so nothing to free
+    except (DatabaseError, GateTimeoutError):
+        raise
+    except BaseException:
+        _insist(database, work, deadline)
+        raise
+
+
 def _clean_up(database: Database, request: Request) -> None:
     work = functools.partial(_slots.abandon, request=request)
     try:
-        database.transact(work, deadline=_clock.now() + _CLEAN_UP_SECONDS, create=False)
-    except NoDatabaseError:
-        pass  # nothing to clean
+        _insist(database, work, _clock.now() + _CLEAN_UP_SECONDS)
     except GateTimeoutError:
         # Somebody was stopped inside a transaction; the caller is not to wait for its end.
         threading.Thread(target=database.transact, args=(work,), daemon=True).start()
