@@ -153,6 +153,17 @@ class Database:
             if identity_of(self.path) == file.identity:  # or else replaced while it was opened
                 return file
 
+    def is_intact(self) -> bool:
+        """Whether what is open is still what is there: the file, and what lies in the run folder.
+
+        Without a transaction, and so cheap enough for whoever waits to ask every now and then.
+        """
+        file = self._file
+        try:
+            return file is not None and identity_of(self.path) == file.identity
+        except OSError:
+            return False
+
     def has_lifeline(self) -> bool:
         """Whether this process may own something here."""
         return self._folder is not None and existing_lifeline(self._folder) is not None

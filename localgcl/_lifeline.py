@@ -181,8 +181,11 @@ class _Fifo:
         self.name = name
         self.descriptor = folder.make_fifo(name)
 
+    def is_there(self) -> bool:
+        return os.fstat(self.descriptor).st_nlink > 0
+
     def mend(self) -> None:
-        if os.fstat(self.descriptor).st_nlink == 0:
+        if not self.is_there():
             # The new one is there before the old one ends, lest a watcher see a death.
             taken = self.descriptor
             self.descriptor = self.folder.make_fifo(self.name)

@@ -24,8 +24,11 @@ from localgcl._gate import GateTimeoutError
 from localgcl._lifeline import HINT_LENGTH, MAX_WATCHED, Ear, Folder, Lifeline, lifeline
 from localgcl._queue import promote
 from localgcl._request import Sleep
-from localgcl._slots import NET_SECONDS, Granted, Refused, Request, Waiting
+from localgcl._slots import Granted, Refused, Request, Waiting
 from localgcl.errors import DatabaseError
+
+# So often a loop looks, for all its waiters, whether an event was missed.
+_NET_SECONDS = 1.0
 
 # Transactions that share one: enough to be quick, few enough to hold up no other process.
 _MAX_TOGETHER = 32
@@ -303,7 +306,7 @@ class Session:
         self._listening = True
         self._selector.register(self._ear.descriptor, selectors.EVENT_READ)
         self.loop.add_reader(self._selector.fileno(), self._woken)
-        self._net_timer = self.loop.call_later(NET_SECONDS, self._net)
+        self._net_timer = self.loop.call_later(_NET_SECONDS, self._net)
 
     def _woken(self) -> None:
         ear = self._ear
@@ -342,7 +345,7 @@ class Session:
         """See, for all who sleep here, whether an event was missed or the file was replaced."""
         self._net_timer = None
         if self.closed or not self._requests:
-            self._net_timer = None if self.closed else self.loop.call_later(NET_SECONDS, self._net)
+            self._net_timer = None if self.closed else self.loop.call_later(_NET_SECONDS, self._net)
             return
 
         def work(tx: Transaction) -> None:
@@ -369,7 +372,7 @@ class Session:
                 tx.rings.setdefault(self._ear.name, set()).update(look)
 
         self.undo(work)
-        self._net_timer = self.loop.call_later(NET_SECONDS, self._net)
+        self._net_timer = self.loop.call_later(_NET_SECONDS, self._net)
 
     # The watch over those in the way
 

@@ -88,11 +88,11 @@ class Terms:
     ) -> None:
         self.names = check_names(names)
         self.occupy = check_whole("occupy", occupy, 1)
-        self.timeout_seconds = check_timeout(timeout_seconds)
+        self.timeout_seconds = None if timeout_seconds is None else check_timeout(timeout_seconds)
         self.strict = bool(strict)
         self.holds = holds
-        self.max_retries = check_max_retries(max_retries)
-        self.holder = check_holder(holder)
+        self.max_retries = None if max_retries is None else check_max_retries(max_retries)
+        self.holder = None if holder is None else check_holder(holder)
 
     def request(self) -> Request:
         """Return a new request on these terms."""

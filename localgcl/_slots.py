@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 # How long a waiter at the front may sleep without a look: its safety net for what no event tells,
 # such as a file that was replaced. The others are not next, and look as rarely as their flavour has
 # it in `far_net_seconds`.
-NET_SECONDS = 1.0
+NET_SECONDS = 10.0
 
 # The first column, this process's key, comes along lest it cost a statement of its own.
 _ROW = (

@@ -47,6 +47,9 @@ __all__ = [
     "rate_limit",
 ]
 
+# So often a waiter asks whether the file was replaced, or its own FIFOs taken away.
+_TICK_SECONDS = 2.0
+
 # A clean-up waits so long for the gate; then a thread waits, and the caller goes on.
 _CLEAN_UP_SECONDS = 1.0
 
@@ -54,9 +57,10 @@ _CLEAN_UP_SECONDS = 1.0
 class _Listener:
     """What one blocked thread sleeps on: an ear, borrowed for as long as its request waits."""
 
-    far_net_seconds = 4.0
+    far_net_seconds = 30.0
 
-    def __init__(self) -> None:
+    def __init__(self, database: Database) -> None:
+        self._database = database
         self._lifeline: Lifeline | None = None
         self._ear: Ear | None = None
 
@@ -83,11 +87,25 @@ class _Listener:
             poll.register(ear.descriptor, select.POLLIN)
             for descriptor in ear.watch.descriptors.values():
                 poll.register(descriptor, 0)  # errors are always reported
-            events = poll.poll(max(0.0, (step.until - _clock.now()) * 1000))
+            events: list[tuple[int, int]] = []
+            while not events and (seconds := step.until - _clock.now()) > 0:
+                events = poll.poll(min(seconds, _TICK_SECONDS) * 1000)
+                if not events and not self._is_intact():
+                    break
             if any(descriptor != ear.descriptor for descriptor, _ in events):
                 dead = ear.watch.turn_to(ear.folder, step.ways)
         ear.drain()
         return dead
+
+    def _is_intact(self) -> bool:
+        ear, lifeline = self._ear, self._lifeline
+        return (
+            ear is not None
+            and lifeline is not None
+            and ear.is_there()
+            and lifeline.is_there()
+            and self._database.is_intact()
+        )
 
     def close(self) -> None:
         ear, self._ear = self._ear, None
@@ -195,7 +213,7 @@ def _obtain(terms: Terms, limiter: Limiter | None, keeper: _Concurrency | None =
         return Lease(request)
     database = (limiter or _default_limiter())._database
     began = _clock.now()
-    listener = _Listener()
+    listener = _Listener(database)
     try:
         granted = _drive(flow(terms, request, listener), database, listener)
         listener.close()
