@@ -33,11 +33,15 @@ class File:
         made = self.folder.make()
         self.identity = identity_of(path)
         self.gate = Gate(self.folder)
-        self.connection = _connect(path)
         try:
-            self._verify(deadline)
+            self.connection = _connect(path)
+            try:
+                self._verify(deadline)
+            except BaseException:
+                self._close_connection(deadline)
+                raise
         except BaseException:
-            self.close(deadline)
+            self.gate.close()
             if made:
                 self._leave_no_folder()
             raise
@@ -45,12 +49,16 @@ class File:
     def close(self, deadline: float | None = None) -> None:
         """Close it, the checkpoint that this means under the gate like any other."""
         try:
+            self._close_connection(deadline)
+        finally:
+            self.gate.close()
+
+    def _close_connection(self, deadline: float | None) -> None:
+        try:
             with self.gate.entered(deadline):
                 self.connection.close()
         except GateTimeoutError:
             self.never_close()
-        finally:
-            self.gate.close()
 
     def _leave_no_folder(self) -> None:
         # With a file of another program, say, there is to be nothing new beside it.
@@ -136,12 +144,11 @@ class File:
 
 def _prepare(path: str) -> Folder:
     """See that the file is there, and return what its run folder is to be."""
-    if not os.path.exists(path):
-        _location.make_parents(path)
-        _location.refuse_shared_file_system(path)
-        mode, group = _location.mode_for_new(path)
-        _location.make_file(os.path.realpath(path), mode, group)
     real = os.path.realpath(path)
+    if not os.path.exists(real):
+        _location.make_parents(real)
+        _location.refuse_shared_file_system(real)
+        _location.make_file(real, *_location.mode_for_new(real))
     status = os.stat(real)
     if not stat.S_ISREG(status.st_mode):
         raise DatabaseError(path, "it is not a file; choose another path")

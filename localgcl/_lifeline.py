@@ -70,6 +70,7 @@ class Folder:
             return False
         # Where a file may be read, its folder may be entered.
         mode = self.mode | (self.mode & 0o444) >> 2
+        os.chmod(self.path, 0o700)  # the umask may have left nothing that could be opened
         descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             adopt(descriptor, mode, self.group)
@@ -88,6 +89,7 @@ class Folder:
         except FileNotFoundError:
             self.make()
             os.mkfifo(path, self.mode)
+        os.chmod(path, self.mode)  # the umask may have left nothing that could be opened
         descriptor = os.open(path, _READ)
         adopt(descriptor, self.mode, self.group)
         return descriptor

@@ -19,7 +19,7 @@ FIGURES: dict[str, Measure] = {
     "longest": rush.longest,
     "hand-over": handover.hand_over,
     "crowded": crowd.crowded,
-    "rate": rate.rate,
+    "rate": rate.rates,
     "killed": handover.killed,
     "idle": idle.idle,
     "import": start.start,
@@ -44,7 +44,8 @@ def main() -> int:
     if options.peers:
         _say("peers")
         with tempfile.TemporaryDirectory(prefix="localgcl-benchmark-") as folder:
-            found = peers.compare(Setting(folder, scale=options.scale))
+            found = list(peers.compare(Setting(folder, scale=options.scale)))
+        print(peers.TITLE, end="\n\n")
         print(render(peers.HEAD, found, markdown=options.markdown))
     return 0 if all(row.holds for row in rows) else 1
 

@@ -35,7 +35,7 @@ def take_turns(line: Line, path: str, seconds: float) -> list[Hold]:
     while now() < ends:
         lease = limiter.acquire("one")
         entered = now()
-        time.sleep(random.uniform(0.0, _LONGEST_HOLD_SECONDS))  # noqa: S311 - no secret
+        time.sleep(random.uniform(0.0, _LONGEST_HOLD_SECONDS))
         holds.append((entered, now()))
         lease.release()
     return holds

@@ -16,23 +16,19 @@ _SETTLE_SECONDS = 2.0
 _SECONDS = 6.0
 
 
-def hold(line: Line, path: str, names: list[str]) -> float:
+def hold(line: Line, path: str, names: list[str]) -> None:
     """Hold a slot of each until the end."""
     limiter = Limiter(path)
     for name in names:
         limiter.acquire(name)
-    return _processor_seconds(line)
+    line.meet()
 
 
 def wait(line: Line, path: str, names: list[str]) -> float:
-    """Have a thread wait for each of the names."""
+    """Have a thread wait for each of the names; return what that takes between two meetings."""
     limiter = Limiter(path)
     for name in names:
         threading.Thread(target=limiter.acquire, args=(name,), daemon=True).start()
-    return _processor_seconds(line)
-
-
-def _processor_seconds(line: Line) -> float:
     line.meet()
     # Of all threads, to the nanosecond, where /proc counts in ticks of a hundredth of a second.
     began = time.process_time()
@@ -48,15 +44,9 @@ def idle(setting: Setting) -> Iterable[Row]:
         with Limiter(path) as limiter:
             for name in names:
                 limiter.create(name, 1)
-            with Team(hold, [(path, names)]) as holders, Team(wait, _shares(path, names)) as team:
-                holders.hear(0)
-                while len(limiter.waiters()) < _WAITERS:
-                    time.sleep(0.05)
-                time.sleep(_SETTLE_SECONDS)
-                began = team.meet()
-                time.sleep(_SECONDS * setting.scale)
-                ended = team.meet()
-                used = sum(team.results()) / (ended - began)
+            with Team(hold, [(path, names)]) as holders:
+                holders.meet()
+                used = _used(limiter, _shares(path, names), _SECONDS * setting.scale)
         yield Row(
             f"{_WAITERS} blocked waiters {title}, together",
             f"{used:.2%} of a core",
@@ -65,6 +55,18 @@ def idle(setting: Setting) -> Iterable[Row]:
             "< 1 %",
             used < 0.01,
         )
+
+
+def _used(limiter: Limiter, shares: list[tuple[str, list[str]]], seconds: float) -> float:
+    """Return which part of a core the waiters use."""
+    with Team(wait, shares) as team:
+        while len(limiter.waiters()) < _WAITERS:
+            time.sleep(0.05)
+        time.sleep(_SETTLE_SECONDS)
+        began = team.meet()
+        time.sleep(seconds)
+        ended = team.meet()
+        return sum(team.results()) / (ended - began)
 
 
 def _shares(path: str, names: list[str]) -> list[tuple[str, list[str]]]:

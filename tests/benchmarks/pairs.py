@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import statistics
 import time
 from collections.abc import Callable, Iterable
 
@@ -33,11 +34,11 @@ def pair_of(limiter: Limiter, name: str) -> Callable[[], None]:
 
 
 def floor_seconds(path: str, pairs: int = PAIRS, rounds: int = 5) -> float:
-    """Return the least time of a pair at the floor, for the figures that are multiples of it."""
+    """Return the median time of a pair at the floor, for the figures that are multiples of it."""
     Floor.make(path)
     floor = Floor(path)
     try:
-        return min(seconds_each(floor.pair, pairs) for _ in range(rounds))
+        return statistics.median(seconds_each(floor.pair, pairs) for _ in range(rounds))
     finally:
         floor.close()
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from localgcl import Limiter
 from tests.benchmarks.figures import NONE, Row, Setting
@@ -16,18 +17,25 @@ _LIMITS = (1, 10)
 
 # One admission: the moment just before the call, and the one just after it.
 Admission = tuple[float, float]
+# Those of each process.
+Found = list[list[Admission]]
 
 
 def call(line: Line, path: str, name: str, seconds: float) -> list[Admission]:
     """Call `rate_limit` as often as it lets us, and return when it did."""
     limiter = Limiter(path)
+    return call_until(line, functools.partial(limiter.rate_limit, name), seconds)
+
+
+def call_until(line: Line, limited: Callable[[], object], seconds: float) -> list[Admission]:
+    """Call what is limited again and again, and return when it let us."""
     admissions: list[Admission] = []
     ends = line.meet() + seconds
     while True:
         asked = now()
         if asked >= ends:
             return admissions
-        limiter.rate_limit(name)
+        limited()
         admissions.append((asked, now()))
 
 
@@ -44,20 +52,20 @@ def sleep(line: Line, index: int, seconds: float) -> list[Admission]:
     return admissions
 
 
-def rate(setting: Setting) -> Iterable[Row]:
+def rates(setting: Setting) -> Iterable[Row]:
     """Eight processes at 200/s: what is delivered, and the worst window."""
     seconds = _SECONDS * setting.scale
     path = setting.path("localgcl.db")
     slept = together(sleep, [(index, seconds) for index in range(_PROCESSES)])
-    share, excess = _share(slept, 1, seconds), _excess(slept, 1)
+    share, excess = share_of(slept, 1, _RATE, seconds), excess_of(slept, 1, _RATE)
     floor = f"{share:.2%} (+{excess:.1f}) asleep"
     for limit in _LIMITS:
         name = f"rate-{limit}"
         with Limiter(path) as limiter:
             limiter.create(name, limit, slot_decay_per_second=_RATE)
         found = together(call, [(path, name, seconds)] * _PROCESSES)
-        share, excess = _share(found, limit, seconds), _excess(found, limit)
-        strict = _certain_excess(found, limit)
+        share, excess = share_of(found, limit, _RATE, seconds), excess_of(found, limit, _RATE)
+        strict = certain_excess_of(found, limit, _RATE)
         yield Row(
             f"rate: {_PROCESSES} processes, {_RATE:.0f}/s, limit {limit}, {seconds:.0f} s",
             f"{share:.2%} (+{excess:.1f})",
@@ -68,7 +76,7 @@ def rate(setting: Setting) -> Iterable[Row]:
         )
 
 
-def _share(found: list[list[Admission]], limit: int, seconds: float) -> float:
+def share_of(found: Found, limit: int, rate: float, seconds: float) -> float:
     """Return what was admitted after the first burst, as a part of what the rate allows.
 
     All is counted from just before the first call, and a reading is never earlier than what it
@@ -76,10 +84,10 @@ def _share(found: list[list[Admission]], limit: int, seconds: float) -> float:
     """
     every = [admission for admissions in found for admission in admissions]
     ends = min(asked for asked, _ in every) + seconds
-    return (sum(after <= ends for _, after in every) - limit) / (_RATE * seconds)
+    return (sum(after <= ends for _, after in every) - limit) / (rate * seconds)
 
 
-def _excess(found: list[list[Admission]], limit: int) -> float:
+def excess_of(found: Found, limit: int, rate: float) -> float:
     """Return how many slots above `n + r * T` the worst window has, by the readings.
 
     A reading is as late as its process is given the processor; a late one at the beginning of a
@@ -88,13 +96,13 @@ def _excess(found: list[list[Admission]], limit: int) -> float:
     worst, least = 0.0, 0.0
     readings = sorted(after for admissions in found for _, after in admissions)
     for index, reading in enumerate(readings):
-        due = index - _RATE * (reading - readings[0])
+        due = index - rate * (reading - readings[0])
         least = min(least, due)
         worst = max(worst, due + 1 - least - limit)
     return worst
 
 
-def _certain_excess(found: list[list[Admission]], limit: int) -> float:
+def certain_excess_of(found: Found, limit: int, rate: float) -> float:
     """Return the same over what certainly lies inside a window, call and return: no delay adds."""
     every = sorted((after, asked) for admissions in found for asked, after in admissions)
     worst = 0.0
@@ -103,5 +111,5 @@ def _certain_excess(found: list[list[Admission]], limit: int) -> float:
         for after, asked in every:
             if asked >= begins:
                 inside += 1
-                worst = max(worst, inside - _RATE * (after - begins) - limit)
+                worst = max(worst, inside - rate * (after - begins) - limit)
     return worst

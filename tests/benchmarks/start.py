@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import functools
+import os
 import statistics
 import subprocess
 import sys
@@ -14,21 +14,25 @@ from tests.benchmarks.figures import Row, Setting, millis, times
 _ROUNDS = 25
 
 
-def seconds(*arguments: str) -> float:
-    """Return how long this interpreter takes to run these arguments."""
+def seconds(code: str, environment: dict[str, str]) -> float:
+    """Return how long this interpreter takes to start and run `code`."""
     began = time.perf_counter()
-    subprocess.run([sys.executable, *arguments], check=True)
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
     return time.perf_counter() - began
 
 
 def start(setting: Setting) -> Iterable[Row]:
     """`python -c "import localgcl"` over `python -c pass`."""
-    floor = functools.partial(seconds, "-c", "pass")
-    measured = functools.partial(seconds, "-c", "import localgcl")
-    measured()  # writes the compiled modules where they are not there yet
-    rounds = [(floor(), measured()) for _ in range(setting.count(_ROUNDS))]
-    below = statistics.median(round_[0] for round_ in rounds)
-    over = statistics.median(above - base for base, above in rounds)
+    # What is installed is compiled, whatever this environment says of a checkout.
+    environment = {**os.environ, "PYTHONPYCACHEPREFIX": setting.path("compiled")}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    rounds = []
+    for _ in range(1 + setting.count(_ROUNDS)):
+        below = seconds("pass", environment)
+        rounds.append((below, seconds("import localgcl", environment) - below))
+    del rounds[0]  # that one compiled
+    below = statistics.median(below for below, _ in rounds)
+    over = statistics.median(over for _, over in rounds)
     yield Row(
         "`import localgcl`, over `python -c pass`",
         f"+{millis(over)}",

@@ -93,7 +93,10 @@ class Team(Generic[T]):
         line = self._lines[index]
         if not line.poll(_PATIENCE_SECONDS):
             raise TimeoutError(f"a process was silent for {_PATIENCE_SECONDS:.0f} s")
-        word = line.recv()
+        try:
+            word = line.recv()
+        except EOFError:
+            raise RuntimeError("a process of the benchmark ended without a word") from None
         if isinstance(word, _Failure):
             raise RuntimeError(f"a process of the benchmark failed:\n{word.told}")
         return word

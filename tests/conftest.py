@@ -1,0 +1,272 @@
+"""What the tests share: a place of their own, time that they move, and processes that they play."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+from click.testing import CliRunner, Result
+
+from localgcl import Limiter, _clock, _lifeline, _location, _owners, _slots, sync
+from localgcl._database import Database, Transaction, open_databases
+from localgcl._queue import promote
+from localgcl.cli import localgcl
+from localgcl.errors import DatabaseError
+
+T = TypeVar("T")
+
+Invoke = Callable[..., Result]
+Tables = dict[str, list[Any]]
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path) -> Iterator[None]:
+    """Keep a test away from the user's own database, and end what it has left open."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOME", str(tmp_path / "home"))
+        patch.delenv("XDG_STATE_HOME", raising=False)
+        patch.delenv(_location.VARIABLE, raising=False)
+        yield
+    forget_everything()
+
+
+def forget_everything() -> None:
+    """Close what this process has open everywhere, as its end would."""
+    for ours in _lifeline._lifelines.values():
+        ours.drop()
+    _lifeline._lifelines.clear()
+    for database in open_databases():
+        with contextlib.suppress(DatabaseError):
+            database.close()
+    sync._databases.clear()
+    sync._limiters.clear()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    """Where a database may be made; its folder is not there yet."""
+    return str(tmp_path / "state" / "limits.db")
+
+
+@pytest.fixture
+def limiter(path: str) -> Limiter:
+    """A limiter of a database that is not there yet."""
+    return Limiter(path)
+
+
+@pytest.fixture
+def invoke(path: str) -> Invoke:
+    """Run the command line on the database at `path`."""
+
+    def run(*arguments: str, answer: str | bytes | None = None) -> Result:
+        return CliRunner().invoke(localgcl, ["--db", path, *arguments], input=answer)
+
+    return run
+
+
+def tables(limiter: Limiter) -> Tables:
+    """Return every row of a database as it is, without the clearing up that a reader does."""
+
+    def read(tx: Transaction) -> Tables:
+        names = tx.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+        return {name: tx.execute(f"SELECT * FROM {name}").fetchall() for (name,) in names}
+
+    return limiter._database.transact(read, create=False)
+
+
+class Clock:
+    """Time that stands still until the test moves it, or a blocked caller sleeps."""
+
+    def __init__(self) -> None:
+        self.now = 1_000.0
+        self.wall = 1_750_000_000.0
+        self.boot = "the first boot"
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass."""
+        self.now += seconds
+        self.wall += seconds
+
+    def step_wall(self, seconds: float) -> None:
+        """Set the wall clock, as an operator or NTP does."""
+        self.wall += seconds
+
+    def reboot(self, wall_seconds: float) -> None:
+        """Start the machine anew, by the wall clock so much later."""
+        self.now = 5.0
+        self.wall += wall_seconds
+        self.boot += ", and one more"
+
+    def sleep(self, step: Any) -> list[str]:
+        """Stand in for a listener's sleep: nobody wakes it, and no time is lost."""
+        self.advance(max(0.0, step.until - self.now))
+        return []
+
+    def install(self, patch: pytest.MonkeyPatch) -> None:
+        """Have localgcl read this clock."""
+        patch.setattr(_clock, "now", lambda: self.now)
+        patch.setattr(_clock, "wall", lambda: self.wall)
+        patch.setattr(_clock, "boot_id", lambda: self.boot)
+        patch.setattr(sync._Listener, "sleep", lambda _, step: self.sleep(step))
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The time of this test; to be asked for before anything touches the database."""
+    time = Clock()
+    time.install(monkeypatch)
+    return time
+
+
+class Ask:
+    """A request of a played process, with what its thread sleeps on."""
+
+    def __init__(self, process: Process, request: _slots.Request) -> None:
+        self.process = process
+        self.request = request
+        self.listener = sync._Listener(process._database)
+        self.outcome: Any = None
+
+    @property
+    def waits(self) -> bool:
+        """Whether the request is in the queue as far as its process knows."""
+        return isinstance(self.outcome, _slots.Waiting)
+
+    @property
+    def granted(self) -> bool:
+        """Whether the process was told that it may go on."""
+        return isinstance(self.outcome, _slots.Granted)
+
+    @property
+    def is_rung(self) -> bool:
+        """Whether somebody has woken it since it last looked."""
+        ear = self.listener._ear
+        return ear is not None and bool(select.select([ear.descriptor], [], [], 0)[0])
+
+    @property
+    def reported_dead(self) -> list[str]:
+        """The lifelines in its way that have ended, as its sleep would report them."""
+        ear = self.listener._ear
+        if ear is None or not self.waits:
+            return []
+        return ear.watch.turn_to(self.process.folder, self.outcome.ways)
+
+    def look(self) -> Any:
+        """Look at the database, as it does when it wakes."""
+        dead = self.reported_dead
+        if self.listener._ear is not None:
+            self.listener._ear.drain()
+        work = partial(_slots.look, request=self.request, listener=self.listener, dead=dead)
+        return self._conclude(self.process.do(work))
+
+    def withdraw(self) -> Any:
+        """Look one last time and give up, as it does when its time is over."""
+        work = partial(_slots.withdraw, request=self.request, listener=self.listener)
+        return self._conclude(self.process.do(work))
+
+    def abandon(self) -> None:
+        """Undo the request, as a cancellation does."""
+        self.process.do(partial(_slots.abandon, request=self.request))
+        self._conclude(None)
+
+    def release(self) -> bool:
+        """Free what was granted, and return whether that was anything."""
+        granted = self.request.granted
+        if granted is None or granted.owner is None:  # as `Lease._release`
+            return False
+        owner, taken = granted.owner, granted.taken
+        return self.process.do(lambda tx: _slots.release(tx, self.request.id, owner, taken))
+
+    def _conclude(self, outcome: Any) -> Any:
+        self.outcome = outcome
+        if self.granted:
+            self.request.granted = outcome
+        if not self.waits and self.process.lifeline is not None:
+            self.listener.close()
+            self.listener = sync._Listener(self.process._database)
+        return outcome
+
+
+class Process:
+    """Another process, played: to the database it is an owner with a lifeline of its own."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.lifeline: _lifeline.Lifeline | None = None
+
+    @property
+    def folder(self) -> _lifeline.Folder:
+        """The run folder of the database."""
+        assert self._database._folder is not None
+        return self._database._folder
+
+    def do(self, work: Callable[[Transaction], T]) -> T:
+        """Run a transaction as this process."""
+
+        def as_this_process(tx: Transaction) -> T:
+            lifelines = _lifeline._lifelines
+            ours = lifelines.pop(tx.folder.path, None)
+            if self.lifeline is not None:
+                lifelines[tx.folder.path] = self.lifeline
+            try:
+                return work(tx)
+            finally:
+                self.lifeline = lifelines.pop(tx.folder.path, None)
+                if ours is not None:
+                    lifelines[tx.folder.path] = ours
+
+        return self._database.transact(as_this_process)
+
+    def ask(
+        self,
+        *names: str,
+        occupy: int = 1,
+        holds: bool = True,
+        strict: bool = False,
+        once: bool = False,
+    ) -> Ask:
+        """Ask for slots, and wait in the queue if need be."""
+        request = _slots.Request(names, occupy, holds=holds, strict=strict, once=once, holder=None)
+        ask = Ask(self, request)
+        ask._conclude(self.do(partial(_slots.acquire, request=request, listener=ask.listener)))
+        return ask
+
+    def die(self) -> None:
+        """End as by SIGKILL: the kernel closes what was open, and nobody else does anything."""
+        if self.lifeline is not None:
+            self.lifeline.drop()
+            self.lifeline = None
+
+    def sign_out(self) -> None:
+        """End as a process does that is let."""
+        self.do(lambda tx: promote(tx, _owners.sign_out(tx, if_idle=False)))
+
+
+@pytest.fixture
+def processes(limiter: Limiter) -> Iterator[Callable[[], Process]]:
+    """Make played processes, which end with the test."""
+    made: list[Process] = []
+
+    def make() -> Process:
+        made.append(Process(limiter._database))
+        return made[-1]
+
+    yield make
+    for process in made:
+        process.die()
+
+
+@contextlib.contextmanager
+def umask_of(mask: int) -> Iterator[None]:
+    """Set the umask for a block."""
+    before = os.umask(mask)
+    try:
+        yield
+    finally:
+        os.umask(before)

@@ -1,0 +1,174 @@
+"""The rooms of the package: imports point down only, and the way of a slot loads little."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import localgcl
+import localgcl.sync
+from localgcl import Limiter
+
+# From the ground up; a module imports from the lines above its own, and from nowhere else.
+LAYERS = (
+    ("errors", "_clock", "_checks", "_decay"),
+    ("models", "_schema", "_lifeline"),
+    ("_location",),
+    ("_gate",),
+    ("_file",),
+    ("_database",),
+    ("_owners",),
+    ("_queue",),
+    ("_slots", "_limits"),
+    ("_request", "_departure"),
+    ("_loop",),
+    ("sync", "asyncio"),  # which never import each other
+    ("",),  # localgcl itself
+    ("cli._shared",),
+    ("cli.holders",),
+    ("cli.limits",),
+    ("cli",),
+    ("__main__",),
+)
+LEVEL = {module: level for level, modules in enumerate(LAYERS) for module in modules}
+
+PACKAGE = Path(localgcl.__file__).parent
+HEAVY = {"pydantic", "click", "filelock", "aiosqlite"}
+
+
+def modules() -> dict[str, Path]:
+    """Return every module of the package, by its name in the table."""
+    found = {}
+    for file in PACKAGE.rglob("*.py"):
+        parts = file.relative_to(PACKAGE).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = file
+    return found
+
+
+def imports(source: str, module: str, known: set[str]) -> Iterator[str]:
+    """Yield the modules of the package that `source` imports, at its top or in its functions."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module} has a relative import, which is not read here"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Constant) and str(node.value).startswith("localgcl."):
+            names = [str(node.value)]  # what importlib is given
+            if names[0].removeprefix("localgcl.") not in known:
+                continue  # any other text
+        else:
+            continue
+        for name in names:
+            top, _, rest = name.partition(".")
+            if top == "localgcl":
+                yield rest if rest in known else rest.rpartition(".")[0]
+
+
+def test_every_module_has_its_layer() -> None:
+    """The table above is complete, and nothing in it is gone."""
+    assert set(modules()) == set(LEVEL)
+
+
+@pytest.mark.parametrize("module", sorted(modules()))
+def test_imports_point_down(module: str) -> None:
+    """No module imports one of its own layer or above, wherever the import stands."""
+    known = modules()
+    for imported in imports(known[module].read_text(encoding="utf-8"), module, set(known)):
+        assert LEVEL[imported] < LEVEL[module], f"localgcl.{module} imports localgcl.{imported}"
+
+
+def test_the_reader_of_imports_sees_them_all() -> None:
+    """Each way to import is seen, inside a function too."""
+    source = """
+import localgcl.errors
+from localgcl import _slots, __version__
+from localgcl.cli._shared import bar
+import os.path
+
+def f():
+    if TYPE_CHECKING:
+        from localgcl.models import Limit
+    importlib.import_module("localgcl.sync")
+"""
+    seen = set(imports(source, "x", set(LEVEL)))
+    assert seen == {"errors", "_slots", "", "cli._shared", "models", "sync"}
+
+
+def loaded_by(code: str) -> set[str]:
+    """Return the modules that a fresh interpreter has loaded after `code`."""
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}\nimport sys; print(*sys.modules)"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return set(done.stdout.split())
+
+
+@pytest.mark.parametrize("module", ["localgcl", "localgcl.sync"])
+def test_import_loads_little(module: str) -> None:
+    """`import localgcl` decides the start of every cron job, and needs none of the heavy ones."""
+    loaded = loaded_by(f"import {module}")
+    assert module in loaded
+    assert not HEAVY & loaded
+
+
+def test_slots_of_an_existing_database_load_little(path: str) -> None:
+    """A `with` block over a database that is there needs none of the heavy ones either."""
+    with Limiter(path) as limiter:
+        limiter.create("database", 1)
+        limiter.create("api", 1, slot_decay_per_second=1000)
+    loaded = loaded_by(
+        f"""
+import localgcl
+limiter = localgcl.Limiter({path!r})
+with limiter.concurrency("database", timeout_seconds=5, strict=True):
+    pass
+limiter.rate_limit("api", timeout_seconds=5, strict=True)
+limiter.close()
+"""
+    )
+    assert "sqlite3" in loaded
+    assert not HEAVY & loaded
+
+
+@pytest.mark.parametrize("module", ["localgcl", "localgcl.sync"])
+def test_all_is_true(module: str) -> None:
+    """What `__all__` promises is there, in order, and once."""
+    face = importlib.import_module(module)
+    names = list(face.__all__)
+    assert names == sorted(set(names))
+    for name in names:
+        assert getattr(face, name) is not None
+    assert set(names) <= set(dir(face))
+
+
+def test_public_names_that_are_loaded_late_are_the_models() -> None:
+    """`localgcl.Limit` and its siblings are the classes of `localgcl.models`."""
+    from localgcl import models
+
+    assert (localgcl.Limit, localgcl.Holder, localgcl.Waiter) == (
+        models.Limit,
+        models.Holder,
+        models.Waiter,
+    )
+    with pytest.raises(AttributeError, match="no_such_name"):
+        localgcl.no_such_name  # noqa: B018
+
+
+def test_the_blocking_functions_are_the_same_objects_everywhere() -> None:
+    """`from localgcl import concurrency` and `from localgcl.sync import concurrency` are one."""
+    assert localgcl.concurrency is localgcl.sync.concurrency
+    assert localgcl.rate_limit is localgcl.sync.rate_limit
+    assert localgcl.sync.ConcurrencySlotAcquisitionError is localgcl.ConcurrencySlotAcquisitionError
+    assert (
+        localgcl.sync.AcquireConcurrencySlotTimeoutError
+        is localgcl.AcquireConcurrencySlotTimeoutError
+    )

@@ -1,0 +1,813 @@
+"""The transactions against a model in plain Python, whatever happens in whatever order.
+
+Hypothesis plays an operator and several processes that ask, wait, give up, are cancelled, release,
+stop and die, at one database in time that it moves. The model below is the rules of the design and
+nothing else. It does not foresee who is served when: after each transaction it reads what the
+database has decided, and checks that each decision was right, that none was left out, and that the
+rows say what the model says.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+)
+
+from localgcl import Limiter, _slots
+from localgcl._database import Transaction
+from tests.conftest import Ask, Clock, Process, forget_everything
+
+NAMES = ("a", "b", "c")
+# A grant may be made so much ahead of its moment, for the waiter to sleep out the rest.
+AHEAD = 0.005
+DUST = 1e-9
+
+# Powers of two, so that the sums of the model are exact.
+RATES = st.sampled_from([0.0, 0.0, 0.25, 0.5, 1.0, 2.0])
+PAUSES = st.sampled_from([1 / 512, 1 / 8, 1 / 4, 1 / 2, 1.0, 3.0])
+# Few of each, so that they meet.
+NAME = st.sampled_from(NAMES)
+SOME_NAMES = st.lists(st.sampled_from([*NAMES, *NAMES, "missing"]), min_size=1, max_size=3)
+SLOTS = st.sampled_from([2, 1, 3, 4, 0])
+OCCUPY = st.sampled_from([1, 1, 2, 3])
+WHICH = st.integers(0, 11)
+RARELY = st.sampled_from([False, False, False, True])
+
+
+@dataclass
+class Part:
+    """What one lease holds of one limit."""
+
+    slots: int
+    owner: int
+    lost: float  # what decay has freed of it by `since`
+    since: float
+
+
+@dataclass
+class Pool:
+    """A limit."""
+
+    name: str
+    slots: int
+    decay: float
+    active: bool
+    level: float
+    level_at: float
+    by_hand: int = 0
+    parts: dict[str, Part] = field(default_factory=dict)
+    excused: float = 0.0  # in use beyond the limit by an operator's doing
+    by_rate: dict[str, tuple[float, int]] = field(default_factory=dict)
+
+    @property
+    def used(self) -> int:
+        """The slots that rows stand for."""
+        return self.by_hand + sum(part.slots for part in self.parts.values())
+
+    def level_then(self, moment: float) -> float:
+        """The level at a moment."""
+        return max(0.0, self.level - self.decay * max(0.0, moment - self.level_at))
+
+    def in_use(self, now: float) -> float:
+        """The slots in use."""
+        return self.level_then(now) if self.decay else self.used
+
+    def moment(self, slots: int, now: float) -> float:
+        """When so many more fit, as far as time alone brings it about."""
+        if not self.active:
+            return now
+        if not self.decay:
+            return now if self.used + slots <= self.slots else math.inf
+        at = max(now, self.level_at)
+        excess = self.level_then(at) + slots - self.slots
+        return at if excess <= DUST else at + excess / self.decay
+
+    def lower(self, slots: float, now: float) -> None:
+        """Give back to the level."""
+        at = max(now, self.level_at)
+        self.level, self.level_at = max(0.0, self.level_then(at) - slots), at
+
+    def free(self, lease: str, now: float) -> bool:
+        """Free what a lease holds here: what decay has not freed before."""
+        part = self.parts.pop(lease, None)
+        if part is None:
+            return False
+        if self.decay:
+            lost = part.lost + self.decay * max(0.0, now - part.since)
+            self.lower(max(0.0, part.slots - lost), now)
+        return True
+
+    def turn(self, rate: float, now: float) -> None:
+        """Change the rate of decay."""
+        if rate == self.decay:
+            return
+        for part in self.parts.values():
+            part.lost += self.decay * max(0.0, now - part.since)
+            part.since = now
+            if not self.decay:
+                part.lost = 0.0
+        if not self.decay:
+            self.level, self.level_at, self.by_hand = float(self.used), now, 0
+        elif rate:
+            at = max(now, self.level_at)
+            self.level, self.level_at = self.level_then(at), at
+        else:
+            self.level, self.level_at = 0.0, now
+        self.decay = rate
+
+    def set_slots(self, slots: int, now: float) -> None:
+        """Put slots that nobody holds in place of all leases."""
+        self.parts.clear()
+        self.by_hand = 0 if self.decay else slots
+        self.level, self.level_at = float(slots) if self.decay else 0.0, now
+
+    def forget_rate(self, now: float) -> None:
+        """Excuse what an operator has brought about."""
+        self.excused = self.in_use(now)
+        self.by_rate.clear()
+
+
+@dataclass(eq=False)
+class Place:
+    """A request in the queue."""
+
+    id: str
+    owner: int
+    pools: list[Pool]
+    slots: int
+    holds: bool
+    strict: bool
+    missing: list[str]
+    taken: int = 0  # from how many limits, once it was granted
+
+    @property
+    def active(self) -> list[Pool]:
+        """The limits that count for it now."""
+        return [pool for pool in self.pools if pool.active]
+
+    def moment(self, now: float) -> float:
+        """When it fits everywhere."""
+        return max([now, *(pool.moment(self.slots, now) for pool in self.active)])
+
+    @property
+    def refusal(self) -> tuple[str, set[str]] | None:
+        """Why no wait could help."""
+        over = {pool.name for pool in self.active if self.slots > pool.slots}
+        if over:
+            return "over_limit", over
+        plain = {pool.name for pool in self.active if not pool.decay}
+        if plain and not self.holds:
+            return "no_decay", plain
+        return None
+
+
+class Model:
+    """The limits and the queue, and the rules of section 1 of the design."""
+
+    def __init__(self) -> None:
+        self.pools: dict[str, Pool] = {}
+        self.queue: list[Place] = []
+
+    def in_turn(self, place: Place) -> bool:
+        """Whether nobody older stands before it anywhere."""
+        older = self.queue[: self.queue.index(place)]
+        wanted = {id(pool) for pool in place.active}
+        return not any(id(pool) in wanted for other in older for pool in other.pools)
+
+    def may_be_granted(self, place: Place, now: float) -> bool:
+        """Whether it is its turn and its moment."""
+        return self.in_turn(place) and place.moment(now) <= now + AHEAD
+
+    def grant(self, place: Place, at: float) -> None:
+        """Take its slots, all at one moment."""
+        place.taken = len(place.active)
+        for pool in place.active:
+            if pool.decay:
+                pool.level, pool.level_at = pool.level_then(at) + place.slots, at
+            if place.holds:
+                pool.parts[place.id] = Part(place.slots, place.owner, 0.0, at)
+            else:
+                pool.by_rate[place.id] = (at, place.slots)
+        self.queue.remove(place)
+
+    def reap(self, owner: int, now: float) -> None:
+        """Free what an owner holds, and take it out of the queue."""
+        self.queue[:] = [place for place in self.queue if place.owner != owner]
+        for pool in self.pools.values():
+            for lease in [one for one, part in pool.parts.items() if part.owner == owner]:
+                pool.free(lease, now)
+
+    def left_out(self, now: float, *, by_time: bool) -> list[str]:
+        """Return who could be served or refused right now; without `by_time` by events alone."""
+        served: list[str] = []
+        again = True
+        while again:
+            again = False
+            for place in list(self.queue):
+                if not by_time and any(pool.decay for pool in place.active):
+                    continue
+                if place.refusal is not None:
+                    self.queue.remove(place)
+                elif self.may_be_granted(place, now):
+                    self.grant(place, place.moment(now))
+                else:
+                    continue
+                served.append(place.id)
+                again = True
+        return served
+
+
+class World(RuleBasedStateMachine):
+    """What an operator and some processes do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patch = pytest.MonkeyPatch()
+        self.clock = Clock()
+        self.clock.install(self.patch)
+        self.directory = tempfile.TemporaryDirectory()
+        self.path = str(Path(self.directory.name) / "limits.db")
+        self.limiter = Limiter(self.path)
+        self.model = Model()
+        self.processes: dict[int, Process] = {}  # by number, also the dead
+        self.lifelines: dict[int, str] = {}
+        self.dead: set[int] = set()
+        self.stopped: set[int] = set()
+        self.born = 0
+        self.asks: dict[str, Ask] = {}  # that wait as far as their process knows, by request
+        self.places: dict[str, Place] = {}
+        self.verdicts: dict[str, tuple[Any, ...]] = {}  # decided on, and not yet collected
+        self.held: list[Ask] = []  # granted, also where an operator has freed it since
+        self.by_rate: list[Ask] = []
+        self.newest_first = False
+
+    def teardown(self) -> None:
+        try:
+            if self.model.pools:
+                self.all_end()
+        finally:
+            for process in self.processes.values():
+                process.die()
+            forget_everything()
+            self.patch.undo()
+            self.directory.cleanup()
+
+    def all_end(self) -> None:
+        """Nothing is left after everybody died, and somebody looked."""
+        for process in self.processes.values():
+            process.die()
+        self.limiter.read_all()
+        rows = self.rows()
+        assert [lease for lease in rows["leases"] if lease[1]] == []
+        assert rows["waiters"] == []
+        assert rows["waits"] == []
+        assert rows["owners"] == []
+        assert set(os.listdir(f"{self.path}-run")) <= {"gate", "create.lock"}
+
+    # The two sides
+
+    @property
+    def now(self) -> float:
+        """This moment."""
+        return self.clock.now
+
+    def rows(self) -> dict[str, list[tuple[Any, ...]]]:
+        """Return what the database holds."""
+        queries = {
+            "limits": "SELECT name, slots, active, used, waiting, decay, level, level_at FROM limits",
+            "leases": "SELECT name, owner, lease, leases.slots, lifeline FROM leases"
+            " JOIN limits ON limits.key = limit_key LEFT JOIN owners ON owners.key = owner",
+            "waits": "SELECT name, request FROM waits JOIN limits ON key = limit_key"
+            " JOIN waiters USING (ticket) ORDER BY ticket",
+            "waiters": "SELECT request, verdict, at, names FROM waiters ORDER BY ticket",
+            "owners": "SELECT lifeline FROM owners",
+            "orphans": "SELECT 1 FROM leases WHERE limit_key NOT IN (SELECT key FROM limits)"
+            " UNION ALL SELECT 1 FROM waits WHERE limit_key NOT IN (SELECT key FROM limits)"
+            " UNION ALL SELECT 1 FROM waits WHERE ticket NOT IN (SELECT ticket FROM waiters)"
+            " UNION ALL SELECT 1 FROM waiters WHERE owner NOT IN (SELECT key FROM owners)",
+            "sums": "SELECT name FROM limits WHERE used <> (SELECT total(slots) FROM leases"
+            " WHERE limit_key = key) OR waiting <> (SELECT count(*) FROM waits"
+            " WHERE limit_key = key)",
+        }
+
+        def read(tx: Transaction) -> dict[str, list[tuple[Any, ...]]]:
+            return {what: tx.execute(query).fetchall() for what, query in queries.items()}
+
+        return self.limiter._database.transact(read)
+
+    def after(
+        self,
+        change: Callable[[], object] | None = None,
+        *,
+        newcomer: Place | None = None,
+        told: tuple[str, Any] | None = None,
+    ) -> None:
+        """Bring the model after a transaction that made `change`, and compare.
+
+        `newcomer` has joined the queue in it, and `told` is who was told what.
+        """
+        for number, process in self.processes.items():
+            if process.lifeline is not None:
+                self.lifelines[number] = process.lifeline.name
+        rows = self.rows()
+        there = {lifeline for (lifeline,) in rows["owners"]}
+        reaped = {
+            number
+            for number in self.dead
+            if number in self.lifelines and self.lifelines[number] not in there
+        }
+        for number in reaped:
+            self.model.reap(number, self.now)
+            del self.lifelines[number]
+            for request in [one for one, ask in self.asks.items() if self.number(ask) == number]:
+                del self.asks[request]
+                self.verdicts.pop(request, None)
+        if change is not None:
+            change()
+        if newcomer is not None:
+            self.model.queue.append(newcomer)
+        decided = {
+            request: (verdict, at, set(names.split("\n")) if names else set())
+            for request, verdict, at, names in rows["waiters"]
+            if verdict is not None and request not in self.verdicts
+        }
+        if told is not None and told[0] not in self.verdicts:
+            request, outcome = told
+            if isinstance(outcome, _slots.Granted):
+                decided[request] = ("granted", outcome.at, set())
+            elif isinstance(outcome, _slots.Refused):
+                decided[request] = (outcome.reason, None, set(outcome.names))
+        self.judge(decided, exact=not reaped)
+        if told is not None:
+            self.collect(*told)
+        self.compare(rows)
+
+    def judge(self, decided: dict[str, tuple[Any, ...]], *, exact: bool) -> None:
+        """Check that the decisions of one transaction were right, in some order."""
+        waiting = dict(decided)
+        while waiting:
+            for place in [one for one in self.model.queue if one.id in waiting]:
+                verdict, at, names = waiting[place.id]
+                if verdict == "granted":
+                    if not self.model.may_be_granted(place, self.now):
+                        continue
+                    moment = place.moment(self.now)
+                    assert place.refusal is None
+                    assert moment - DUST <= at <= self.now + AHEAD + DUST
+                    assert at <= moment + DUST or not exact, "granted later than it could be"
+                    self.model.grant(place, at)
+                    self.check_rates(place)
+                else:
+                    if place.refusal != (verdict, names):
+                        continue
+                    self.model.queue.remove(place)
+                self.verdicts[place.id] = waiting.pop(place.id)
+                break
+            else:
+                raise AssertionError(f"out of turn, or without reason: {waiting}")
+
+    def check_rates(self, place: Place) -> None:
+        """Check that no window admits more than n + r * T by rate."""
+        if place.holds:
+            return
+        for pool in place.active:
+            grants = sorted(pool.by_rate.values())
+            for index, (begin, _) in enumerate(grants):
+                admitted = 0
+                for end, slots in grants[index:]:
+                    admitted += slots
+                    assert admitted <= pool.slots + pool.decay * (end - begin) + 1e-6
+
+    def collect(self, request: str, outcome: Any) -> None:
+        """Check what a process was told against what was decided."""
+        place = self.places[request]
+        if isinstance(outcome, _slots.Waiting):
+            assert place in self.model.queue
+            return
+        ask = self.asks.pop(request)
+        verdict, at, names = self.verdicts.pop(request)
+        if isinstance(outcome, _slots.Granted):
+            assert (verdict, at) == ("granted", outcome.at)
+            assert sorted(outcome.missing) == sorted(place.missing)
+            (self.held if place.holds else self.by_rate).append(ask)
+        else:
+            assert isinstance(outcome, _slots.Refused), outcome
+            assert (verdict, names) == (outcome.reason, set(outcome.names))
+
+    def compare(self, rows: dict[str, list[tuple[Any, ...]]]) -> None:
+        """Check that the rows say what the model says."""
+        model = self.model
+        assert rows["orphans"] == []
+        assert rows["sums"] == []
+        assert {row[0] for row in rows["limits"]} == set(model.pools)
+        for name, slots, active, used, waiting, decay, level, level_at in rows["limits"]:
+            pool = model.pools[name]
+            assert (slots, bool(active), decay) == (pool.slots, pool.active, pool.decay)
+            assert used == pool.used
+            assert waiting == sum(pool in place.pools for place in model.queue)
+            if decay:
+                seen = max(0.0, level - decay * max(0.0, self.now - level_at))
+                assert seen == pytest.approx(pool.level_then(self.now), abs=1e-6)
+            in_use = pool.in_use(self.now)
+            pool.excused = min(pool.excused, in_use)
+            assert in_use <= max(pool.slots, pool.excused) + 1e-6, "too many"
+        parts = {
+            (pool.name, lease, part.slots, self.lifelines[part.owner])
+            for pool in model.pools.values()
+            for lease, part in pool.parts.items()
+        }
+        assert {
+            (name, lease, slots, lifeline)
+            for name, owner, lease, slots, lifeline in rows["leases"]
+            if owner
+        } == parts
+        for pool in model.pools.values():
+            queued = [request for name, request in rows["waits"] if name == pool.name]
+            assert queued == [place.id for place in model.queue if pool in place.pools]
+
+    # What must not be left out
+
+    def duties(self) -> None:
+        """Have each process that is not stopped do what its sleep wakes it for."""
+        again = True
+        looks: Counter[str] = Counter()
+        while again:
+            again = False
+            asks = list(self.asks.values())
+            for ask in reversed(asks) if self.newest_first else asks:
+                if self.number(ask) in self.dead | self.stopped or not ask.waits:
+                    continue
+                due = ask.outcome.look_at <= self.now
+                if ask.is_rung or ask.reported_dead or due:
+                    outcome = ask.look()
+                    self.after(told=(ask.request.id, outcome))
+                    # A timer that is due again at once would be a waiter that polls.
+                    assert not ask.waits or ask.outcome.look_at > self.now
+                    looks[ask.request.id] += 1
+                    assert looks[ask.request.id] < 20, "woken again and again for nothing"
+                    again = True
+
+    @invariant()
+    def nobody_is_left_out(self) -> None:
+        """Whoever fits and whose turn it is has its slots, now that everybody did its duties."""
+        assert self.clone().left_out(self.now, by_time=False) == []
+        self.duties()
+        assert self.clone().left_out(self.now, by_time=False) == []
+        if any(place.owner in self.stopped for place in self.model.queue):
+            return  # who would have looked is stopped
+        clone = self.clone()
+        for number in self.dead:
+            clone.reap(number, self.now)
+        assert clone.left_out(self.now, by_time=True) == []
+
+    def clone(self) -> Model:
+        """Return a model to try something on."""
+        return copy.deepcopy(self.model) if self.model.queue else Model()
+
+    def number(self, ask: Ask) -> int:
+        """Return the number of a request's process."""
+        return next(one for one, process in self.processes.items() if process is ask.process)
+
+    # The operator
+
+    @initialize(newest_first=st.booleans())
+    def begin(self, newest_first: bool) -> None:
+        """Begin with a limit of each kind and three processes."""
+        self.newest_first = newest_first
+        for name, slots, decay in (("a", 3, 0.0), ("b", 2, 0.0), ("c", 3, 1.0)):
+            self.create(name, slots, decay, active=True)
+        for _ in range(4):
+            self.start()
+
+    @rule(
+        action=st.sampled_from(
+            ["limit", "limit", "rate", "active", "slots", "rename", "reset", "delete", "create"]
+        ),
+        name=NAME,
+        new_name=NAME,
+        slots=SLOTS,
+        rate=RATES,
+        active=st.booleans(),
+    )
+    def operate(
+        self, action: str, name: str, new_name: str, slots: int, rate: float, active: bool
+    ) -> None:
+        """The operator changes something; one rule, lest the operator be busier than all others."""
+        if name not in self.model.pools or action == "create":
+            self.create(name, slots, rate, active)
+        elif action == "limit":
+            self.change(name, lambda pool: setattr(pool, "slots", slots), limit=slots)
+        elif action == "rate":
+            self.change(name, lambda pool: pool.turn(rate, self.now), slot_decay_per_second=rate)
+        elif action == "active":
+            self.change(name, lambda pool: setattr(pool, "active", active), active=active)
+        elif action == "slots":
+            self.change(name, lambda pool: pool.set_slots(slots, self.now), active_slots=slots)
+        elif action == "rename":
+            self.rename(name, new_name)
+        elif action == "reset":
+            self.reset(name)
+        else:
+            self.delete(name)
+
+    def create(self, name: str, slots: int, decay: float, active: bool) -> None:
+        if name in self.model.pools:
+            return
+        self.limiter.create(name, slots, slot_decay_per_second=decay, active=active)
+        pool = Pool(name, slots, decay, active, 0.0, self.now)
+        self.after(partial(self.model.pools.__setitem__, name, pool))
+
+    def change(self, name: str, change: Callable[[Pool], object], **changes: Any) -> None:
+        """Update a limit."""
+        pool = self.model.pools[name]
+        self.limiter.update(name, **changes)
+
+        def change_and_excuse() -> None:
+            change(pool)
+            pool.forget_rate(self.now)
+
+        self.after(change_and_excuse)
+
+    def rename(self, name: str, new_name: str) -> None:
+        if new_name in self.model.pools:
+            return
+
+        def follow(pool: Pool) -> None:
+            self.model.pools[new_name] = self.model.pools.pop(name)
+            pool.name = new_name
+
+        self.change(name, follow, new_name=new_name)
+
+    def reset(self, name: str) -> None:
+        pool = self.model.pools[name]
+        self.limiter.reset(name)
+
+        def empty() -> None:
+            pool.set_slots(0, self.now)
+            pool.forget_rate(self.now)
+
+        self.after(empty)
+
+    def delete(self, name: str) -> None:
+        pool = self.model.pools[name]
+        self.limiter.delete(name)
+
+        def remove() -> None:
+            del self.model.pools[name]
+            for place in [one for one in self.model.queue if pool in one.pools]:
+                if place.strict:
+                    self.model.queue.remove(place)
+                    self.verdicts[place.id] = ("missing", None, {name})
+                else:
+                    place.pools.remove(pool)
+                    place.missing.append(name)
+
+        self.after(remove)
+
+    @precondition(lambda self: self.held)
+    @rule(which=WHICH)
+    def release_by_operator(self, which: int) -> None:
+        lease = self.held[which % len(self.held)].request.id
+        held = any(lease in pool.parts for pool in self.model.pools.values())
+        freed = self.limiter.release(lease)
+        self.after(partial(self.free, lease))
+        assert freed is held or not freed  # the dead may have been cleared away meanwhile
+
+    @rule()
+    def look_around(self) -> None:
+        """Whoever looks sees things as they are, without the dead."""
+        limits = self.limiter.read_all()
+        self.after()
+        assert not [number for number in self.dead if number in self.lifelines]
+        for limit in limits:
+            pool = self.model.pools[limit.name]
+            assert limit.active_slots == math.ceil(pool.in_use(self.now) - 1e-6)
+            assert limit.waiting == sum(pool in place.pools for place in self.model.queue)
+        holders = {(one.limit, one.lease, one.slots) for one in self.limiter.holders()}
+        assert holders == {
+            (pool.name, lease, part.slots)
+            for pool in self.model.pools.values()
+            for lease, part in pool.parts.items()
+        }
+        for name in self.model.pools:
+            seen = [(one.position, one.slots) for one in self.limiter.waiters(name)]
+            queued = [one for one in self.model.queue if self.model.pools[name] in one.pools]
+            assert seen == [(index + 1, one.slots) for index, one in enumerate(queued)]
+
+    # The processes
+
+    def start(self) -> None:
+        """Start a process."""
+        self.processes[self.born] = Process(self.limiter._database)
+        self.born += 1
+
+    @rule(how=st.sampled_from(["stop", "die", "die", "end"]), which=WHICH)
+    def leave(self, how: str, which: int) -> None:
+        """A process stops or goes on, or dies, or ends orderly; another comes instead."""
+        number = self.alive[which % len(self.alive)]
+        if how == "stop":
+            self.stopped ^= {number}
+            return
+        if how == "die":
+            self.processes[number].die()
+            self.bury(number)
+        elif number not in self.stopped:
+            self.processes[number].sign_out()
+            self.bury(number)
+            self.after()
+            assert number not in self.lifelines
+        if len(self.alive) < 4:
+            self.start()
+
+    def bury(self, number: int) -> None:
+        """Note that a process is no more."""
+        self.dead.add(number)
+        self.stopped.discard(number)
+        self.held = [ask for ask in self.held if self.number(ask) != number]
+        self.by_rate = [ask for ask in self.by_rate if self.number(ask) != number]
+
+    @property
+    def alive(self) -> list[int]:
+        """The processes that have not ended."""
+        return [number for number in self.processes if number not in self.dead]
+
+    @property
+    def running(self) -> list[int]:
+        """The processes that can do something now."""
+        return [number for number in self.alive if number not in self.stopped]
+
+    def mine(self, asks: Iterable[Ask]) -> list[Ask]:
+        """Return those requests whose process can do something now."""
+        return [ask for ask in asks if self.number(ask) in self.running]
+
+    @rule(asks=st.lists(st.tuples(WHICH, NAME, OCCUPY), min_size=1, max_size=6))
+    def ask_in_a_rush(self, asks: list[tuple[int, str, int]]) -> None:
+        for which, name, occupy in asks:
+            self.ask(which, [name], occupy)
+            self.nobody_is_left_out()
+
+    @rule(which=WHICH, names=SOME_NAMES, occupy=OCCUPY, strict=RARELY)
+    def ask_several(self, which: int, names: list[str], occupy: int, strict: bool) -> None:
+        self.ask(which, names, occupy, strict=strict)
+
+    @rule(which=WHICH, names=st.sampled_from([["c"], ["c"], ["c", "a"]]), occupy=OCCUPY)
+    def ask_by_rate(self, which: int, names: list[str], occupy: int) -> None:
+        self.ask(which, names, occupy, by_rate=True)
+
+    @rule(which=WHICH, names=SOME_NAMES, occupy=OCCUPY, by_rate=RARELY)
+    def try_once(self, which: int, names: list[str], occupy: int, by_rate: bool) -> None:
+        self.ask(which, names, occupy, by_rate=by_rate, once=True)
+
+    def ask(
+        self,
+        which: int,
+        names: list[str],
+        occupy: int,
+        *,
+        by_rate: bool = False,
+        strict: bool = False,
+        once: bool = False,
+    ) -> None:
+        # More waiters than watch at the front are the business of a test of its own.
+        if not self.running or len(self.model.queue) >= 8:
+            return
+        number = self.running[which % len(self.running)]
+        asked = list(dict.fromkeys(names))
+        ask = self.processes[number].ask(
+            *asked, occupy=occupy, holds=not by_rate, strict=strict, once=once
+        )
+        pools = [self.model.pools[name] for name in asked if name in self.model.pools]
+        missing = [name for name in asked if name not in self.model.pools]
+        place = Place(ask.request.id, number, pools, occupy, not by_rate, strict, missing)
+        if strict and missing:
+            self.after()
+            assert (ask.outcome.reason, ask.outcome.names) == ("missing", tuple(missing))
+            return
+        self.places[place.id] = place
+        self.asks[place.id] = ask
+        if isinstance(ask.outcome, _slots.NotNow):
+            assert once
+            self.refuse_a_try(place)
+            return
+        assert not (once and ask.waits)
+        self.after(newcomer=place, told=(place.id, ask.outcome))
+
+    def refuse_a_try(self, place: Place) -> None:
+        """Check that a try was refused for a reason, and not because of the dead."""
+        del self.asks[place.id]
+        self.after()
+        for number in self.dead:
+            clone = self.clone()
+            clone.reap(number, self.now)
+            assert len(clone.queue) == len(self.model.queue) or not any(
+                pool in one.pools
+                for one in self.model.queue
+                if one.owner == number
+                for pool in place.active
+            )
+        assert not any(
+            part.owner in self.dead for pool in place.active for part in pool.parts.values()
+        )
+        self.model.queue.append(place)
+        assert not self.model.in_turn(place) or place.moment(self.now) > self.now
+        assert place.refusal is None
+        self.model.queue.remove(place)
+
+    @precondition(lambda self: self.mine(self.asks.values()))
+    @rule(which=WHICH)
+    def give_up(self, which: int) -> None:
+        """A timeout: one last look, and out of the queue."""
+        asks = self.mine(self.asks.values())
+        ask = asks[which % len(asks)]
+        outcome = ask.withdraw()
+        if not isinstance(outcome, _slots.NotNow):
+            self.after(told=(ask.request.id, outcome))
+            return
+        place = self.places[ask.request.id]
+        assert place in self.model.queue, "it was decided on already"
+        del self.asks[place.id]
+        self.after(partial(self.model.queue.remove, place))
+
+    @precondition(lambda self: self.cancellable)
+    @rule(which=WHICH, twice=st.booleans())
+    def cancel(self, which: int, twice: bool) -> None:
+        """A cancellation or a Ctrl-C, at any moment and perhaps once more."""
+        ask = self.cancellable[which % len(self.cancellable)]
+        place = self.places[ask.request.id]
+        ask.abandon()
+        if twice:
+            ask.abandon()
+        self.asks.pop(place.id, None)
+        self.verdicts.pop(place.id, None)
+        self.held = [one for one in self.held if one is not ask]
+        self.by_rate = [one for one in self.by_rate if one is not ask]
+
+        def undo() -> None:
+            if place in self.model.queue:
+                self.model.queue.remove(place)
+            self.free(place.id)
+            for pool in self.model.pools.values():
+                if place.id in pool.by_rate:
+                    at, slots = pool.by_rate.pop(place.id)
+                    decayed = pool.decay * max(0.0, self.now - at)
+                    pool.lower(max(0.0, slots - decayed), self.now)
+
+        self.after(undo)
+
+    @property
+    def cancellable(self) -> list[Ask]:
+        """The requests that may still be undone."""
+        return [
+            ask
+            for ask in self.mine([*self.asks.values(), *self.held, *self.by_rate])
+            # What an operator has wiped out of a level since is nobody's to give back.
+            if (place := self.places[ask.request.id]).holds
+            or place.taken == sum(place.id in pool.by_rate for pool in self.model.pools.values())
+        ]
+
+    def free(self, lease: str) -> None:
+        """Free all of a lease in the model."""
+        for pool in self.model.pools.values():
+            pool.free(lease, self.now)
+
+    @precondition(lambda self: self.mine(self.held))
+    @rule(which=WHICH)
+    def release(self, which: int) -> None:
+        asks = self.mine(self.held)
+        ask = asks[which % len(asks)]
+        held = any(ask.request.id in pool.parts for pool in self.model.pools.values())
+        assert ask.release() is held
+        self.after(partial(self.free, ask.request.id))
+        assert ask.release() is False
+        self.held.remove(ask)
+
+    @rule(seconds=PAUSES)
+    def pass_time(self, seconds: float) -> None:
+        self.clock.advance(seconds)
+
+
+World.TestCase.settings = settings(
+    deadline=None,
+    max_examples=200,
+    stateful_step_count=40,
+    suppress_health_check=list(HealthCheck),
+)
+TestWorld = World.TestCase
