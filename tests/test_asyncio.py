@@ -147,7 +147,7 @@ async def work(limiter: AsyncLimiter) -> None:
 def cancelled_at(
     path: Path, steps: int, scenario: Callable[..., Coroutine[Any, Any, None]]
 ) -> bool:
-    """Cancel a scenario's task after so many turns of the loop; return whether it was still there."""
+    """Cancel a scenario's task after so many turns; return whether it was still there."""
 
     async def main() -> bool:
         limiter = AsyncLimiter(path)

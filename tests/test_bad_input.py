@@ -16,7 +16,6 @@ from typing import Any
 
 import pytest
 from click.testing import Result
-from tests.conftest import Invoke, Tables, tables
 
 from localgcl import (
     ConcurrencySlotAcquisitionError,
@@ -27,6 +26,7 @@ from localgcl import (
     concurrency,
     rate_limit,
 )
+from tests.conftest import Invoke, Tables, tables
 
 Call = Callable[[Limiter, Any], object]
 
@@ -534,7 +534,7 @@ def test_answers_that_are_no_text(
 def test_streams_that_do_not_work(
     redirected: str, command: list[str], known: Limiter, path: str
 ) -> None:
-    """A closed standard input is no answer, a full disk under standard output an error of one line."""
+    """A closed standard input is no answer; a full disk under the output an error of one line."""
     before = tables(known)
     words = [sys.executable, "-m", "localgcl", "--db", path, *command]
     done = subprocess.run(

@@ -210,7 +210,8 @@ def as_nobody(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     prelude = """
     import ctypes, encodings.ascii, json, logging, os, pwd, resource, sys, unicodedata, uuid
     import filelock, pydantic
-    import localgcl, localgcl._limits, localgcl._departure, localgcl.cli.limits, localgcl.cli.holders
+    import localgcl, localgcl._limits, localgcl._departure
+    import localgcl.cli.limits, localgcl.cli.holders
     from localgcl import DatabaseError, Limiter
     filelock.FileLock("/dev/null").is_locked
     limiter_of_imports = Limiter("/nonexistent/limits.db").read_all()
@@ -348,7 +349,7 @@ def test_two_users_share_one_file(public: Path) -> None:
 
 def noise(path: Path) -> None:
     """Write bytes that are no database."""
-    path.write_bytes(random.Random(7).randbytes(10_000))  # noqa: S311 - noise is meant
+    path.write_bytes(random.Random(7).randbytes(10_000))
 
 
 def text(path: Path) -> None:
@@ -556,7 +557,7 @@ def test_a_backup_names_owners_that_never_come_back(
     limiter.create("database", 3, active_slots=1)
     limiter.acquire("database", 2)
     copy = tmp_path / "restored.db"
-    limiter._database.transact(lambda tx: None)
+    limiter._database.transact(lambda _: None)
     with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(copy)) as target:
         source.backup(target)
     restored = Limiter(copy)
@@ -626,7 +627,7 @@ def test_a_release_in_a_deleted_file_is_a_silent_nothing(limiter: Limiter, path:
 
 
 def test_a_replaced_file_is_noticed(limiter: Limiter, path: str, tmp_path: Path) -> None:
-    """At the next call the new file counts, and what was held in the old one frees nothing there."""
+    """At the next call the new file counts; what was held in the old one frees nothing there."""
     limiter.create("database", 1)
     lease = limiter.acquire("database")
     other = Limiter(tmp_path / "other.db")
@@ -682,7 +683,7 @@ def test_who_waits_looks_at_the_new_file(
         remove(path)
         return step(one)
 
-    clock.sleep = replaced  # type: ignore[method-assign]
+    clock.sleep = replaced  # type: ignore[method-assign,assignment]
     lease = limiter.acquire("database", timeout_seconds=60)
     assert lease.waited_seconds <= NET_SECONDS
     assert ["'database'" in message for message in caplog.messages] == [True]

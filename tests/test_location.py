@@ -214,7 +214,7 @@ def test_the_file_system_of_a_path(path: str, kind: str) -> None:
 def test_network_file_systems_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, invoke: Invoke, path: str, kind: str
 ) -> None:
-    """No database is made where WAL and FIFOs do not reach all processes, and the reason is said."""
+    """No database is made where WAL and FIFOs do not reach all processes; the reason is said."""
     monkeypatch.setattr(_location, "file_system_of", lambda _: kind)
     folder = tmp_path / "folder"
     folder.mkdir()

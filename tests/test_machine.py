@@ -292,7 +292,8 @@ class World(RuleBasedStateMachine):
     def rows(self) -> dict[str, list[tuple[Any, ...]]]:
         """Return what the database holds."""
         queries = {
-            "limits": "SELECT name, slots, active, used, waiting, decay, level, level_at FROM limits",
+            "limits": "SELECT name, slots, active, used, waiting, decay, level, level_at"
+            " FROM limits",
             "leases": "SELECT name, owner, lease, leases.slots, lifeline FROM leases"
             " JOIN limits ON limits.key = limit_key LEFT JOIN owners ON owners.key = owner",
             "waits": "SELECT name, request FROM waits JOIN limits ON key = limit_key"
