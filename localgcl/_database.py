@@ -31,9 +31,9 @@ class Transaction:
 
     __slots__ = ("execute", "folder", "later", "now", "rings")
 
-    def __init__(self, connection: sqlite3.Connection, folder: Folder, rings: Rings) -> None:
-        self.execute = connection.execute
-        self.folder = folder
+    def __init__(self, file: File, rings: Rings) -> None:
+        self.execute = file.execute
+        self.folder = file.folder
         self.rings = rings
         self.now = _clock.now()
         # Where several requests share a transaction: limits whose queues are served at its end.
@@ -113,21 +113,21 @@ class Database:
                 if not create and not self.exists():
                     raise NoDatabaseError
                 file = self._reopen(deadline)
-            connection, gate = file.connection, file.gate
+            execute, gate = file.execute, file.gate
             try:
                 gate.enter(deadline)
                 if durable:
-                    connection.execute("PRAGMA synchronous = FULL")
-                begin(connection, deadline)
-                result = work(Transaction(connection, file.folder, rings))
-                connection.execute("COMMIT")
+                    execute("PRAGMA synchronous = FULL")
+                begin(execute, deadline)
+                result = work(Transaction(file, rings))
+                execute("COMMIT")
                 return result
             finally:
                 try:
-                    if connection.in_transaction:
-                        connection.execute("ROLLBACK")
+                    if file.connection.in_transaction:
+                        execute("ROLLBACK")
                     if durable:
-                        connection.execute("PRAGMA synchronous = NORMAL")
+                        execute("PRAGMA synchronous = NORMAL")
                     gate.leave()
                 except BaseException:
                     gate.leave()

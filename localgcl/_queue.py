@@ -240,7 +240,8 @@ def _alert(tx: Transaction, key: int) -> None:
     if first is not None:
         ear, ticket, wakes_at, slots, rate, level, then, limit = first
         at = _decay.moment(level, then, rate, limit, slots, tx.now)
-        if wakes_at is not None and wakes_at > at:
+        # Whoever was not served though there is room waits for another limit, and not for time.
+        if at > tx.now + _decay.HORIZON_SECONDS and wakes_at > at:
             _wake(tx, ear, ticket)
 
 

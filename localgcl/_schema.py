@@ -62,7 +62,7 @@ CREATE TABLE waiters (                     -- requests that are not yet served, 
     strict INTEGER NOT NULL,
     holder TEXT,
     since REAL NOT NULL,
-    wakes_at REAL,                         -- when it will look by itself because of a rate
+    wakes_at REAL NOT NULL,                -- when it will look by itself because of a rate
     passed TEXT NOT NULL DEFAULT '',       -- names of limits deleted while it waited, by lines
     verdict TEXT,                          -- NULL while it waits; then, until it is collected,
     at REAL,                               -- granted, as of this moment,

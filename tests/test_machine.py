@@ -807,7 +807,7 @@ class World(RuleBasedStateMachine):
 
 World.TestCase.settings = settings(
     deadline=None,
-    max_examples=200,
+    max_examples=150,
     stateful_step_count=40,
     suppress_health_check=list(HealthCheck),
 )
