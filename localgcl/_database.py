@@ -99,6 +99,20 @@ class Database:
                     _ring(self._folder, rings)
                     raise
 
+    def read(self, work: Callable[[Callable[..., sqlite3.Cursor]], T | None]) -> T | None:
+        """Read what is committed, at no gate; None where the file is closed or cannot be read.
+
+        `work` is given `execute` for one SELECT. Whoever gets None is to `transact` instead.
+        """
+        try:
+            with self._lock:
+                file = self._file
+                if file is None or identity_of(self.path) != file.identity:
+                    return None
+                return work(file.execute)
+        except (sqlite3.Error, OSError):
+            return None
+
     def _inside(
         self,
         work: Callable[[Transaction], T],

@@ -22,7 +22,8 @@ from localgcl._queue import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    import sqlite3
+    from collections.abc import Callable, Iterable, Sequence
     from typing import Any, Protocol
 
     from localgcl._database import Transaction
@@ -98,14 +99,21 @@ class Request:
 class Granted:
     """Slots of the limits `taken` are taken as of the moment `at`; `missing` ones were passed by.
 
-    `owner` and `taken` are keys; they find the rows of a lease without a search.
+    `owner` and `taken` are keys; they find the rows of a lease without a search. `ticket` is that
+    of a waiter's row which is still there, to be deleted with the lease.
     """
 
-    __slots__ = ("at", "missing", "owner", "taken")
+    __slots__ = ("at", "missing", "owner", "taken", "ticket")
 
     def __init__(
-        self, at: float, missing: tuple[str, ...], owner: int | None, taken: list[int]
+        self,
+        at: float,
+        missing: tuple[str, ...],
+        owner: int | None,
+        taken: list[int],
+        ticket: int = 0,
     ) -> None:
+        self.ticket = ticket
         self.at = at
         self.missing = missing
         self.owner = owner
@@ -283,12 +291,26 @@ def look(
     return Refused(verdict, _lines(names), _lines(passed))
 
 
+_FIND = (
+    "SELECT verdict, limits, at, taken, names, passed, owner FROM waiters"
+    " WHERE ticket = ? AND request = ?"
+)
+
+
 def _find(tx: Transaction, request: Request) -> Any:
-    return tx.execute(
-        "SELECT verdict, limits, at, taken, names, passed, owner FROM waiters"
-        " WHERE ticket = ? AND request = ?",
-        (request.ticket, request.id),
-    ).fetchone()
+    return tx.execute(_FIND, (request.ticket, request.id)).fetchone()
+
+
+def peek(execute: Callable[..., sqlite3.Cursor], request: Request) -> Granted | None:
+    """Return the grant of a waiter that was rung for if it has one, without a transaction.
+
+    It has its slots, and need not stand at the gate to learn of it; its row goes with its lease.
+    """
+    waiter = execute(_FIND, (request.ticket, request.id)).fetchall()
+    if not waiter or waiter[0][0] != "granted" or not request.holds:
+        return None
+    _, _, at, taken, _, passed, owner = waiter[0]
+    return Granted(at, _lines(passed), owner, keys_in(taken), request.ticket)
 
 
 def _reap_ahead(tx: Transaction, limits: Iterable[int], ticket: int) -> set[int]:
@@ -409,6 +431,14 @@ def release_by_id(tx: Transaction, lease: str) -> bool:
         "SELECT owner, limit_key FROM leases WHERE lease = ? AND owner > 0", (lease,)
     ).fetchall()
     return bool(places) and release(tx, lease, places[0][0], [key for _, key in places])
+
+
+def release_granted(tx: Transaction, lease: str, granted: Granted) -> None:
+    """Free what was granted, with the waiter's row that may be left of it."""
+    if granted.ticket:
+        tx.execute("DELETE FROM waiters WHERE ticket = ? AND request = ?", (granted.ticket, lease))
+    if granted.owner is not None:
+        release(tx, lease, granted.owner, granted.taken)
 
 
 def release(tx: Transaction, lease: str, owner: int, limits: Iterable[int]) -> bool:

@@ -74,8 +74,8 @@ class AsyncLease:
 
     def _release(self, tx: Transaction) -> None:
         granted = self._granted
-        if granted is not None and granted.owner is not None:
-            _slots.release(tx, self.id, granted.owner, granted.taken)
+        if granted is not None:
+            _slots.release_granted(tx, self.id, granted)
 
 
 class _Concurrency:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from localgcl._database import Transaction
     from localgcl._lifeline import Ear, Folder, Lifeline
     from localgcl._limits import Action
-    from localgcl._request import Flow, Sleep
+    from localgcl._request import Sleep
     from localgcl._slots import Granted, Request
     from localgcl.models import Holder, Limit, Waiter
 
@@ -60,6 +60,7 @@ class _Listener:
     far_net_seconds = 30.0
 
     def __init__(self, database: Database) -> None:
+        self.rung = False  # whether the last sleep ended because somebody rang
         self._database = database
         self._lifeline: Lifeline | None = None
         self._ear: Ear | None = None
@@ -76,6 +77,7 @@ class _Listener:
             self._ear.mend()
 
     def sleep(self, step: Sleep) -> list[str]:
+        self.rung = False
         ear = self._ear
         if step.ways is None or ear is None:
             while (seconds := step.until - _clock.now()) > 0:
@@ -94,7 +96,7 @@ class _Listener:
                     break
             if any(descriptor != ear.descriptor for descriptor, _ in events):
                 dead = ear.watch.turn_to(ear.folder, step.ways)
-        ear.drain()
+        self.rung = bool(ear.drain())
         return dead
 
     def _is_intact(self) -> bool:
@@ -155,8 +157,8 @@ class Lease:
 
     def _release(self, tx: Transaction) -> None:
         granted = self._granted
-        if granted is not None and granted.owner is not None:
-            _slots.release(tx, self.id, granted.owner, granted.taken)
+        if granted is not None:
+            _slots.release_granted(tx, self.id, granted)
 
 
 class _Concurrency:
@@ -215,7 +217,7 @@ def _obtain(terms: Terms, limiter: Limiter | None, keeper: _Concurrency | None =
     began = _clock.now()
     listener = _Listener(database)
     try:
-        granted = _drive(flow(terms, request, listener), database, listener)
+        granted = _drive(terms, request, database, listener)
         listener.close()
         waited = max(0.0, _clock.now() - began)
         lease = Lease(request, waited, granted, database if terms.holds else None)
@@ -229,7 +231,8 @@ def _obtain(terms: Terms, limiter: Limiter | None, keeper: _Concurrency | None =
         raise
 
 
-def _drive(steps: Flow, database: Database, listener: _Listener) -> Granted:
+def _drive(terms: Terms, request: Request, database: Database, listener: _Listener) -> Granted:
+    steps = flow(terms, request, listener)
     advance: Callable[[Any], Transact | Sleep] = steps.send
     result: Any = None
     while True:
@@ -246,6 +249,8 @@ def _drive(steps: Flow, database: Database, listener: _Listener) -> Granted:
                 advance, result = steps.throw, error
         else:
             result = listener.sleep(step)
+            if listener.rung and not result:
+                result = database.read(functools.partial(_slots.peek, request=request)) or result
 
 
 def _insist(
