@@ -234,7 +234,7 @@ def _alert(tx: Transaction, key: int) -> None:
     first = tx.execute(
         "SELECT ear, ticket, wakes_at, waits.slots, decay, level, level_at, limits.slots"
         " FROM limits JOIN waits ON limit_key = key JOIN waiters USING (ticket)"
-        " WHERE key = ? AND decay ORDER BY ticket LIMIT 1",
+        " WHERE key = ? AND decay AND active ORDER BY ticket LIMIT 1",
         (key,),
     ).fetchone()
     if first is not None:

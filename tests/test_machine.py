@@ -12,6 +12,7 @@ from __future__ import annotations
 import copy
 import math
 import os
+import random
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -42,7 +43,7 @@ DUST = 1e-9
 
 # Powers of two, so that the sums of the model are exact.
 RATES = st.sampled_from([0.0, 0.0, 0.25, 0.5, 1.0, 2.0])
-PAUSES = st.sampled_from([1 / 512, 1 / 8, 1 / 4, 1 / 2, 1.0, 3.0])
+PAUSES = st.sampled_from([1 / 512, 1 / 8, 1 / 4, 1 / 2, 1 - 1 / 512, 1.0, 3.0])
 # Few of each, so that they meet.
 NAME = st.sampled_from(NAMES)
 SOME_NAMES = st.lists(st.sampled_from([*NAMES, *NAMES, "missing"]), min_size=1, max_size=3)
@@ -50,6 +51,10 @@ SLOTS = st.sampled_from([2, 1, 3, 4, 0])
 OCCUPY = st.sampled_from([1, 1, 2, 3])
 WHICH = st.integers(0, 11)
 RARELY = st.sampled_from([False, False, False, True])
+ACTIONS = [
+    *("limit", "limit", "rate", "active", "slots", "rename", "reset", "delete", "create"),
+    "replace",
+]
 
 
 @dataclass
@@ -371,6 +376,7 @@ class World(RuleBasedStateMachine):
                     if not self.model.may_be_granted(place, self.now):
                         continue
                     moment = place.moment(self.now)
+                    assert place.owner not in self.dead, "granted to the dead"
                     assert place.refusal is None
                     assert moment - DUST <= at <= self.now + AHEAD + DUST
                     assert at <= moment + DUST or not exact, "granted later than it could be"
@@ -499,9 +505,7 @@ class World(RuleBasedStateMachine):
             self.start()
 
     @rule(
-        action=st.sampled_from(
-            ["limit", "limit", "rate", "active", "slots", "rename", "reset", "delete", "create"]
-        ),
+        action=st.sampled_from(ACTIONS),
         name=NAME,
         new_name=NAME,
         slots=SLOTS,
@@ -528,6 +532,8 @@ class World(RuleBasedStateMachine):
             self.reset(name)
         else:
             self.delete(name)
+            if action == "replace":
+                self.create(name, slots, rate, active)
 
     def create(self, name: str, slots: int, decay: float, active: bool) -> None:
         if name in self.model.pools:
@@ -804,11 +810,117 @@ class World(RuleBasedStateMachine):
     def pass_time(self, seconds: float) -> None:
         self.clock.advance(seconds)
 
+    @precondition(lambda self: self.asks)
+    @rule(which=WHICH)
+    def pass_time_until_due(self, which: int) -> None:
+        """Until just after the timer of somebody who waits, and so just before its moment."""
+        asks = list(self.asks.values())
+        ask = asks[which % len(asks)]
+        if ask.waits and self.now < ask.outcome.look_at < self.now + 8:
+            self.clock.advance(ask.outcome.look_at + 0.001 - self.now)
+
 
 World.TestCase.settings = settings(
     deadline=None,
-    max_examples=150,
+    max_examples=100,
     stateful_step_count=40,
     suppress_health_check=list(HealthCheck),
 )
 TestWorld = World.TestCase
+
+
+class Dice:
+    """What hypothesis does, with a mind for long lives: mostly asking, seldom operating."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)
+
+    def name(self) -> str:
+        return self.random.choice(NAMES)
+
+    def names(self) -> list[str]:
+        return self.random.choices([*NAMES, *NAMES, "missing"], k=self.random.choice([1, 1, 2, 3]))
+
+    def which(self) -> int:
+        return self.random.randrange(12)
+
+    def one_in(self, number: int) -> bool:
+        return self.random.randrange(number) == 0
+
+    def throw(self, world: World) -> None:
+        """Have one thing happen."""
+        weights = {
+            self.ask: 40,
+            self.release: 16,
+            self.give_up: 4,
+            self.cancel: 6,
+            self.operate: 9,
+            self.leave: 7,
+            self.pass_time: 14,
+            self.pass_time_until_due: 6,
+            self.look_around: 1,
+            self.release_by_operator: 1,
+        }
+        (happening,) = self.random.choices(list(weights), list(weights.values()))
+        happening(world)
+
+    def ask(self, world: World) -> None:
+        by_rate = self.one_in(4)
+        names = ["c"] if by_rate and not self.one_in(4) else self.names()
+        occupy = self.random.choice([1, 1, 1, 2, 2, 3])
+        strict, once = self.one_in(5), self.one_in(6)
+        world.ask(self.which(), names, occupy, by_rate=by_rate, strict=strict, once=once)
+
+    def release(self, world: World) -> None:
+        if world.mine(world.held):
+            world.release(which=self.which())
+
+    def give_up(self, world: World) -> None:
+        if world.mine(world.asks.values()):
+            world.give_up(which=self.which())
+
+    def cancel(self, world: World) -> None:
+        if world.cancellable:
+            world.cancel(which=self.which(), twice=self.one_in(2))
+
+    def operate(self, world: World) -> None:
+        world.operate(
+            action=self.random.choice(ACTIONS),
+            name=self.name(),
+            new_name=self.name(),
+            slots=self.random.choice([1, 2, 3, 3, 4, 4, 0]),
+            rate=self.random.choice([0.0, 0.25, 0.5, 1.0, 2.0]),
+            active=not self.one_in(3),
+        )
+
+    def leave(self, world: World) -> None:
+        world.leave(how=self.random.choice(["stop", "die", "end"]), which=self.which())
+
+    def pass_time(self, world: World) -> None:
+        pauses = [1 / 512, 1 / 512, 1 / 8, 1 / 4, 1 / 4 - 1 / 512, 1 / 2, 1.0, 3.0]
+        world.pass_time(seconds=self.random.choice(pauses))
+
+    def pass_time_until_due(self, world: World) -> None:
+        if world.asks:
+            world.pass_time_until_due(which=self.which())
+
+    def look_around(self, world: World) -> None:
+        world.look_around()
+
+    def release_by_operator(self, world: World) -> None:
+        if world.held:
+            world.release_by_operator(which=self.which())
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_long_lives(seed: int) -> None:
+    """The same with weighted dice: more happens between the beginning and the end."""
+    dice = Dice(seed)
+    world = World()
+    try:
+        world.begin(newest_first=dice.one_in(2))
+        for _ in range(400):
+            dice.throw(world)
+            world.nobody_is_left_out()
+    finally:
+        world.teardown()

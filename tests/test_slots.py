@@ -659,6 +659,21 @@ def test_who_waits_elsewhere_does_not_wake_itself_at_a_rate(
     assert waiting.outcome.look_at > clock.now
 
 
+def test_who_waits_elsewhere_does_not_wake_itself_at_an_inactive_rate(
+    limiter: Limiter, processes: Processes, clock: Clock
+) -> None:
+    """The moment of a limit that is passed by is nobody's moment."""
+    limiter.create("full", 1, slot_decay_per_second=0.001, active_slots=1)
+    limiter.create("asleep", 1, slot_decay_per_second=1.0, active_slots=3, active=False)
+    waiting = processes().ask("full", "asleep")
+    limiter.update("asleep", limit=2)
+    for _ in range(3):
+        if waiting.is_rung:
+            waiting.look()
+    assert not waiting.is_rung
+    assert waiting.outcome.look_at > clock.now + 1
+
+
 def test_a_cancelled_grant_by_rate_is_given_back(limiter: Limiter, processes: Processes) -> None:
     """Nobody made use of it, so the next need not wait for it."""
     limiter.create("api", 1, slot_decay_per_second=0.001)

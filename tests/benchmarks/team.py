@@ -96,7 +96,9 @@ class Team(Generic[T]):
         try:
             word = line.recv()
         except EOFError:
-            raise RuntimeError("a process of the benchmark ended without a word") from None
+            self.processes[index].join()
+            status = self.processes[index].exitcode
+            raise RuntimeError(f"a process of the benchmark ended with status {status}") from None
         if isinstance(word, _Failure):
             raise RuntimeError(f"a process of the benchmark failed:\n{word.told}")
         return word
