@@ -480,6 +480,22 @@ def test_what_is_so_already(command: list[str], invoke: Invoke, known: Limiter) 
     assert tables(known) == before
 
 
+@pytest.mark.parametrize(
+    "name", ["two  spaces", "line\u2028separator", "bell\u200bwidth"], ids=ascii
+)
+@pytest.mark.parametrize(
+    "command",
+    [["create", "-l", "1"], ["enable"], ["delete"], ["inspect"], ["ps"], ["update", "-l", "1"]],
+    ids=" ".join,
+)
+def test_an_error_is_one_line_whatever_the_name(
+    command: list[str], name: str, invoke: Invoke, limiter: Limiter
+) -> None:
+    """What separates lines in some program does not separate them in an error."""
+    limiter.create(name if command[0] in ("create", "enable") else "other", 1)
+    explained(invoke(*command, name))
+
+
 @pytest.mark.parametrize("database", ["", ":memory:", "file:limits.db", "file:///x?mode=memory"])
 def test_databases_that_no_process_could_share(
     database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -349,12 +349,15 @@ def test_ps(invoke: Invoke, limiter: Limiter, processes: Processes) -> None:
     for name in ("a", "b", "idle"):
         limiter.create(name, 1)
     limiter.create("by hand", 1, active_slots=1)
-    lease = limiter.acquire(["a", "b"], holder="nightly\x1b[31m run")
+    lease = limiter.acquire(["a", "b"], holder="nightly\x1b[31m\x07\nrun")
     processes().ask("b")
     text = done(invoke("ps"))
     assert text.count(lease.id) == 2
     assert str(os.getpid()) in text
     assert "\x1b" not in text
+    assert "\x07" not in text
+    assert all(lease.id in line for line in text.splitlines() if "nightly" in line)
+    assert sum("nightly" in line for line in text.splitlines()) == 2
     assert "by hand" not in text
     assert "idle" not in text
     assert done(invoke("ps", "a")).count(lease.id) == 1

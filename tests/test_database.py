@@ -204,8 +204,8 @@ def test_the_group_follows_the_folder(
     process.die()
 
 
-def as_nobody(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run code as a user who is neither root nor in any group of ours."""
+def as_nobody(code: str, *arguments: str, groups: str = "[]") -> subprocess.CompletedProcess[str]:
+    """Run code as a user without privileges: where root runs the tests, as nobody."""
     # What is loaded later could lie in a folder that this user cannot enter.
     prelude = """
     import ctypes, encodings.ascii, json, logging, os, pwd, resource, sys, unicodedata, uuid
@@ -216,11 +216,11 @@ def as_nobody(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     filelock.FileLock("/dev/null").is_locked
     limiter_of_imports = Limiter("/nonexistent/limits.db").read_all()
     if os.geteuid() == 0:
-        os.setgroups([])
+        os.setgroups(GROUPS)
         os.setresgid(65534, 65534, 65534)
         os.setresuid(65534, 65534, 65534)
     """
-    program = textwrap.dedent(prelude) + textwrap.dedent(code)
+    program = textwrap.dedent(prelude.replace("GROUPS", groups)) + textwrap.dedent(code)
     return subprocess.run(
         [sys.executable, "-c", program, *arguments], capture_output=True, text=True
     )
@@ -273,21 +273,20 @@ def test_without_permission(public: Path, file: str, mode: int) -> None:
     limiter.acquire("database")  # so that the companions stay
     denied = Path(f"{path}{file}")
     denied.chmod(mode)
-    if os.geteuid():
-        pytest.skip("nobody is somebody else only where root runs the tests")
     answer = as_nobody(REFUSED, str(path))
+    shown = stat.filemode(denied.stat().st_mode)
+    denied.chmod(0o700)  # for whoever clears up
     assert answer.stderr == ""
     lines = answer.stdout.splitlines()
     assert len(lines) == 3
     for line in lines:
         assert f"{denied}," in line
-        assert stat.filemode(denied.stat().st_mode) in line
+        assert shown in line
 
 
 def test_without_permission_for_the_folder(public: Path) -> None:
     """A database that cannot be made says which folder is in the way."""
-    if os.geteuid():
-        pytest.skip("nobody is somebody else only where root runs the tests")
+    public.chmod(0o555)
     answer = as_nobody(
         REFUSED.replace("lambda: limiter.read_all(),", ""), str(public / "deep" / "limits.db")
     )
@@ -296,7 +295,7 @@ def test_without_permission_for_the_folder(public: Path) -> None:
     assert len(lines) == 2
     for line in lines:
         assert f"{public}," in line
-        assert "drwxr-xr-x" in line
+        assert "dr-xr-xr-x" in line
     assert list(public.iterdir()) == []
 
 
@@ -321,10 +320,34 @@ def test_a_user_with_a_narrow_umask(public: Path, mask: int) -> None:
     assert (answer.stdout, answer.stderr) == ("full\n", "")
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can choose its groups")
+def test_the_group_follows_the_folder_for_its_members(public: Path) -> None:
+    """Who is in the folder's group, though not by its first one, gives everything to it."""
+    group = 54321
+    os.chown(public, -1, group)
+    public.chmod(0o770)
+    answer = as_nobody(
+        """
+        limiter = Limiter(sys.argv[1])
+        limiter.create("database", 1)
+        with limiter.concurrency("database"):
+            for folder, _, files in os.walk(os.path.dirname(sys.argv[1])):
+                for file in (*files, "."):
+                    status = os.stat(os.path.join(folder, file))
+                    print(status.st_gid, oct(status.st_mode & 0o777))
+        """,
+        str(public / "limits.db"),
+        groups=f"[{group}]",
+    )
+    assert answer.stderr == ""
+    lines = answer.stdout.splitlines()
+    assert len(lines) == 3 + 3 + 2  # the file and its companions, what is in the folder, folders
+    assert set(lines) == {f"{group} 0o660", f"{group} 0o770"}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="two users take root")
 def test_two_users_share_one_file(public: Path) -> None:
     """What root has made in a folder for all, another user can use at the same time."""
-    if os.geteuid():
-        pytest.skip("two users take root")
     public.chmod(0o777)
     path = public / "limits.db"
     limiter = Limiter(path)

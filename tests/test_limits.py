@@ -310,6 +310,16 @@ def test_slots_set_by_hand_have_nobody_behind_them(limiter: Limiter) -> None:
     assert in_use(limiter, "database") == 3
 
 
+def test_slots_set_by_hand_are_no_lease_to_release(limiter: Limiter) -> None:
+    """They go by a reset, a deletion or another number, and by nothing else."""
+    limiter.create("database", 3, active_slots=2)
+    ((row,),) = limiter._database.transact(
+        lambda tx: tx.execute("SELECT lease FROM leases").fetchall()
+    )
+    assert limiter.release(row) is False
+    assert in_use(limiter, "database") == 2
+
+
 def test_slots_set_by_hand_stand_in_place_of_the_leases(
     limiter: Limiter, processes: Processes
 ) -> None:

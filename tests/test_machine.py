@@ -105,10 +105,11 @@ class Pool:
         excess = self.level_then(at) + slots - self.slots
         return at if excess <= DUST else at + excess / self.decay
 
-    def lower(self, slots: float, now: float) -> None:
-        """Give back to the level."""
-        at = max(now, self.level_at)
-        self.level, self.level_at = max(0.0, self.level_then(at) - slots), at
+    def lower(self, slots: float, since: float, now: float) -> None:
+        """Give back to the level what of these slots has not decayed since."""
+        at = max(now, self.level_at)  # a level may lie a moment ahead
+        left = max(0.0, slots - self.decay * max(0.0, at - since))
+        self.level, self.level_at = max(0.0, self.level_then(at) - left), at
 
     def free(self, lease: str, now: float) -> bool:
         """Free what a lease holds here: what decay has not freed before."""
@@ -116,8 +117,7 @@ class Pool:
         if part is None:
             return False
         if self.decay:
-            lost = part.lost + self.decay * max(0.0, now - part.since)
-            self.lower(max(0.0, part.slots - lost), now)
+            self.lower(part.slots - part.lost, part.since, now)
         return True
 
     def turn(self, rate: float, now: float) -> None:
@@ -693,8 +693,8 @@ class World(RuleBasedStateMachine):
         strict: bool = False,
         once: bool = False,
     ) -> None:
-        # More waiters than watch at the front are the business of a test of its own.
-        if not self.running or len(self.model.queue) >= 8:
+        # Enough for some to stand too far back to watch those at the front.
+        if not self.running or len(self.model.queue) >= 12:
             return
         number = self.running[which % len(self.running)]
         asked = list(dict.fromkeys(names))
@@ -774,8 +774,7 @@ class World(RuleBasedStateMachine):
             for pool in self.model.pools.values():
                 if place.id in pool.by_rate:
                     at, slots = pool.by_rate.pop(place.id)
-                    decayed = pool.decay * max(0.0, self.now - at)
-                    pool.lower(max(0.0, slots - decayed), self.now)
+                    pool.lower(slots, at, self.now)
 
         self.after(undo)
 

@@ -674,6 +674,24 @@ def test_who_waits_elsewhere_does_not_wake_itself_at_an_inactive_rate(
     assert waiting.outcome.look_at > clock.now + 1
 
 
+def test_who_comes_to_the_front_of_an_inactive_limit_sleeps_on(
+    limiter: Limiter, processes: Processes
+) -> None:
+    """There is nothing to watch at a limit that is passed by, and nothing to be woken for."""
+    limiter.create("full", 1)
+    limiter.create("asleep", 1, active=False)
+    limiter.acquire("full")
+    asks = [processes().ask("full", "asleep") for _ in range(12)]
+    for ask in asks[:6]:
+        ask.withdraw()
+    for _ in range(3):
+        for ask in asks[6:]:
+            if ask.is_rung:
+                ask.look()
+    assert [ask.is_rung for ask in asks[6:]] == [False] * 6
+    assert all(ask.waits for ask in asks[6:])
+
+
 def test_a_cancelled_grant_by_rate_is_given_back(limiter: Limiter, processes: Processes) -> None:
     """Nobody made use of it, so the next need not wait for it."""
     limiter.create("api", 1, slot_decay_per_second=0.001)
@@ -713,6 +731,21 @@ def test_slots_come_back_once(limiter: Limiter, clock: Clock, held: float, left:
         clock.advance(held)
         assert in_use(limiter, "api") == max(0, 5 - held)
     assert level(limiter, "api") == pytest.approx(left)
+
+
+def test_a_release_just_before_the_moment_of_a_grant_gives_back_no_more(
+    limiter: Limiter, processes: Processes, clock: Clock
+) -> None:
+    """Where a slot was granted a moment ahead, a holder's slots have decayed by that moment too."""
+    limiter.create("api", 2, slot_decay_per_second=100.0)
+    held = processes().ask("api")
+    limiter.rate_limit("api")
+    waiting = processes().ask("api", holds=False)
+    clock.advance(0.006)
+    waiting.look()
+    assert waiting.outcome.at == pytest.approx(1_000.01)
+    held.release()
+    assert level(limiter, "api") == pytest.approx(2.0)
 
 
 def test_a_dead_holder_gives_back_what_decay_has_not_freed(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import signal
 import sys
 import tempfile
+from collections.abc import Collection, Iterator
 from types import FrameType
 
 from tests.benchmarks import crowd, growth, handover, idle, pairs, peers, rate, rush, start
@@ -25,6 +27,13 @@ FIGURES: dict[str, Measure] = {
     "import": start.start,
     "growth": growth.growth,
 }
+PEERS = "peers"
+
+NOTES = (
+    "The floor is two bare SQLite transactions, or what the row says. A ratio is the median of the"
+    " ratios of rounds that take turns. In brackets behind a rate: the slots that the worst window"
+    " has above n + r * T by the readings, which are late where a process wakes late."
+)
 
 
 def main() -> int:
@@ -33,19 +42,17 @@ def main() -> int:
     signal.signal(signal.SIGTERM, _end)
     print(headline(), end="\n\n")
     rows: list[Row] = []
-    for name in options.only or ([] if options.peers else FIGURES):
-        _say(name)
-        with tempfile.TemporaryDirectory(prefix="localgcl-benchmark-") as folder:
-            setting = Setting(folder, scale=options.scale, million=options.million)
+    for name in _in_order(options.only or FIGURES):
+        with _setting(name, options) as setting:
             rows += FIGURES[name](setting)
     if rows:
         lines = [(*_cells(row), "yes" if row.holds else "NO") for row in rows]
         print(render(HEAD, lines, markdown=options.markdown))
-    if options.peers:
-        _say("peers")
-        with tempfile.TemporaryDirectory(prefix="localgcl-benchmark-") as folder:
-            found = list(peers.compare(Setting(folder, scale=options.scale)))
-        print(peers.TITLE, end="\n\n")
+        print(f"\n{NOTES}")
+    if options.peers or PEERS in (options.only or ()):
+        with _setting(PEERS, options) as setting:
+            found = list(peers.compare(setting))
+        print(f"\n{peers.TITLE}\n")
         print(render(peers.HEAD, found, markdown=options.markdown))
     return 0 if all(row.holds for row in rows) else 1
 
@@ -56,13 +63,13 @@ def _options() -> argparse.Namespace:
         "--only",
         action="append",
         metavar="NAME",
-        choices=FIGURES,
-        help=f"measure this figure only; repeatable: {', '.join(FIGURES)}",
+        choices=[*FIGURES, PEERS],
+        help=f"measure this alone; repeatable: {', '.join(FIGURES)}, {PEERS}",
     )
     parser.add_argument(
         "--peers",
         action="store_true",
-        help="set the other libraries that are installed beside it, instead of the figures",
+        help="show beside it the other libraries that are installed",
     )
     parser.add_argument("--markdown", action="store_true", help="print a table in Markdown")
     parser.add_argument(
@@ -74,13 +81,22 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _cells(row: Row) -> tuple[str, ...]:
-    return row.figure, row.measured, row.floor, row.ratio, row.target
+def _in_order(names: Collection[str]) -> list[str]:
+    return [name for name in FIGURES if name in names]
 
 
-def _say(name: str) -> None:
+@contextlib.contextmanager
+def _setting(name: str, options: argparse.Namespace) -> Iterator[Setting]:
     if sys.stderr.isatty():
         print(f"\r\033[K{name} ...", end="\r", file=sys.stderr, flush=True)
+    with tempfile.TemporaryDirectory(prefix="localgcl-benchmark-") as folder:
+        yield Setting(folder, scale=options.scale, million=options.million)
+    if sys.stderr.isatty():
+        print("\r\033[K", end="", file=sys.stderr, flush=True)
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    return row.figure, row.measured, row.floor, row.ratio, row.target
 
 
 def _end(number: int, frame: FrameType | None) -> None:

@@ -14,6 +14,8 @@ _PROCESSES = 8
 _RATE = 200.0
 _SECONDS = 5.0
 _LIMITS = (1, 10)
+# A process may read the clock so late, or as late as one that only sleeps does in the same run.
+_LATE_SECONDS = 0.025
 
 # One admission: the moment just before the call, and the one just after it.
 Admission = tuple[float, float]
@@ -59,20 +61,21 @@ def rates(setting: Setting) -> Iterable[Row]:
     slept = together(sleep, [(index, seconds) for index in range(_PROCESSES)])
     share, excess = share_of(slept, 1, _RATE, seconds), excess_of(slept, 1, _RATE)
     floor = f"{share:.2%} (+{excess:.1f}) asleep"
+    allowed = max(_RATE * _LATE_SECONDS, excess)
     for limit in _LIMITS:
         name = f"rate-{limit}"
         with Limiter(path) as limiter:
             limiter.create(name, limit, slot_decay_per_second=_RATE)
         found = together(call, [(path, name, seconds)] * _PROCESSES)
         share, excess = share_of(found, limit, _RATE, seconds), excess_of(found, limit, _RATE)
-        strict = certain_excess_of(found, limit, _RATE)
+        kept = excess <= allowed and certain_excess_of(found, limit, _RATE) <= 0
         yield Row(
             f"rate: {_PROCESSES} processes, {_RATE:.0f}/s, limit {limit}, {seconds:.0f} s",
             f"{share:.2%} (+{excess:.1f})",
             floor,
             NONE,
             "99 to 100 %",
-            0.99 <= share <= 1 and strict <= 0,
+            0.99 <= share <= 1 and kept,
         )
 
 
