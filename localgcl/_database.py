@@ -213,6 +213,7 @@ def _ring(folder: Folder, rings: Rings) -> None:
         ear = next(iter(rings))
         folder.ring(ear, rings[ear])
         del rings[ear]
+    os.sched_yield()
 
 
 _databases: weakref.WeakSet[Database] = weakref.WeakSet()

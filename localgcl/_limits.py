@@ -350,7 +350,7 @@ def remove(tx: Transaction, key: int, name: str) -> None:
         else:
             passed = f"{passed}\n{name}" if passed else name
             tx.execute("UPDATE waiters SET passed = ? WHERE ticket = ?", (passed, ticket))
-            left |= serve(tx, ticket)
+            left |= serve(tx, ticket).keys()
     promote(tx, left)
 
 

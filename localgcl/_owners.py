@@ -105,14 +105,14 @@ def sign_out(tx: Transaction, *, if_idle: bool) -> set[int]:
 
 def _clear(tx: Transaction, owner: int) -> set[int]:
     leases = tx.execute(
-        "SELECT limit_key, leases.slots, decays_from, decay, level, level_at"
+        "SELECT limit_key, leases.slots, decays_from, decay"
         " FROM leases JOIN limits ON key = limit_key WHERE owner = ?",
         (owner,),
     ).fetchall()
     freed = {lease[0] for lease in leases}
-    for key, slots, decays_from, rate, *_ in leases:
+    for key, slots, decays_from, rate in leases:
         if rate:
-            give_back(tx, key, _decay.given_back(slots, rate, tx.now - decays_from))
+            give_back(tx, key, slots, decays_from)
     tx.execute("DELETE FROM leases WHERE owner = ?", (owner,))
     for ticket, limits in tx.execute(
         "SELECT ticket, limits FROM waiters WHERE owner = ?", (owner,)
@@ -125,11 +125,12 @@ def _clear(tx: Transaction, owner: int) -> set[int]:
     return freed
 
 
-def give_back(tx: Transaction, key: int, slots: float) -> None:
-    """Lower a decaying limit's level by slots that are free before they have decayed."""
+def give_back(tx: Transaction, key: int, slots: int, decays_from: float) -> None:
+    """Lower a decaying limit's level by what of `slots` has not decayed since `decays_from`."""
     level, then, rate = tx.execute(
         "SELECT level, level_at, decay FROM limits WHERE key = ?", (key,)
     ).fetchone()
-    at = max(tx.now, then)
-    level = max(0.0, _decay.level_at(level, then, rate, at) - slots)
+    at = max(tx.now, then)  # a level may lie a moment ahead, and they have decayed until then
+    level = _decay.level_at(level, then, rate, at)
+    level = max(0.0, level - _decay.given_back(slots, rate, at - decays_from))
     tx.execute("UPDATE limits SET level = ?, level_at = ? WHERE key = ?", (level, at, key))

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 WATCHERS = 8
 
 _EAR = "SELECT ear FROM waiters WHERE ticket = ?"
+_EAR_AND_TIMER = "SELECT ear, wakes_at FROM waiters WHERE ticket = ?"
 _EAR_BY_RATE = f"{_EAR} AND EXISTS (SELECT 1 FROM limits WHERE key = ? AND decay)"
 
 LIMIT_COLUMNS = "key, name, active, limits.slots, used, limits.waiting, decay, level, level_at"
@@ -127,15 +128,16 @@ def promote(tx: Transaction, limits: Iterable[int], *, all_of_them: bool = False
             queue = "SELECT ticket FROM waits WHERE limit_key = ? ORDER BY ticket"
             for (ticket,) in tx.execute(queue, (key,)).fetchall():
                 left = serve(tx, ticket)
-                pending |= left - {key}
+                pending |= left.keys() - {key}
                 ear = None if left else tx.execute(_EAR_BY_RATE, (ticket, key)).fetchone()
                 if ear is not None:
                     _wake(tx, ear[0], ticket)  # its timer may be wrong now
         while (first := _first(tx, key)) is not None:
             left = serve(tx, first)
-            if not left:
+            concerned |= left.keys()
+            pending |= {other for other, room in left.items() if room and other != key}
+            if not left.get(key):
                 break
-            pending |= left - {key}
     for key in concerned:
         _alert(tx, key)
 
@@ -151,15 +153,19 @@ def _first(tx: Transaction, key: int) -> int | None:
     return None if row is None else int(row[0])
 
 
-def serve(tx: Transaction, ticket: int) -> set[int]:
-    """Decide on one waiter if it is its turn; return the limits whose queues it has left."""
+def serve(tx: Transaction, ticket: int) -> dict[int, bool]:
+    """Decide on one waiter if it is its turn.
+
+    Return the limits whose queues it has left, and whether the next one there may fit now.
+    """
     waiter = tx.execute(
-        "SELECT request, owner, ear, limits, slots, holds, holder FROM waiters WHERE ticket = ?",
+        "SELECT request, owner, ear, limits, slots, holds, holder, until"
+        " FROM waiters WHERE ticket = ?",
         (ticket,),
     ).fetchone()
     if waiter is None:
-        return set()  # reaped while others were served
-    request, owner, ear, limits, slots, holds, holder = waiter
+        return {}  # reaped while others were served
+    request, owner, ear, limits, slots, holds, holder, until = waiter
     rows, first = [], True
     for key in keys_in(limits):
         columns = tx.execute(
@@ -176,22 +182,27 @@ def serve(tx: Transaction, ticket: int) -> set[int]:
     refused = refusal(rows, slots, holds)
     if refused is not None:
         refuse(tx, ticket, ear, *refused)
-        return leave_queues(tx, ticket, limits)
+        return dict.fromkeys(leave_queues(tx, ticket, limits), True)
     at = opening(rows, slots, tx.now)
-    if not first or at > tx.now + _decay.HORIZON_SECONDS:
-        return set()
+    if not first or at > tx.now + _decay.HORIZON_SECONDS or at > until:
+        return {}
     lifeline = lifeline_of(ear)
     if not tx.folder.is_alive(lifeline):
         freed = _owners.reap(tx, [lifeline])
         # Where the owner has no row any more, the waiter still has.
-        return freed | leave_queues(tx, ticket, limits)
+        return dict.fromkeys(freed | leave_queues(tx, ticket, limits), True)
     taken = take(tx, rows, slots, at, lease=request, owner=owner if holds else None, holder=holder)
     tx.execute(
         "UPDATE waiters SET verdict = 'granted', at = ?, taken = ? WHERE ticket = ?",
         (at, " ".join(map(str, taken)), ticket),
     )
     _wake(tx, ear, ticket)
-    return leave_queues(tx, ticket, limits)
+    left = dict.fromkeys(leave_queues(tx, ticket, limits), True)
+    for row in rows:
+        # Who asks for more than the limit was told so when the limit changed.
+        if row.active and not row.decay and row.used + slots >= row.limit:
+            left[row.key] = False
+    return left
 
 
 def refuse(tx: Transaction, ticket: int, ear: str, reason: Refusal, names: Iterable[str]) -> None:
@@ -219,30 +230,29 @@ def keys_in(text: str) -> list[int]:
 def _alert(tx: Transaction, key: int) -> None:
     """Wake those at the front who do not watch yet, and a first one whose timer is set too late."""
     front = tx.execute(
-        "SELECT ticket, watches FROM waits WHERE limit_key = ? ORDER BY ticket LIMIT ?",
+        "SELECT ticket, watches, decay, level, level_at, limits.slots, waits.slots"
+        " FROM limits JOIN waits ON limit_key = key WHERE key = ? AND active"
+        " ORDER BY ticket LIMIT ?",
         (key, WATCHERS),
     ).fetchall()
-    if not all(watches for _, watches in front):
+    if not all(watches for _, watches, *_ in front):
         # One watcher for each ear will do, and the last is the one that stays the longest.
         ears = [
-            (watches, ticket, *tx.execute(_EAR, (ticket,)).fetchone()) for ticket, watches in front
+            (watches, ticket, *tx.execute(_EAR, (ticket,)).fetchone())
+            for ticket, watches, *_ in front
         ]
         watching = {ear for watches, _, ear in ears if watches}
         last = {ear: ticket for _, ticket, ear in ears if ear not in watching}
         for ear, ticket in last.items():
             _wake(tx, ear, ticket)
-    first = tx.execute(
-        "SELECT ear, ticket, wakes_at, waits.slots, decay, level, level_at, limits.slots"
-        " FROM limits JOIN waits ON limit_key = key JOIN waiters USING (ticket)"
-        " WHERE key = ? AND decay AND active ORDER BY ticket LIMIT 1",
-        (key,),
-    ).fetchone()
-    if first is not None:
-        ear, ticket, wakes_at, slots, rate, level, then, limit = first
+    if front and front[0][2]:
+        ticket, _, rate, level, then, limit, slots = front[0]
         at = _decay.moment(level, then, rate, limit, slots, tx.now)
         # Whoever was not served though there is room waits for another limit, and not for time.
-        if at > tx.now + _decay.HORIZON_SECONDS and wakes_at > at:
-            _wake(tx, ear, ticket)
+        if at > tx.now + _decay.HORIZON_SECONDS:
+            ear, wakes_at = tx.execute(_EAR_AND_TIMER, (ticket,)).fetchone()
+            if wakes_at > at:
+                _wake(tx, ear, ticket)
 
 
 def _wake(tx: Transaction, ear: str, ticket: int) -> None:

@@ -110,7 +110,7 @@ def flow(terms: Terms, request: Request, listener: Listener) -> Flow:
     """Yield the steps of a request, and return its grant; raise the error of its refusal."""
     began = _clock.now()
     timeout, tries = terms.timeout_seconds, terms.max_retries
-    deadline = math.inf if timeout is None else began + timeout
+    deadline = request.until = math.inf if timeout is None else began + timeout
     gate = None if timeout is None else began + (timeout or _GATE_PATIENCE_SECONDS)
     ask = functools.partial(acquire, request=request, listener=listener)
     warned: set[str] = set()

@@ -62,6 +62,7 @@ CREATE TABLE waiters (                     -- requests that are not yet served, 
     strict INTEGER NOT NULL,
     holder TEXT,
     since REAL NOT NULL,
+    until REAL NOT NULL,                   -- when it gives up: nothing later is of use to it
     wakes_at REAL NOT NULL,                -- when it will look by itself because of a rate
     passed TEXT NOT NULL DEFAULT '',       -- names of limits deleted while it waited, by lines
     verdict TEXT,                          -- NULL while it waits; then, until it is collected,
@@ -134,6 +135,7 @@ def enter_boot(connection: sqlite3.Connection, boot: str, offset: float) -> None
             ("leases", "since"),
             ("leases", "decays_from"),
             ("waiters", "since"),
+            ("waiters", "until"),
             ("waiters", "wakes_at"),
         ):
             connection.execute(f"UPDATE {table} SET {column} = min({column} + ?, ?)", (shift, now))

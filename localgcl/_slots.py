@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 
 from localgcl import _decay, _owners
@@ -71,6 +72,7 @@ class Request:
         "settled",
         "strict",
         "ticket",
+        "until",
     )
 
     def __init__(
@@ -90,6 +92,7 @@ class Request:
         self.strict = strict
         self.once = once
         self.holder = holder
+        self.until = math.inf  # the moment at which it gives up
         self.ticket = 0  # its place in every queue, once it waits
         self.granted: Granted | None = None
         # Whether the database is known to hold nothing of the request that nobody looks after.
@@ -236,8 +239,8 @@ def _enqueue(
         owner, freed = _owners.sign_in(tx)
     ticket = tx.execute(
         "INSERT INTO waiters"
-        " (request, owner, ear, limits, slots, holds, strict, holder, since, wakes_at, passed)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " (request, owner, ear, limits, slots, holds, strict, holder, since, until, wakes_at,"
+        " passed) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             request.id,
             owner,
@@ -248,6 +251,7 @@ def _enqueue(
             request.strict,
             request.holder,
             tx.now,
+            request.until,
             tx.now,
             "\n".join(missing),
         ),
@@ -417,10 +421,8 @@ def abandon(tx: Transaction, request: Request) -> None:
     else:
         # Taken by rate, and its caller will make no use of it.
         for key in taken:
-            row = tx.execute("SELECT decay FROM limits WHERE key = ? AND decay", (key,)).fetchone()
-            if row is not None:
-                slots = _decay.given_back(request.occupy, row[0], tx.now - at)
-                _owners.give_back(tx, key, slots)
+            if tx.execute("SELECT 1 FROM limits WHERE key = ? AND decay", (key,)).fetchone():
+                _owners.give_back(tx, key, request.occupy, at)
         promote(tx, taken)
     request.granted = None
 
@@ -428,42 +430,44 @@ def abandon(tx: Transaction, request: Request) -> None:
 def release_by_id(tx: Transaction, lease: str) -> bool:
     """Free a lease of which only the id is known; return whether it held anything."""
     places = tx.execute(
-        "SELECT owner, limit_key FROM leases WHERE lease = ? AND owner > 0", (lease,)
+        "SELECT owner, slots, since, limit_key FROM leases WHERE lease = ? AND owner > 0", (lease,)
     ).fetchall()
-    return bool(places) and release(tx, lease, places[0][0], [key for _, key in places])
+    if not places:
+        return False
+    owner, slots, since, _ = places[0]
+    return release(tx, lease, owner, slots, since, [key for *_, key in places])
 
 
-def release_granted(tx: Transaction, lease: str, granted: Granted) -> None:
+def release_granted(tx: Transaction, lease: str, slots: int, granted: Granted) -> None:
     """Free what was granted, with the waiter's row that may be left of it."""
     if granted.ticket:
         tx.execute("DELETE FROM waiters WHERE ticket = ? AND request = ?", (granted.ticket, lease))
     if granted.owner is not None:
-        release(tx, lease, granted.owner, granted.taken)
+        release(tx, lease, granted.owner, slots, granted.at, granted.taken)
 
 
-def release(tx: Transaction, lease: str, owner: int, limits: Iterable[int]) -> bool:
+def release(
+    tx: Transaction, lease: str, owner: int, slots: int, since: float, limits: Iterable[int]
+) -> bool:
     """Free what a lease holds of these limits, and return whether that was anything."""
     held = False
     awaited = []
     for key in limits:
-        row = tx.execute(
-            "SELECT leases.slots, since, decays_from, decay, occupancy, limits.slots, waiting"
-            " FROM leases JOIN limits ON key = limit_key"
-            " WHERE limit_key = ? AND owner = ? AND lease = ?",
-            (key, owner, lease),
+        limit = tx.execute(
+            "SELECT decay, occupancy, slots, waiting FROM limits WHERE key = ?", (key,)
         ).fetchone()
-        if row is None:
+        if limit is None:
+            continue  # deleted
+        rate, occupancy, size, waiting = limit
+        place = (key, owner, lease)
+        undecayed = tx.execute(_UNDECAYED, place).fetchone() if rate else None
+        if not tx.execute(_FREE, place).rowcount:
             continue  # freed by an operator, or in a file that is no longer there
         held = True
-        slots, since, decays_from, rate, occupancy, limit, waiting = row
-        tx.execute(
-            "DELETE FROM leases WHERE limit_key = ? AND owner = ? AND lease = ?",
-            (key, owner, lease),
-        )
-        if rate:
-            _owners.give_back(tx, key, _decay.given_back(slots, rate, tx.now - decays_from))
+        if undecayed is not None:
+            _owners.give_back(tx, key, slots, *undecayed)
         # As Prefect has it: a running mean over about the last 2 * limit releases.
-        occupancy += (max(0.0, tx.now - since) - occupancy) / max(1, 2 * limit)
+        occupancy += (max(0.0, tx.now - since) - occupancy) / max(1, 2 * size)
         tx.execute("UPDATE limits SET occupancy = ? WHERE key = ?", (occupancy, key))
         if waiting:
             awaited.append(key)
@@ -472,3 +476,7 @@ def release(tx: Transaction, lease: str, owner: int, limits: Iterable[int]) -> b
     elif awaited:
         promote(tx, awaited)
     return held
+
+
+_UNDECAYED = "SELECT decays_from FROM leases WHERE limit_key = ? AND owner = ? AND lease = ?"
+_FREE = "DELETE FROM leases WHERE limit_key = ? AND owner = ? AND lease = ?"

@@ -158,7 +158,7 @@ class Lease:
     def _release(self, tx: Transaction) -> None:
         granted = self._granted
         if granted is not None:
-            _slots.release_granted(tx, self.id, granted)
+            _slots.release_granted(tx, self.id, self.occupy, granted)
 
 
 class _Concurrency:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import math
 import select
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -180,8 +181,9 @@ class Ask:
         granted = self.request.granted
         if granted is None or granted.owner is None:  # as `Lease._release`
             return False
-        owner, taken = granted.owner, granted.taken
-        return self.process.do(lambda tx: _slots.release(tx, self.request.id, owner, taken))
+        owner, since, taken = granted.owner, granted.at, granted.taken
+        lease, slots = self.request.id, self.request.occupy
+        return self.process.do(lambda tx: _slots.release(tx, lease, owner, slots, since, taken))
 
     def _conclude(self, outcome: Any) -> Any:
         self.outcome = outcome
@@ -230,9 +232,11 @@ class Process:
         holds: bool = True,
         strict: bool = False,
         once: bool = False,
+        until: float = math.inf,
     ) -> Ask:
         """Ask for slots, and wait in the queue if need be."""
         request = _slots.Request(names, occupy, holds=holds, strict=strict, once=once, holder=None)
+        request.until = until
         ask = Ask(self, request)
         ask._conclude(self.do(partial(_slots.acquire, request=request, listener=ask.listener)))
         return ask

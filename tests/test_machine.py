@@ -38,7 +38,7 @@ from tests.conftest import Ask, Clock, Process, forget_everything
 
 NAMES = ("a", "b", "c")
 # A grant may be made so much ahead of its moment, for the waiter to sleep out the rest.
-AHEAD = 0.005
+AHEAD = 0.025
 DUST = 1e-9
 
 # Powers of two, so that the sums of the model are exact.

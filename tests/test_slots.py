@@ -19,6 +19,7 @@ from localgcl import (
     concurrency,
     rate_limit,
 )
+from localgcl._decay import HORIZON_SECONDS
 from tests.conftest import Clock, Process, tables
 
 Processes = Callable[[], Process]
@@ -620,7 +621,7 @@ def test_a_timer_is_set_to_ones_own_moment(
     limiter.create("api", 2, slot_decay_per_second=10.0, active_slots=2)
     asks = [processes().ask("api", occupy=2, holds=False) for _ in range(3)]
     timers = [ask.outcome.look_at - clock.now for ask in asks]
-    assert timers == pytest.approx([0.2, 0.4, 0.6], abs=0.006)
+    assert timers == pytest.approx([at - HORIZON_SECONDS for at in (0.2, 0.4, 0.6)])
     assert all(timer <= due for timer, due in zip(timers, [0.2, 0.4, 0.6], strict=True))
 
 
@@ -633,7 +634,7 @@ def test_a_timer_is_set_anew_when_one_ahead_leaves(
     ahead.withdraw()
     assert behind.is_rung
     behind.look()
-    assert behind.outcome.look_at == pytest.approx(clock.now + 0.1, abs=0.006)
+    assert behind.outcome.look_at == pytest.approx(clock.now + 0.1 - HORIZON_SECONDS)
 
 
 @pytest.mark.parametrize("decay", [0.0, 1.0])
@@ -737,13 +738,13 @@ def test_a_release_just_before_the_moment_of_a_grant_gives_back_no_more(
     limiter: Limiter, processes: Processes, clock: Clock
 ) -> None:
     """Where a slot was granted a moment ahead, a holder's slots have decayed by that moment too."""
-    limiter.create("api", 2, slot_decay_per_second=100.0)
+    limiter.create("api", 2, slot_decay_per_second=20.0)
     held = processes().ask("api")
     limiter.rate_limit("api")
     waiting = processes().ask("api", holds=False)
-    clock.advance(0.006)
+    clock.advance(0.03)
     waiting.look()
-    assert waiting.outcome.at == pytest.approx(1_000.01)
+    assert waiting.outcome.at == pytest.approx(1_000.05)
     held.release()
     assert level(limiter, "api") == pytest.approx(2.0)
 
@@ -1126,3 +1127,22 @@ def test_a_step_of_the_wall_clock_before_a_reboot(
     limiter.close()
     clock.reboot(4)
     assert in_use(limiter, "api") == 6
+
+
+def test_nothing_is_granted_for_a_moment_after_its_waiter_has_given_up(
+    limiter: Limiter, processes: Processes, clock: Clock
+) -> None:
+    """A slot granted ahead of its moment is of no use to who does not wait so long."""
+    limiter.create("api", 1, slot_decay_per_second=10.0)
+    limiter.rate_limit("api")
+    brief = processes().ask("api", holds=False, until=clock.now + 0.09)
+    patient = processes().ask("api", holds=False)
+    clock.advance(0.08)
+    brief.look()
+    assert brief.waits
+    clock.advance(0.01)
+    brief.withdraw()
+    assert not brief.granted
+    assert patient.is_rung
+    patient.look()
+    assert patient.outcome.at == pytest.approx(1_000.1)
