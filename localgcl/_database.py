@@ -82,14 +82,18 @@ class Database:
         # (open the gate, unlock, wake) stands in two nested ones each.
         try:
             try:
-                if not lock.acquire(timeout=remaining(deadline)):
+                if deadline is None:
+                    lock.acquire()
+                elif not lock.acquire(timeout=remaining(deadline)):
                     raise GateTimeoutError
                 return self._inside(work, deadline, durable, create, rings)
             finally:
                 try:
-                    _unlock(lock)
+                    if lock._is_owned():  # type: ignore[attr-defined]
+                        lock.release()
                 except BaseException:
-                    _unlock(lock)
+                    if lock._is_owned():  # type: ignore[attr-defined]
+                        lock.release()
                     raise
         finally:
             if rings and self._folder is not None:
@@ -201,11 +205,6 @@ class Database:
             self._file.never_close()  # https://sqlite.org/howtocorrupt.html, 2.6
         self._lock = threading.RLock()
         self._file = None
-
-
-def _unlock(lock: threading.RLock) -> None:
-    if lock._is_owned():  # type: ignore[attr-defined]
-        lock.release()
 
 
 def _ring(folder: Folder, rings: Rings) -> None:

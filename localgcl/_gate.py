@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import math
 import os
 import threading
 import time
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 _TRIES = 3
 _PAUSE_SECONDS = 50e-6
 
+# So often one asks whether a cleaner took the file; meanwhile SQLite's own lock stands alone.
+_CHECK_SECONDS = 0.05
+
 
 class GateTimeoutError(Exception):
     """The gate stayed shut until the deadline: a process was stopped inside a transaction."""
@@ -38,6 +42,7 @@ class Gate:
         self._folder = folder
         self._path = f"{folder.path}/gate"
         self._descriptor = self._open()
+        self._seen_at = -math.inf  # when the file was last known to be the one that others use
         self._entered: int | None = None  # the descriptor that holds the lock, if a helper got it
 
     def _open(self) -> int:
@@ -57,7 +62,11 @@ class Gate:
                 fcntl.flock(self._descriptor, fcntl.LOCK_EX)
             else:
                 self._enter_before(deadline)
+            now = _clock.now()
+            if now - self._seen_at < _CHECK_SECONDS:
+                return
             if os.fstat(self._descriptor).st_nlink:
+                self._seen_at = now
                 return
             # A cleaner took the file: whoever comes now makes and uses another one.
             self.leave()
