@@ -157,11 +157,7 @@ class Database:
         except LocalGCLError:
             raise
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-            raise DatabaseError(
-                self.path,
-                f"it holds what localgcl did not write there ({error}); restore a backup, or move"
-                " it away to begin anew",
-            ) from error
+            raise strange(self.path, error) from error
 
     def _reopen(self, deadline: float | None) -> File:
         while True:
@@ -205,6 +201,15 @@ class Database:
             self._file.never_close()  # https://sqlite.org/howtocorrupt.html, 2.6
         self._lock = threading.RLock()
         self._file = None
+
+
+def strange(path: str, found: object) -> DatabaseError:
+    """Return the error of a file with rows that only another program can have written."""
+    return DatabaseError(
+        path,
+        f"it holds what localgcl did not write there ({found}); restore a backup, or move it away"
+        " to begin anew",
+    )
 
 
 def _ring(folder: Folder, rings: Rings) -> None:

@@ -12,12 +12,14 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
 
+from pydantic import ValidationError
+
 from localgcl import _clock, _decay, _owners
 from localgcl._checks import check_name, check_whole
-from localgcl._database import Transaction
+from localgcl._database import Transaction, strange
 from localgcl._queue import leave_queues, promote, refuse, serve
 from localgcl.errors import LimitAlreadyExistsError, LimitNotFoundError
-from localgcl.models import Changes, Holder, Limit, Settings, Waiter
+from localgcl.models import Changes, Holder, Limit, Settings, Waiter, first_fault
 
 T = TypeVar("T")
 
@@ -40,6 +42,15 @@ class Action(Generic[T]):
         self.work = work
         self.view = view
         self.absent = absent  # None: it writes, so the database is made
+
+    def result(self, path: str, found: Any) -> T:
+        """Return what the caller is given; DatabaseError where no release of ours wrote that."""
+        try:
+            return self.view(found)
+        except ValidationError as error:
+            raise strange(path, first_fault(error)) from error
+        except (ArithmeticError, OSError, TypeError, ValueError) as error:
+            raise strange(path, error) from error
 
     @property
     def durable(self) -> bool:

@@ -369,7 +369,7 @@ class AsyncLimiter:
             if action.absent is None:
                 raise
             return action.absent()
-        return action.view(rows)
+        return action.result(self.path, rows)
 
 
 def concurrency(

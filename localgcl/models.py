@@ -46,7 +46,7 @@ class Changes(BaseModel):
 
 
 class _View(BaseModel):
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
 
 class Limit(_View):
@@ -64,9 +64,9 @@ class Limit(_View):
     id: str
     created: Moment
     updated: Moment
-    name: str
+    name: Name
     active: bool
-    limit: int
+    limit: WholeNumber
     active_slots: int
     slot_decay_per_second: float
     avg_slot_occupancy_seconds: float
@@ -77,7 +77,7 @@ class Holder(_View):
     """Who holds `slots` of `limit`: lease id, process, and since when (UTC and seconds)."""
 
     lease: str
-    limit: str
+    limit: Name
     slots: int
     pid: int
     user: str
@@ -91,7 +91,7 @@ class Waiter(_View):
     """Who waits for `slots` of `limit`, at which `position` (1 is next), and since when."""
 
     position: int
-    limit: str
+    limit: Name
     slots: int
     pid: int
     user: str

@@ -502,7 +502,7 @@ class Limiter:
             if action.absent is None:
                 raise
             return action.absent()
-        return action.view(rows)
+        return action.result(self._database.path, rows)
 
 
 _limiters: dict[str, Limiter] = {}

@@ -1,0 +1,112 @@
+"""Rows that another program has written: reading them is our error or their content, never a crash.
+
+SQLite lets any value stand in any column, and a file may have been edited by hand.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from localgcl import AsyncLimiter, DatabaseError, Limiter
+from tests.conftest import Invoke, Process
+
+READS = ("read", "read_all", "holders", "waiters")
+ARGUMENTS: dict[str, tuple[str, ...]] = {"read": ("database",)}
+
+# What is written, and which calls cannot make sense of it.
+ROWS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "created, too large": ("UPDATE limits SET created = 1e300", ("read", "read_all")),
+    "created, endless": ("UPDATE limits SET created = 9e999", ("read", "read_all")),
+    "created, a text": ("UPDATE limits SET created = 'yesterday'", ("read", "read_all")),
+    "updated, too small": ("UPDATE limits SET updated = -1e300", ("read", "read_all")),
+    "occupancy, a text": ("UPDATE limits SET occupancy = 'long'", ("read", "read_all")),
+    "occupancy, endless": ("UPDATE limits SET occupancy = 9e999", ("read", "read_all")),
+    "slots, negative": ("UPDATE limits SET slots = -1", ("read", "read_all")),
+    "slots, a fraction": ("UPDATE limits SET slots = 1.5", ("read", "read_all")),
+    "slots, bytes": ("UPDATE limits SET slots = x'ff'", ("read", "read_all")),
+    "waiting, a text": ("UPDATE limits SET waiting = 'many'", ("read", "read_all")),
+    "id, bytes": ("UPDATE limits SET id = x'ff'", ("read", "read_all")),
+    "level, endless": ("UPDATE limits SET decay = 1, level = 9e999", ("read", "read_all")),
+    "level, a text": ("UPDATE limits SET decay = 1, level = 'x'", ("read", "read_all")),
+    "name, with a slash": (
+        "INSERT INTO limits SELECT 99, 'a/b', active, slots, used, waiting, decay, level, level_at,"
+        " occupancy, 'x', created, updated FROM limits",
+        ("read_all",),
+    ),
+    "name, bytes": (
+        "INSERT INTO limits SELECT 99, x'ff', active, slots, used, waiting, decay, level, level_at,"
+        " occupancy, 'x', created, updated FROM limits",
+        ("read_all",),
+    ),
+    "since, of no calendar": ("UPDATE leases SET since = -1e300", ("holders",)),
+    "since, a text": ("UPDATE leases SET since = 'now'", ("holders",)),
+    "slots held, a text": ("UPDATE leases SET slots = 'two'", ("holders",)),
+    "lease, bytes": ("UPDATE leases SET lease = x'ff'", ("holders",)),
+    "pid, a text": ("UPDATE owners SET pid = 'init'", ("holders", "waiters")),
+    "command, bytes": ("UPDATE owners SET command = x'ff'", ("holders", "waiters")),
+    "since of a waiter, a text": ("UPDATE waiters SET since = 'now'", ("waiters",)),
+    "slots waited for, a text": ("UPDATE waits SET slots = 'two'", ("waiters",)),
+}
+
+
+@pytest.fixture
+def busy(limiter: Limiter, processes: Callable[[], Process]) -> Limiter:
+    """A limiter of a database with a limit, a holder and a waiter."""
+    limiter.create("database", 1)
+    processes().ask("database")
+    processes().ask("database")
+    return limiter
+
+
+def write(limiter: Limiter, statement: str) -> None:
+    """Write as another program does, with sums that are not checked."""
+    connection = sqlite3.connect(limiter._database.path)
+    connection.execute(statement)
+    connection.commit()
+    connection.close()
+
+
+def awaited(path: str, call: str) -> Any:
+    """Return what a call of the awaitable flavour gives."""
+
+    async def main() -> Any:
+        async with AsyncLimiter(path) as limiter:
+            return await getattr(limiter, call)(*ARGUMENTS.get(call, ()))
+
+    return asyncio.run(main())
+
+
+@pytest.mark.parametrize(("statement", "calls"), ROWS.values(), ids=ROWS)
+def test_strange_rows(statement: str, calls: tuple[str, ...], busy: Limiter) -> None:
+    """What a row cannot mean is a DatabaseError with the path; what it leaves alone is read."""
+    write(busy, statement)
+    path = busy._database.path
+    for call in READS:
+        if call not in calls:
+            getattr(busy, call)(*ARGUMENTS.get(call, ()))
+            awaited(path, call)
+            continue
+        with pytest.raises(DatabaseError) as caught:
+            getattr(busy, call)(*ARGUMENTS.get(call, ()))
+        assert caught.value.path == path
+        assert "did not write" in caught.value.problem
+        assert "\n" not in str(caught.value)
+        with pytest.raises(DatabaseError) as caught:
+            awaited(path, call)
+        assert caught.value.path == path
+
+
+@pytest.mark.parametrize("command", ["ls", "ps"])
+def test_strange_rows_in_commands(command: str, busy: Limiter, invoke: Invoke) -> None:
+    """A command says so in one line."""
+    write(busy, "UPDATE limits SET created = 1e300, slots = -1")
+    write(busy, "UPDATE leases SET since = -1e300")
+    result = invoke(command)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith("Error: The database ")
+    assert len(result.stderr.splitlines()) == 1
