@@ -19,19 +19,19 @@ from localgcl import Limiter
 LAYERS = (
     ("errors", "_clock", "_checks", "_decay"),
     ("models", "_schema", "_lifeline"),
-    ("_location",),
+    ("_location", "_plan"),
     ("_gate",),
     ("_file",),
     ("_database",),
     ("_owners",),
     ("_queue",),
     ("_slots", "_limits"),
-    ("_request", "_departure"),
+    ("_request", "_departure", "_apply"),
     ("_loop",),
     ("sync", "asyncio"),  # which never import each other
     ("",),  # localgcl itself
     ("cli._shared",),
-    ("cli.holders",),
+    ("cli.holders", "cli.files"),
     ("cli.limits",),
     ("cli",),
     ("__main__",),

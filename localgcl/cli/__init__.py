@@ -16,10 +16,12 @@ from localgcl.errors import LocalGCLError
 
 # Loaded when used: a cron job that runs one command waits for no other's imports.
 _COMMANDS = {
+    "apply": "files",
     "create": "limits",
     "delete": "limits",
     "disable": "limits",
     "enable": "limits",
+    "export": "files",
     "inspect": "limits",
     "ls": "limits",
     "ps": "holders",

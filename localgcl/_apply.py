@@ -1,0 +1,66 @@
+"""The transaction of `apply`: the plan is made in the one that carries it out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pydantic import ValidationError
+
+from localgcl import _owners
+from localgcl._checks import check_name
+from localgcl._database import Transaction
+from localgcl._limits import Action, change, insert, key_of, remove
+from localgcl._plan import Plan, plan
+from localgcl._queue import promote
+from localgcl.models import Changes, Settings, first_fault
+
+
+def apply(wanted: Mapping[str, Settings], *, prune: bool, dry_run: bool) -> Action[Plan]:
+    """Bring the limits to what is wanted, and return the plan that says what was done.
+
+    Nothing was done where `dry_run` is set, or where something was in the way.
+    """
+
+    def work(tx: Transaction) -> Plan:
+        promote(tx, _owners.sweep(tx))
+        ours = plan(wanted, _present(tx), _busy(tx), prune=prune)
+        if not dry_run and not ours.in_the_way:
+            _carry_out(tx, ours)
+        return ours
+
+    # Where nothing can be written, no database needs to be made.
+    reads = dry_run or not (wanted or prune)
+    nothing = plan(wanted, {}, (), prune=prune)
+    return Action(work, lambda ours: ours, absent=(lambda: nothing) if reads else None)
+
+
+def _present(tx: Transaction) -> dict[str, Settings]:
+    rows = tx.execute("SELECT name, slots, decay, active FROM limits").fetchall()
+    try:
+        return {
+            check_name(name): Settings(
+                limit=slots, slot_decay_per_second=decay, active=bool(active)
+            )
+            for name, slots, decay, active in rows
+        }
+    except ValidationError as error:
+        raise ValueError(first_fault(error)) from None
+
+
+def _busy(tx: Transaction) -> set[str]:
+    """Return the limits that somebody holds or waits for; slots set by hand are nobody's."""
+    rows = tx.execute(
+        "SELECT name FROM limits WHERE waiting OR EXISTS"
+        " (SELECT 1 FROM leases WHERE limit_key = key AND owner <> 0)"
+    ).fetchall()
+    return {name for (name,) in rows}
+
+
+def _carry_out(tx: Transaction, ours: Plan) -> None:
+    for name, settings in ours.created.items():
+        insert(tx, name, settings)
+    for name, changes in ours.updated.items():
+        after = {key: value for key, (_, value) in changes.items()}
+        change(tx, key_of(tx, name), Changes(**after))
+    for name in ours.deleted:
+        remove(tx, key_of(tx, name), name)
