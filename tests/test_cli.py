@@ -443,10 +443,10 @@ def test_both_ways_to_start_it(program: list[str], path: str) -> None:
     assert "\x1b" not in failure.stderr + wrong.stderr
 
 
-def complete(program: list[str], words: str, count: int, path: str) -> list[str]:
+def complete(program: list[str], words: str, count: int, path: str, **more: str) -> list[str]:
     """Return what the shell is given to complete the last of `words`."""
     env = {"_LOCALGCL_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(count)}
-    completed = run(*program, env={**env, "LOCALGCL_DB": path})
+    completed = run(*program, env={**env, "LOCALGCL_DB": path, **more})
     assert completed.stderr == ""
     return [line.partition(",")[2] for line in completed.stdout.split("\n") if line]
 
@@ -494,6 +494,25 @@ def test_completion_of_a_file_that_is_no_database(tmp_path: Path) -> None:
     shell = ShellComplete(localgcl, {}, "localgcl", "_LOCALGCL_COMPLETE")
     assert shell.get_completions(["--db", str(noise), "ps"], "") == []
     assert shell.get_completions(["--db", ":memory:", "ps"], "") == []
+
+
+def test_names_in_a_locale_without_utf_8(limiter: Limiter, path: str) -> None:
+    """Where the locale leaves the bytes of an argument alone they are UTF-8, or no name."""
+    env = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    program = [sys.executable, "-m", "localgcl", "--db", path]
+    assert run(*program, "create", "数据库", "-l", "1", env=env).returncode == 0
+    assert run(*program, "create", "é🐘", "-l", "1", env=env).returncode == 0
+    assert [one.name for one in limiter.read_all()] == ["é🐘", "数据库"]
+    shown = run(*program, "inspect", "数据库", env=env)
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert "数据库" in shown.stdout
+    assert complete(program[:3], "localgcl inspect 数", 2, path, **env) == ["数据库"]
+    assert run(*program, "delete", "é🐘", "--yes", env=env).returncode == 0
+    for text in ("\udcff", "a\udce6b"):
+        wrong = run(*program, "create", text, "-l", "1", env=env)
+        assert (wrong.returncode, wrong.stdout) == (2, "")
+        assert "Traceback" not in wrong.stderr
+    assert [one.name for one in limiter.read_all()] == ["数据库"]
 
 
 def test_names_that_the_terminal_cannot_write(limiter: Limiter, path: str) -> None:

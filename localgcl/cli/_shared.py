@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import os
 import sys
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -26,6 +27,14 @@ def limiter_of(ctx: click.Context) -> Limiter:
         raise click.UsageError(str(error), ctx) from None
 
 
+def in_unicode(argument: str) -> str:
+    """Return an argument as the UTF-8 it was typed in, where the locale (C) knows of no UTF-8."""
+    if any("\udc80" <= one <= "\udcff" for one in argument):
+        with contextlib.suppress(UnicodeError):
+            return os.fsencode(argument).decode()
+    return argument
+
+
 class _Name(click.ParamType):  # type: ignore[type-arg,unused-ignore] # generic since 8.4
     """The name of a limit."""
 
@@ -33,7 +42,7 @@ class _Name(click.ParamType):  # type: ignore[type-arg,unused-ignore] # generic 
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         try:
-            return check_name(value)
+            return check_name(in_unicode(value))
         except ValueError as error:
             self.fail(str(error), param, ctx)
 
@@ -48,7 +57,8 @@ class _KnownName(_Name):
             limits = limiter_of(ctx).read_all()
         except (LocalGCLError, click.UsageError):
             return []  # a shell that completes has no place for an error
-        return [CompletionItem(one.name) for one in limits if one.name.startswith(incomplete)]
+        begun = in_unicode(incomplete)
+        return [CompletionItem(one.name) for one in limits if one.name.startswith(begun)]
 
 
 class _Rate(click.ParamType):  # type: ignore[type-arg,unused-ignore] # as above
