@@ -62,8 +62,12 @@ class _Commands(click.Group):
                 assert command is not None  # it was just invoked
                 error.ctx = click.Context(command, info_name=name, parent=ctx)
             raise
+        except click.ClickException as error:
+            if type(error) is not click.ClickException:
+                raise  # it has an exit code of its own
+            raise click.ClickException(_on_one_line(error.message)) from None
         except LocalGCLError as error:
-            raise click.ClickException(" ".join(str(error).split())) from error
+            raise click.ClickException(_on_one_line(str(error))) from error
         except KeyboardInterrupt:
             raise click.ClickException("interrupted") from None
         except OSError as error:
@@ -72,6 +76,11 @@ class _Commands(click.Group):
             # What could not be written is not to be tried again when the interpreter ends.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise click.ClickException(f"cannot write: {error.strerror}") from None
+
+
+def _on_one_line(text: str) -> str:
+    # A name may hold what some program takes for the end of a line, as U+2028.
+    return " ".join(text.splitlines())
 
 
 @click.group(

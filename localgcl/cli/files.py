@@ -92,7 +92,7 @@ def _content(file: str) -> bytes:
 
 
 def _refusal(reason: str) -> click.ClickException:
-    return click.ClickException(" ".join(f"{reason}.".split()))
+    return click.ClickException(f"{reason}.")
 
 
 @click.command()
