@@ -14,11 +14,12 @@ from typing import Any, TypeVar
 import pytest
 from click.testing import CliRunner, Result
 
-from localgcl import Limiter, _clock, _lifeline, _location, _owners, _slots, sync
+from localgcl import Limiter, _clock, _lifeline, _location, _loop, _owners, _slots, sync
 from localgcl._database import Database, Transaction, open_databases
 from localgcl._queue import promote
 from localgcl.cli import localgcl
 from localgcl.errors import DatabaseError
+from tests.flavours import FLAVOURS, Flavour
 
 T = TypeVar("T")
 
@@ -56,9 +57,32 @@ def path(tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def limiter(path: str) -> Limiter:
+def flavour(request: pytest.FixtureRequest) -> Iterator[Flavour]:
+    """What a test calls: the blocking flavour, unless it is parametrized (`both_flavours`)."""
+    used = FLAVOURS[getattr(request, "param", "blocking")]()
+    yield used
+    used.close()
+
+
+@pytest.fixture
+def limiter(flavour: Flavour, path: str) -> Limiter:
     """A limiter of a database that is not there yet."""
-    return Limiter(path)
+    return flavour.limiter(path)
+
+
+def both_flavours(metafunc: pytest.Metafunc) -> None:
+    """Run the tests of a module over both flavours; to be its `pytest_generate_tests`.
+
+    Those that are about one alone are marked with `blocking_alone`; commands know no other.
+    """
+    alone = "invoke" in metafunc.fixturenames or any(
+        mark == blocking_alone.mark for mark in metafunc.definition.iter_markers()
+    )
+    if "flavour" in metafunc.fixturenames and not alone:
+        metafunc.parametrize("flavour", FLAVOURS, indirect=True)
+
+
+blocking_alone = pytest.mark.parametrize("flavour", ["blocking"], indirect=True)
 
 
 @pytest.fixture
@@ -105,9 +129,13 @@ class Clock:
         self.boot += ", and one more"
 
     def sleep(self, step: Any) -> list[str]:
-        """Stand in for a listener's sleep: nobody wakes it, and no time is lost."""
+        """Stand in for either flavour's sleep: nobody wakes it, and no time is lost."""
         self.advance(max(0.0, step.until - self.now))
         return []
+
+    async def sleep_awaited(self, step: Any) -> list[str]:
+        """The same, for a task."""
+        return self.sleep(step)
 
     def install(self, patch: pytest.MonkeyPatch) -> None:
         """Have localgcl read this clock."""
@@ -115,6 +143,7 @@ class Clock:
         patch.setattr(_clock, "wall", lambda: self.wall)
         patch.setattr(_clock, "boot_id", lambda: self.boot)
         patch.setattr(sync._Listener, "sleep", lambda _, step: self.sleep(step))
+        patch.setattr(_loop.Session, "sleep", lambda *args: self.sleep_awaited(args[-1]))
 
 
 @pytest.fixture

@@ -23,12 +23,12 @@ from localgcl import (
     Limiter,
     LimitNotFoundError,
     LocalGCLError,
-    concurrency,
-    rate_limit,
 )
-from tests.conftest import Invoke, Tables, tables
+from tests.conftest import Invoke, Tables, blocking_alone, both_flavours, tables
+from tests.flavours import Flavour
 
 Call = Callable[[Limiter, Any], object]
+pytest_generate_tests = both_flavours
 
 MAX = 2**53 - 1
 HUGE = 10**400  # larger than any float
@@ -91,8 +91,6 @@ NAMED: dict[str, Call] = {
     "concurrency, a list": lambda limiter, name: limiter.concurrency(["database", name]),
     "rate_limit": lambda limiter, name: limiter.rate_limit(["api", name]),
     "acquire": lambda limiter, name: limiter.acquire(name),
-    "the function concurrency": lambda _, name: concurrency(name),
-    "the function rate_limit": lambda _, name: rate_limit(name),
     "create": lambda limiter, name: limiter.create(name, 1),
     "read": lambda limiter, name: limiter.read(name),
     "update": lambda limiter, name: limiter.update(name, limit=1),
@@ -146,8 +144,6 @@ OCCUPY: dict[str, Call] = {
     "concurrency": lambda limiter, value: limiter.concurrency("database", value),
     "rate_limit": lambda limiter, value: limiter.rate_limit("api", value),
     "acquire": lambda limiter, value: limiter.acquire("database", value),
-    "the function concurrency": lambda _, value: concurrency("database", value),
-    "the function rate_limit": lambda _, value: rate_limit("api", value),
 }
 RATES: dict[str, Call] = {
     "create": lambda limiter, value: limiter.create("new", 1, slot_decay_per_second=value),
@@ -189,6 +185,15 @@ def test_bad_values(what: str, either: Limiter) -> None:
     calls, values = VALUES[what]
     for call in calls.values():
         refused(either, call, values)
+
+
+@pytest.mark.parametrize("function", ["concurrency", "rate_limit"])
+def test_bad_arguments_of_the_functions(function: str, flavour: Flavour, either: Limiter) -> None:
+    """The functions of the module refuse what the methods refuse."""
+    call = getattr(flavour, function)
+    refused(either, lambda _, name: call(name), BAD_NAMES)
+    refused(either, lambda _, value: call("a", occupy=value), VALUES["occupy"][1])
+    refused(either, lambda _, value: call("a", timeout_seconds=value), VALUES["timeout"][1])
 
 
 @pytest.mark.parametrize("call", ["create", "upsert"])
@@ -517,10 +522,10 @@ def test_databases_that_no_process_could_share(
 
 
 @pytest.mark.parametrize("database", [5, b"limits.db", 1.5, ["limits.db"]], ids=repr)
-def test_databases_of_other_types(database: Any) -> None:
+def test_databases_of_other_types(database: Any, flavour: Flavour) -> None:
     """A database is a path."""
     with pytest.raises(TypeError):
-        Limiter(database)
+        flavour.limiter(database)
 
 
 @pytest.mark.parametrize("answer", [b"\xff\xfe\n", b"yes\xff\n", b"y" * 100_000, b"\x00\n"])
@@ -547,6 +552,7 @@ def test_answers_that_are_no_text(
     ],
     ids=lambda one: one if isinstance(one, str) else " ".join(one),
 )
+@blocking_alone
 def test_streams_that_do_not_work(
     redirected: str, command: list[str], known: Limiter, path: str
 ) -> None:

@@ -17,9 +17,10 @@ from localgcl import (
     Limiter,
     LimitNotFoundError,
 )
-from tests.conftest import Clock, Process, tables
+from tests.conftest import Clock, Process, both_flavours, tables
 
 Processes = Callable[[], Process]
+pytest_generate_tests = both_flavours
 
 LIMIT_KEYS = {
     "id",

@@ -14,15 +14,15 @@ import pytest
 from localgcl import (
     AcquireConcurrencySlotTimeoutError,
     ConcurrencySlotAcquisitionError,
-    Lease,
     Limiter,
     concurrency,
-    rate_limit,
 )
 from localgcl._decay import HORIZON_SECONDS
-from tests.conftest import Clock, Process, tables
+from tests.conftest import Clock, Process, blocking_alone, both_flavours, tables
+from tests.flavours import Flavour
 
 Processes = Callable[[], Process]
+pytest_generate_tests = both_flavours
 
 
 @pytest.fixture(autouse=True)
@@ -83,12 +83,12 @@ def test_a_block_that_fails_frees_its_slots(limiter: Limiter, error: type[BaseEx
     assert in_use(limiter, "database") == 0
 
 
-def test_a_lease_tells_what_it_is(limiter: Limiter) -> None:
+def test_a_lease_tells_what_it_is(flavour: Flavour, limiter: Limiter) -> None:
     """A lease has its id, the names as asked without repeats, the slots and the wait."""
     limiter.create("a", 5)
     limiter.create("b", 5)
     with limiter.concurrency(["b", "a", "b"], occupy=2) as lease:
-        assert isinstance(lease, Lease)
+        assert isinstance(lease, flavour.lease)
         assert lease.names == ("b", "a")
         assert lease.occupy == 2
         assert lease.waited_seconds == 0.0
@@ -463,6 +463,7 @@ def test_a_wait_that_is_served_tells_how_long_it_was(limiter: Limiter, clock: Cl
     assert clock.now == pytest.approx(1_002)
 
 
+@blocking_alone
 def test_ended_by_ctrl_c(limiter: Limiter, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     """An interrupted wait leaves no slot taken and no entry in the queue."""
     from localgcl import sync
@@ -863,6 +864,7 @@ def test_one_concurrency_is_entered_once(limiter: Limiter) -> None:
     assert in_use(limiter, "database") == 0
 
 
+@blocking_alone
 def test_asynchronous_functions_are_refused(limiter: Limiter, path: str) -> None:
     """The blocking flavour over an `async def` is a TypeError when it decorates."""
 
@@ -880,26 +882,26 @@ def test_asynchronous_functions_are_refused(limiter: Limiter, path: str) -> None
 
 
 def test_functions_use_the_database_of_the_environment(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    flavour: Flavour, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`concurrency` and `rate_limit` read LOCALGCL_DB when they are entered."""
     for name in ("one.db", "two.db"):
         monkeypatch.setenv("LOCALGCL_DB", str(tmp_path / name))
-        limiter = Limiter()
+        limiter = flavour.limiter()
         limiter.create("database", 1)
         limiter.create("api", 1, slot_decay_per_second=0.001)
-        with concurrency("database", strict=True, timeout_seconds=0) as lease:
+        with flavour.concurrency("database", strict=True, timeout_seconds=0) as lease:
             assert [one.lease for one in limiter.holders()] == [lease.id]
-        rate_limit("api", strict=True, timeout_seconds=0)
+        flavour.rate_limit("api", strict=True, timeout_seconds=0)
         with pytest.raises(AcquireConcurrencySlotTimeoutError):
-            rate_limit("api", timeout_seconds=0)
+            flavour.rate_limit("api", timeout_seconds=0)
 
 
 def test_a_function_decorated_at_import_finds_the_database_when_called(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    flavour: Flavour, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A decorator stands at the top of a module, long before the environment is set."""
-    decorated = concurrency("database", strict=True)(lambda: "done")
+    decorated = flavour.concurrency("database", strict=True)(lambda: "done")
     monkeypatch.setenv("LOCALGCL_DB", str(tmp_path / "later.db"))
     Limiter().create("database", 1)
     assert decorated() == "done"
