@@ -86,7 +86,7 @@ class Session:
     def __init__(self, loop: asyncio.AbstractEventLoop, path: str) -> None:
         self.loop = loop
         self.path = path
-        self.database = Database(path)
+        self.database = _last_databases[path] = Database(path)
         self._thread = _Thread(self.database)
         self._jobs: deque[_Job] = deque()
         self._requests: dict[int, Request] = {}  # by ticket
@@ -442,8 +442,8 @@ class Session:
 
         self._thread.post(end)
         await asyncio.wait([stopped], timeout=PATIENCE_SECONDS)
-        if stopped.done():
-            await self.loop.run_in_executor(None, self._thread._thread.join)
+        while stopped.done() and self._thread._thread.is_alive():
+            await asyncio.sleep(0)  # it has done its last, and ends within microseconds
 
     def stop(self) -> None:
         """Have no more to do with the loop."""
@@ -479,6 +479,9 @@ class Session:
 
 
 _sessions: dict[tuple[asyncio.AbstractEventLoop, str], Session] = {}
+
+# What loops have left held goes with the process, which signs out of the databases that are there.
+_last_databases: dict[str, Database] = {}
 
 
 async def session_of(path: str) -> Session:
