@@ -7,12 +7,15 @@ calls is handed to the loop, and awaited there.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import inspect
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from types import TracebackType
 from typing import Any, ParamSpec, Protocol, TypeVar, cast
+
+from blockbuster import BlockBuster
 
 import localgcl.asyncio
 import localgcl.sync
@@ -25,6 +28,20 @@ T = TypeVar("T")
 
 # Only a fault makes a call take as long.
 DEADLINE_SECONDS = 30.0
+
+
+@contextlib.contextmanager
+def never_blocking() -> Iterator[None]:
+    """Make it an error where localgcl blocks a running event loop."""
+    guard = BlockBuster(scanned_modules=["localgcl"])
+    # Of these the path needs no more than the name of the current folder.
+    for function in ("os.path.abspath", "os.getcwd"):
+        guard.functions[function].can_block_in("localgcl/_location.py", "choose")
+    guard.activate()
+    try:
+        yield
+    finally:
+        guard.deactivate()
 
 
 class Loop:
@@ -180,7 +197,9 @@ class Awaiting:
     lease: type = DrivenLease
 
     def __init__(self) -> None:
-        self._loop = Loop()
+        self._resources = contextlib.ExitStack()
+        self._resources.enter_context(never_blocking())
+        self._loop = self._resources.enter_context(contextlib.closing(Loop()))
 
     def limiter(self, path: str | None = None) -> Limiter:
         """As `AsyncLimiter`; to a test it is a `Limiter`."""
@@ -197,7 +216,7 @@ class Awaiting:
 
     def close(self) -> None:
         """End the loop."""
-        self._loop.close()
+        self._resources.close()
 
 
 FLAVOURS: dict[str, Callable[[], Flavour]] = {"blocking": Blocking, "awaiting": Awaiting}

@@ -1,15 +1,15 @@
-"""The awaitable flavour: tasks, loops that come and go, and cancellation at every point."""
+"""The awaitable flavour: tasks in turn, beside threads and processes, and a loop that goes on."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import contextvars
+import fcntl
 import inspect
+import multiprocessing
 import os
-import random
-import threading
-from collections.abc import Callable, Coroutine
+import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,24 +23,8 @@ from localgcl import (
     LimitNotFoundError,
 )
 from localgcl.asyncio import concurrency, rate_limit
-
-
-@pytest.fixture
-def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A database that is the default, with a limit of one slot."""
-    database = tmp_path / "limits.db"
-    monkeypatch.setenv("LOCALGCL_DB", str(database))
-    with Limiter(database) as limiter:
-        limiter.create("a", 1)
-    return database
-
-
-def nothing_is_left(path: Path) -> None:
-    """Check that no slot is taken, nobody waits and no lifeline is left."""
-    with Limiter(path) as limiter:
-        assert [limit.active_slots for limit in limiter.read_all()] == [0] * len(limiter.read_all())
-        assert limiter.waiters() == []
-    assert set(os.listdir(f"{path}-run")) == {"gate", "create.lock"}
+from tests.flavours import DEADLINE_SECONDS
+from tests.tasks.conftest import nothing_is_left, until
 
 
 def test_the_calls_of_the_limiter(path: Path) -> None:
@@ -138,147 +122,185 @@ def test_a_decorated_coroutine_function(path: Path) -> None:
         concurrency("a")(lambda: None)  # type: ignore[arg-type, return-value]
 
 
-async def work(limiter: AsyncLimiter) -> None:
-    """Hold a slot for a moment."""
+# A loop that goes on
+
+
+async def first_opening(limiter: AsyncLimiter) -> None:
+    """Open the database, which is made then."""
+    await AsyncLimiter(f"{limiter.path}.new").upsert("a", 1)
+
+
+async def waiting(limiter: AsyncLimiter) -> None:
+    """Take a slot that somebody holds."""
     async with limiter.concurrency("a"):
-        await asyncio.sleep(0)
+        pass
 
 
-def cancelled_at(
-    path: Path, steps: int, scenario: Callable[..., Coroutine[Any, Any, None]]
-) -> bool:
-    """Cancel a scenario's task after so many turns; return whether it was still there."""
-
-    async def main() -> bool:
-        limiter = AsyncLimiter(path)
-        await limiter.read("a")  # opened
-        task = asyncio.create_task(scenario(limiter))
-        for _ in range(steps):
-            await asyncio.sleep(0)
-            await asyncio.sleep(0.0002)
-        cancelled = task.cancel()
-        with pytest.raises(asyncio.CancelledError) if cancelled else contextlib.nullcontext():
-            await task
-        assert (await limiter.read("a")).active_slots == 0
-        assert await limiter.waiters() == []
-        return cancelled
-
-    return asyncio.run(main())
+CALLS: dict[str, Callable[[AsyncLimiter], Awaitable[object]]] = {
+    "first opening": first_opening,
+    "acquire": lambda limiter: limiter.acquire("other", timeout_seconds=DEADLINE_SECONDS),
+    "waiting": waiting,
+    "rate_limit": lambda limiter: limiter.rate_limit("api"),
+    "read": lambda limiter: limiter.read("a"),
+    "release": lambda limiter: limiter.release("unknown"),
+    "close": lambda limiter: limiter.aclose(),
+}
 
 
-def test_cancelled_at_every_turn(path: Path) -> None:
-    """Whenever a task is cancelled, no slot stays taken and no place in the queue."""
-    steps = 0
-    while cancelled_at(path, steps, work):
-        steps += 1
-    assert steps > 0
-    nothing_is_left(path)
-
-
-def test_cancelled_at_random(path: Path) -> None:
-    """The same two thousand times under contention, with two cancellations in a row at times."""
-    rng = random.Random(3)
+@pytest.mark.parametrize("call", CALLS)
+def test_the_loop_goes_on_while_the_gate_is_shut(path: Path, call: str) -> None:
+    """While another process has the gate for 200 ms, the loop beats, whatever it has asked for."""
 
     async def main() -> None:
         limiter = AsyncLimiter(path)
-        await limiter.update("a", limit=3)
-
-        async def one() -> None:
-            task = asyncio.create_task(work(limiter))
-            await asyncio.sleep(rng.choice([0, 0.001, 0.005]))
-            task.cancel()
-            if rng.random() < 0.3:
-                await asyncio.sleep(0)
-                task.cancel()
-            await asyncio.wait([task])
-
-        for _ in range(40):
-            await asyncio.gather(*[one() for _ in range(50)])
-        leases = [await limiter.acquire("a", timeout_seconds=5) for _ in range(3)]
-        for lease in leases:
-            await lease.release()
-
-    asyncio.run(main())
-    nothing_is_left(path)
-
-
-def test_timeouts_of_asyncio(path: Path) -> None:
-    """`asyncio.timeout`, `wait_for` and a TaskGroup leave nothing behind."""
-
-    async def main() -> None:
-        limiter = AsyncLimiter(path)
-        async with limiter.concurrency("a"):
-            with pytest.raises(TimeoutError):
-                async with asyncio.timeout(0.05):
-                    await limiter.acquire("a")
-            with pytest.raises(TimeoutError):
-                await asyncio.wait_for(limiter.acquire("a"), 0.05)
-            with pytest.raises(ExceptionGroup):
-                async with asyncio.TaskGroup() as group:
-                    group.create_task(limiter.acquire("a"))
-                    await asyncio.sleep(0.02)
-                    raise ValueError
-            assert await limiter.waiters() == []
-
-    asyncio.run(main())
-    nothing_is_left(path)
-
-
-def test_loops_come_and_go(path: Path) -> None:
-    """One limiter serves loops one after another and at the same time; nothing of them stays."""
-    limiter = AsyncLimiter(path)
-    before = set(os.listdir("/proc/self/fd"))
-
-    async def main() -> None:
-        await asyncio.gather(*[work(limiter) for _ in range(5)])
-
-    asyncio.run(main())
-    asyncio.run(main())
-    threads = [threading.Thread(target=asyncio.run, args=(main(),)) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    nothing_is_left(path)
-    assert [thread.name for thread in threading.enumerate()] == ["MainThread"]
-    assert len(set(os.listdir("/proc/self/fd"))) <= len(before) + 1
-
-
-def test_the_loop_is_not_blocked_by_the_gate(path: Path) -> None:
-    """While another holds the gate, other tasks of the loop go on."""
-    import fcntl
-
-    async def main() -> None:
-        limiter = AsyncLimiter(path)
-        await limiter.read("a")
-        gate = os.open(f"{path}-run/gate", os.O_RDWR)
-        fcntl.flock(gate, fcntl.LOCK_EX)
-        waiting = asyncio.create_task(limiter.acquire("a"))
-        beats = 0
+        await limiter.create("api", 1, slot_decay_per_second=100.0)
+        await limiter.create("other", 1)
+        lease = await limiter.acquire("a")
+        gate = shut_gate(f"{path}.new" if call == "first opening" else str(path))
+        task = asyncio.ensure_future(CALLS[call](limiter))
         for _ in range(20):
-            await asyncio.sleep(0.005)
-            beats += 1
-        assert not waiting.done()
+            await asyncio.sleep(0.01)
+            assert not task.done()
         os.close(gate)
-        await (await waiting).release()
-        assert beats == 20
+        if call == "waiting":
+            await until(lambda: somebody_waits(limiter))
+            for _ in range(20):
+                await asyncio.sleep(0.01)
+                assert not task.done()
+        await lease.release()
+        await task
 
     asyncio.run(main())
+
+
+def shut_gate(path: str) -> int:
+    """Enter the gate of a database as another process does; return what is closed to leave."""
+    os.makedirs(f"{path}-run", mode=0o700, exist_ok=True)
+    gate = os.open(f"{path}-run/gate", os.O_RDWR | os.O_CREAT, 0o600)
+    fcntl.flock(gate, fcntl.LOCK_EX)
+    return gate
+
+
+async def somebody_waits(limiter: AsyncLimiter) -> bool:
+    """Whether a request is in the queue."""
+    return (await limiter.read("a")).waiting > 0
+
+
+# A loop that stands still
+
+
+def take_again_and_again(path: Path, pairs: Any) -> None:
+    """Count how often a slot was taken and freed, until ended."""
+    limiter = Limiter(path)
+    while True:
+        with limiter.concurrency("b"):
+            pairs.value += 1
+
+
+@pytest.mark.processes
+def test_a_task_that_computes_holds_up_no_other_process(path: Path) -> None:
+    """Between any two awaits of a request a loop may stand still: the others go on meanwhile.
+
+    The task computes until another process has made a hundred pairs. Held up, even for one
+    transaction, that process would never make them.
+    """
+    context = multiprocessing.get_context("spawn")
+    pairs = context.RawValue("l", 0)
+    other = context.Process(target=take_again_and_again, args=(path, pairs))
+
+    def compute() -> None:
+        end, enough = time.monotonic() + DEADLINE_SECONDS, pairs.value + 100
+        while pairs.value < enough:
+            assert time.monotonic() < end, "the other process was held up"
+
+    async def stand_still_after(turns: int, limiter: AsyncLimiter, *, contended: bool) -> bool:
+        lease = await limiter.acquire("a") if contended else None
+        request = asyncio.create_task(limiter.acquire("a"))
+        for _ in range(turns):
+            await asyncio.sleep(0.0002)
+        done = request.done()
+        compute()
+        if lease is not None:
+            await lease.release()
+            compute()
+        release = asyncio.create_task((await request).release())
+        for _ in range(turns):
+            await asyncio.sleep(0.0002)
+        compute()
+        await release
+        return done
+
+    async def main() -> None:
+        async with AsyncLimiter(path) as limiter:
+            enough = 0
+            while not await stand_still_after(enough, limiter, contended=False):
+                enough += 1
+            for turns in range(enough + 3):
+                await stand_still_after(turns, limiter, contended=True)
+
+    with Limiter(path) as limiter:
+        limiter.create("b", 1)
+    other.start()
+    try:
+        compute()
+        asyncio.run(main())
+    finally:
+        other.kill()
+        other.join()
+    nothing_is_left(path)
+
+
+# Many, and beside others
+
+
+def test_a_thousand_tasks_wait(path: Path) -> None:
+    """They need a handful of descriptors and threads together, and are served in order."""
+    order: list[int] = []
+
+    async def one(limiter: AsyncLimiter, number: int) -> None:
+        async with limiter.concurrency("a"):
+            order.append(number)
+
+    async def main() -> None:
+        async with AsyncLimiter(path) as limiter:
+            lease = await limiter.acquire("a")
+            before = len(os.listdir("/proc/self/fd")), len(os.listdir("/proc/self/task"))
+            tasks = [asyncio.create_task(one(limiter, number)) for number in range(1000)]
+
+            async def all_wait() -> bool:
+                return (await limiter.read("a")).waiting == 1000
+
+            await until(all_wait)
+            now = len(os.listdir("/proc/self/fd")), len(os.listdir("/proc/self/task"))
+            assert now[0] <= before[0] + 5
+            assert now[1] == before[1]
+            await lease.release()
+            await asyncio.gather(*tasks)
+
+    asyncio.run(main())
+    assert order == list(range(1000))
     nothing_is_left(path)
 
 
 def test_tasks_and_threads_share_a_queue(path: Path) -> None:
     """A plain call in a thread and a task wait for each other."""
-    limiter = Limiter(path)
-    lease = limiter.acquire("a")
+    blocking = Limiter(path)
+    lease = blocking.acquire("a")
 
     async def main() -> None:
-        waiting = asyncio.create_task(AsyncLimiter(path).acquire("a", timeout_seconds=30))
-        while not limiter.waiters("a"):
-            await asyncio.sleep(0.005)
-        lease.release()
-        await (await waiting).release()
+        limiter = AsyncLimiter(path)
+        task = asyncio.create_task(limiter.acquire("a", timeout_seconds=DEADLINE_SECONDS))
+        await until(lambda: somebody_waits(limiter))
+        thread = asyncio.create_task(asyncio.to_thread(blocking.acquire, "a"))
+
+        async def both_wait() -> bool:
+            return (await limiter.read("a")).waiting == 2
+
+        await until(both_wait)
+        await asyncio.to_thread(lease.release)
+        await (await task).release()
+        await asyncio.to_thread((await thread).release)
 
     asyncio.run(main())
-    limiter.close()
+    blocking.close()
     nothing_is_left(path)

@@ -1,0 +1,302 @@
+"""Loops that come and go: in a row, at once, closed too early, and across a fork."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+from pathlib import Path
+
+import pytest
+
+from localgcl import AsyncLimiter, Limiter
+from tests.flavours import DEADLINE_SECONDS
+from tests.tasks.conftest import nothing_is_left, until
+
+
+async def take_turns(limiter: AsyncLimiter) -> None:
+    """Have five tasks hold the one slot in turn."""
+
+    async def one() -> None:
+        async with limiter.concurrency("a", strict=True):
+            await asyncio.sleep(0)
+
+    await asyncio.gather(*[one() for _ in range(5)])
+
+
+def test_one_after_another_and_at_once(path: Path) -> None:
+    """One limiter, made outside any loop, serves several loops, and nothing of them stays."""
+    limiter = AsyncLimiter(path)
+    before = set(os.listdir("/proc/self/fd"))
+    asyncio.run(take_turns(limiter))
+    asyncio.run(take_turns(limiter))
+    threads = [threading.Thread(target=asyncio.run, args=(take_turns(limiter),)) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    nothing_is_left(path)
+    assert threading.enumerate() == [threading.main_thread()]
+    assert len(os.listdir("/proc/self/fd")) <= len(before)
+
+
+def test_loops_wait_for_each_other(path: Path) -> None:
+    """What a task of one loop holds, a task of another waits for."""
+    limiter = AsyncLimiter(path)
+    order: list[str] = []
+    other_waits = threading.Event()
+
+    async def hold() -> None:
+        async with limiter.concurrency("a"):
+            thread = threading.Thread(target=asyncio.run, args=(wait(),))
+            thread.start()
+            assert await asyncio.to_thread(other_waits.wait, DEADLINE_SECONDS)
+            order.append("released")
+        await asyncio.to_thread(thread.join)
+
+    async def wait() -> None:
+        task = asyncio.create_task(limiter.acquire("a"))
+
+        async def waits() -> bool:
+            return (await limiter.read("a")).waiting == 1
+
+        await until(waits)
+        other_waits.set()
+        lease = await task
+        order.append("entered")
+        await lease.release()
+
+    asyncio.run(hold())
+    assert order == ["released", "entered"]
+    nothing_is_left(path)
+
+
+def test_a_loop_that_is_closed_while_a_task_waits(path: Path) -> None:
+    """The next loop clears away what such a loop has left, and the slot is not lost."""
+    limiter = AsyncLimiter(path)
+    blocking = Limiter(path)
+    lease = blocking.acquire("a")
+    abandoned: list[asyncio.Task[object]] = []
+
+    async def begin_to_wait() -> None:
+        abandoned.append(asyncio.create_task(limiter.acquire("a")))
+
+        async def waits() -> bool:
+            return (await limiter.read("a")).waiting == 1
+
+        await until(waits)
+
+    async def see_nobody_wait() -> None:
+        async def nobody_waits() -> bool:
+            return await limiter.waiters() == []
+
+        await until(nobody_waits)
+
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(begin_to_wait())
+    loop.close()
+    abandoned[0]._log_destroy_pending = False  # type: ignore[attr-defined]
+    asyncio.run(see_nobody_wait())
+    lease.release()
+    asyncio.run(take_turns(limiter))
+    blocking.close()
+    nothing_is_left(path)
+    assert threading.enumerate() == [threading.main_thread()]
+
+
+# Programs, of which nothing is to stay and nothing to be heard
+
+PROGRAM = """
+import asyncio
+import os
+import signal
+import sys
+import threading
+{more_imports}
+from localgcl import AsyncLimiter, Limiter
+from localgcl.asyncio import concurrency
+
+limiter = AsyncLimiter()
+new_loop = {new_loop}
+
+
+def run(main):
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        return runner.run(main)
+
+
+async def hold():
+    async with concurrency("a", strict=True):
+        await asyncio.sleep(0)
+
+
+async def begin_to_wait():
+    task = asyncio.create_task(limiter.acquire("a"))
+    while not (await limiter.read("a")).waiting:
+        await asyncio.sleep(0.001)
+    return task
+
+
+{body}
+"""
+
+LOOPS = {"asyncio": "asyncio.new_event_loop", "uvloop": "uvloop.new_event_loop"}
+
+# How they begin, their exit status, and the last line that they put on standard error.
+BODIES = {
+    "twice": ("run(hold())\nrun(hold())", 0, ""),
+    "closed": (
+        """
+        async def main():
+            async with AsyncLimiter() as limiter, limiter.concurrency("a"):
+                pass
+            assert threading.enumerate() == [threading.main_thread()]
+            await hold()
+            await limiter.aclose()
+            await limiter.aclose()
+
+        run(main())
+        """,
+        0,
+        "",
+    ),
+    "never released": ("run(limiter.acquire('a'))", 0, ""),
+    "left waiting": (
+        """
+        async def main():
+            await limiter.acquire("a")
+            await begin_to_wait()
+
+        run(main())
+        """,
+        0,
+        "",
+    ),
+    "an exception out of main": (
+        """
+        async def main():
+            async with concurrency("a"):
+                await begin_to_wait()
+                raise ValueError("failed")
+
+        run(main())
+        """,
+        1,
+        "ValueError: failed",
+    ),
+    "an exit inside a block": (
+        """
+        async def main():
+            async with concurrency("a"):
+                await begin_to_wait()
+                sys.exit(3)
+
+        run(main())
+        """,
+        3,
+        "",
+    ),
+    "interrupted": (
+        """
+        async def main():
+            async with concurrency("a"):
+                task = await begin_to_wait()
+                signal.raise_signal(signal.SIGINT)
+                await task
+
+        run(main())
+        """,
+        -2,
+        "KeyboardInterrupt",
+    ),
+    "in a daemon thread": (
+        """
+        waits = threading.Event()
+
+        async def main():
+            await limiter.acquire("a")
+            task = await begin_to_wait()
+            waits.set()
+            await task
+
+        threading.Thread(target=run, args=(main(),), daemon=True).start()
+        waits.wait()
+        """,
+        0,
+        "",
+    ),
+    "a loop that is closed at once": (
+        """
+        loop = new_loop()
+        loop.run_until_complete(hold())
+        loop.close()
+        run(hold())
+        """,
+        0,
+        "",
+    ),
+    "forked with a running loop": (
+        """
+        async def in_child(lease):
+            await lease.release()
+            assert (await limiter.read("a")).active_slots == 1
+            assert await limiter.waiters("a")
+            async with limiter.concurrency("b", strict=True, timeout_seconds=5):
+                assert (await limiter.holders("b"))[0].pid == os.getpid()
+
+        async def main():
+            await limiter.create("b", 1)
+            lease = await limiter.acquire("a")
+            task = await begin_to_wait()
+            child = os.fork()
+            if not child:
+                status = 1
+                try:
+                    run(in_child(lease))
+                    with Limiter() as blocking, blocking.concurrency("b", timeout_seconds=5):
+                        status = 0
+                finally:
+                    os._exit(status)
+            assert (await asyncio.to_thread(os.waitpid, child, 0))[1] == 0
+            assert [one.pid for one in await limiter.holders()] == [os.getpid()]
+            await lease.release()
+            await (await task).release()
+            await hold()
+
+        run(main())
+        """,
+        0,
+        "",
+    ),
+}
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize("name", BODIES)
+def test_a_program_leaves_nothing(path: Path, name: str, loop: str) -> None:
+    """However a program treats its loops, it ends, says nothing of ours, and leaves no file."""
+    body, status, last_line = BODIES[name]
+    program = PROGRAM.format(
+        more_imports="import uvloop" if loop == "uvloop" else "",
+        new_loop=LOOPS[loop],
+        body=textwrap.dedent(body),
+    )
+    # Python 3.12 warns of any fork beside threads; here there are some.
+    warnings = ["-W", "error", "-W", "ignore:This process:DeprecationWarning"]
+    done = subprocess.run(
+        [sys.executable, *warnings, "-c", program],
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_SECONDS,
+    )
+    assert done.returncode == status, done.stderr
+    assert done.stderr.splitlines()[-1:] == [last_line][: bool(last_line)]
+    assert "Exception ignored" not in done.stderr
+    assert "never" not in done.stderr  # awaited, retrieved
+    assert "destroyed" not in done.stderr
+    assert set(os.listdir(f"{path}-run")) == {"gate", "create.lock"}
+    nothing_is_left(path)
