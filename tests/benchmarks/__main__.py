@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Collection, Iterator
 from types import FrameType
 
-from tests.benchmarks import crowd, growth, handover, idle, pairs, peers, rate, rush, start
+from tests.benchmarks import crowd, growth, handover, idle, pairs, peers, rate, rush, start, tasks
 from tests.benchmarks.figures import Measure, Row, Setting
 from tests.benchmarks.table import HEAD, headline, render
 
@@ -24,6 +24,7 @@ FIGURES: dict[str, Measure] = {
     "rate": rate.rates,
     "killed": handover.killed,
     "idle": idle.idle,
+    "tasks": tasks.tasks,
     "import": start.start,
     "growth": growth.growth,
 }
