@@ -1,4 +1,8 @@
-"""The transactions of owners: a process signs in, and the dead are cleared away."""
+"""The transactions of owners: a process signs in, and the dead are cleared away.
+
+An owner is a process, alive while its lifeline is, or a client of `localgcl serve`, alive until it
+expires. Neither comes back to life: a client is renewed only before its end.
+"""
 
 from __future__ import annotations
 
@@ -61,9 +65,13 @@ def _command() -> str:
 
 def sweep(tx: Transaction) -> set[int]:
     """Clear away all the dead with their files; return the limits at which that freed a slot."""
-    owners = dict(tx.execute("SELECT lifeline, key FROM owners").fetchall())
-    alive = {name for name in owners if tx.folder.is_alive(name)}
-    freed = reap(tx, owners.keys() - alive)
+    owners = tx.execute("SELECT lifeline, expires FROM owners").fetchall()
+    alive = {
+        name
+        for name, expires in owners
+        if (tx.folder.is_alive(name) if expires is None else expires > tx.now)
+    }
+    freed = reap(tx, {name for name, _ in owners} - alive)
     for fifo in tx.folder.fifos():
         name = fifo.partition(".")[0]
         # Without a row: of a process that died while it signed in, or is about to sign in again.
@@ -134,3 +142,34 @@ def give_back(tx: Transaction, key: int, slots: int, decays_from: float) -> None
     level = _decay.level_at(level, then, rate, at)
     level = max(0.0, level - _decay.given_back(slots, rate, at - decays_from))
     tx.execute("UPDATE limits SET level = ?, level_at = ? WHERE key = ?", (level, at, key))
+
+
+# Clients of `localgcl serve`, who hold one lease each
+
+
+def _client(lease: str) -> str:
+    return f"lease {lease}"  # which is no name of a FIFO
+
+
+def insert_client(tx: Transaction, lease: str, user: str, command: str, seconds: float) -> int:
+    """Return the key of a new owner that is alive for so many seconds, or for as renewed."""
+    cursor = tx.execute(
+        "INSERT INTO owners (lifeline, user, command, expires) VALUES (?, ?, ?, ?)",
+        (_client(lease), user, command[:_MAX_COMMAND_LENGTH], tx.now + seconds),
+    )
+    assert cursor.lastrowid is not None  # an INSERT has one
+    return cursor.lastrowid
+
+
+def renew_client(tx: Transaction, lease: str, seconds: float) -> bool:
+    """Have a client live for so many seconds from now; False where it has expired or is gone."""
+    cursor = tx.execute(
+        "UPDATE owners SET expires = ? WHERE lifeline = ? AND expires > ?",
+        (tx.now + seconds, _client(lease), tx.now),
+    )
+    return cursor.rowcount > 0
+
+
+def remove_client(tx: Transaction, lease: str) -> None:
+    """Remove the owner behind a client's lease, if it is one, once the lease is released."""
+    tx.execute("DELETE FROM owners WHERE lifeline = ?", (_client(lease),))

@@ -259,8 +259,12 @@ def _wake(tx: Transaction, ear: str, ticket: int) -> None:
     tx.rings.setdefault(ear, set()).add(ticket)
 
 
-def in_the_way(tx: Transaction, key: int, ticket: int = MAX_SLOTS) -> set[str]:
-    """Return the lifelines of those who hold, or wait before `ticket` at the front of, a limit."""
+def in_the_way(tx: Transaction, key: int, ticket: int = MAX_SLOTS) -> tuple[set[str], float]:
+    """Return the lifelines of those who hold, or wait before `ticket` at the front of, a limit.
+
+    Clients have none to watch: they are among them once they have expired, and the second result
+    is the moment at which the next one does.
+    """
     # Hops through the index from owner to owner: one may have thousands of leases.
     holders = tx.execute(
         "WITH RECURSIVE hop (owner) AS ("
@@ -268,10 +272,16 @@ def in_the_way(tx: Transaction, key: int, ticket: int = MAX_SLOTS) -> set[str]:
         " UNION ALL"
         " SELECT (SELECT min(owner) FROM leases WHERE limit_key = ? AND owner > hop.owner)"
         " FROM hop WHERE hop.owner IS NOT NULL)"
-        " SELECT lifeline FROM hop JOIN owners ON key = hop.owner",
+        " SELECT lifeline, expires FROM hop JOIN owners ON key = hop.owner",
         (key, key),
     ).fetchall()
-    return {lifeline for (lifeline,) in holders}.union(earlier(tx, key, ticket))
+    ways, next_end = set(earlier(tx, key, ticket)), math.inf
+    for lifeline, expires in holders:
+        if expires is None or expires <= tx.now:
+            ways.add(lifeline)
+        else:
+            next_end = min(next_end, expires)
+    return ways, next_end
 
 
 def earlier(tx: Transaction, key: int, ticket: int, *, last: bool = False) -> list[str]:

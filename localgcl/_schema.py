@@ -13,6 +13,9 @@ from localgcl import _clock
 # "lgcl" as a number: tells our files from other programs' (https://sqlite.org/fileformat.html).
 APPLICATION_ID = 0x6C67636C
 
+# The longest that a client can hold a lease without renewing it.
+MAX_LEASE_SECONDS = 86400.0
+
 _TABLES = """
 CREATE TABLE boot (
     one INTEGER PRIMARY KEY CHECK (one = 1),
@@ -36,10 +39,11 @@ CREATE TABLE limits (
 );
 CREATE TABLE owners (                      -- processes; alive while their lifeline is
     key INTEGER PRIMARY KEY AUTOINCREMENT, -- a late row of the dead must not fall to the living
-    lifeline TEXT NOT NULL UNIQUE,
-    pid INTEGER NOT NULL,
+    lifeline TEXT NOT NULL UNIQUE,         -- of a client, who has none, a name for its lease
+    pid INTEGER,                           -- NULL for a client
     user TEXT NOT NULL,
-    command TEXT NOT NULL
+    command TEXT NOT NULL,
+    expires REAL                           -- a client's end, unless renewed; NULL for a process
 );
 CREATE TABLE leases (                      -- slots in use: a row for each limit of a lease
     limit_key INTEGER NOT NULL,
@@ -125,18 +129,21 @@ def enter_boot(connection: sqlite3.Connection, boot: str, offset: float) -> None
     """Bring every time onto this boot's clock; `offset` is wall time less that clock.
 
     After a reboot, wall time is all that tells how long the machine was down. A level cannot rise
-    by it, and no time comes to lie ahead.
+    by it, and no time comes to lie ahead but the end of a client, by no more than it can ask for.
     """
     recorded = connection.execute("SELECT id, offset FROM boot").fetchall()
     if recorded and recorded[0][0] != boot:
         now, shift = _clock.now(), recorded[0][1] - offset
-        for table, column in (
-            ("limits", "level_at"),
-            ("leases", "since"),
-            ("leases", "decays_from"),
-            ("waiters", "since"),
-            ("waiters", "until"),
-            ("waiters", "wakes_at"),
+        for table, column, latest in (
+            ("limits", "level_at", now),
+            ("leases", "since", now),
+            ("leases", "decays_from", now),
+            ("waiters", "since", now),
+            ("waiters", "until", now),
+            ("waiters", "wakes_at", now),
+            ("owners", "expires", now + MAX_LEASE_SECONDS),
         ):
-            connection.execute(f"UPDATE {table} SET {column} = min({column} + ?, ?)", (shift, now))
+            connection.execute(
+                f"UPDATE {table} SET {column} = min({column} + ?, ?)", (shift, latest)
+            )
     connection.execute("INSERT OR REPLACE INTO boot VALUES (1, ?, ?)", (boot, offset))

@@ -188,7 +188,7 @@ def acquire(
     if refused is not None:
         return Refused(*refused, missing=tuple(missing))
     if request.once:
-        freed = _reap(tx, {way for row in rows for way in in_the_way(tx, row.key)})
+        freed = _reap(tx, {way for row in rows for way in in_the_way(tx, row.key)[0]})
         if not freed:
             return NotNow(tuple(missing))
         promote(tx, freed)
@@ -322,7 +322,7 @@ def _reap_ahead(tx: Transaction, limits: Iterable[int], ticket: int) -> set[int]
     freed: set[int] = set()
     for key in limits:
         while len(earlier(tx, key, ticket)) == WATCHERS:
-            reaped = _reap(tx, in_the_way(tx, key, ticket))
+            reaped = _reap(tx, in_the_way(tx, key, ticket)[0])
             if not reaped:
                 break
             freed |= reaped
@@ -358,8 +358,9 @@ def _stand(
             continue  # inactive or deleted, and so passed by
         watches, rate, level, then, limit, occupancy = place
         if watches or (not new and len(earlier(tx, key, ticket)) < WATCHERS):
-            ways |= in_the_way(tx, key, ticket)
-            look_at = min(look_at, tx.now + NET_SECONDS)
+            here, next_end = in_the_way(tx, key, ticket)
+            ways |= here
+            look_at = min(look_at, tx.now + NET_SECONDS, next_end)
             if not watches:
                 tx.execute(
                     "UPDATE waits SET watches = 1 WHERE limit_key = ? AND ticket = ?", (key, ticket)
@@ -435,7 +436,9 @@ def release_by_id(tx: Transaction, lease: str) -> bool:
     if not places:
         return False
     owner, slots, since, _ = places[0]
-    return release(tx, lease, owner, slots, since, [key for *_, key in places])
+    held = release(tx, lease, owner, slots, since, [key for *_, key in places])
+    _owners.remove_client(tx, lease)
+    return held
 
 
 def release_granted(tx: Transaction, lease: str, slots: int, granted: Granted) -> None:

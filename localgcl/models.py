@@ -74,12 +74,15 @@ class Limit(_View):
 
 
 class Holder(_View):
-    """Who holds `slots` of `limit`: lease id, process, and since when (UTC and seconds)."""
+    """Who holds `slots` of `limit`: lease id, process, and since when (UTC and seconds).
+
+    A client of `localgcl serve` has no `pid` here, and its address as its `command`.
+    """
 
     lease: str
     limit: Name
     slots: int
-    pid: int
+    pid: int | None
     user: str
     command: str
     holder: str | None

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import math
+import os
 import select
 from collections.abc import Callable, Iterator
 from functools import partial

@@ -26,7 +26,7 @@ LAYERS = (
     ("_owners",),
     ("_queue",),
     ("_slots", "_limits"),
-    ("_request", "_departure", "_apply"),
+    ("_request", "_departure", "_apply", "_clients"),
     ("_loop",),
     ("sync", "asyncio"),  # which never import each other
     ("",),  # localgcl itself

@@ -73,7 +73,7 @@ def echo_holders(holders: Sequence[Holder]) -> None:
             (
                 one.limit,
                 str(one.slots),
-                str(one.pid),
+                "-" if one.pid is None else str(one.pid),
                 one.user,
                 _short(one.command),
                 _short(one.holder or "-"),

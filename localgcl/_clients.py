@@ -1,0 +1,116 @@
+"""The transactions of clients elsewhere, for whom `localgcl serve` asks and holds.
+
+A client's request waits as the server's own, and so ends with it. What it is granted is handed over
+to an owner that needs no process, before the client hears of it.
+"""
+
+from __future__ import annotations
+
+from localgcl import _owners
+from localgcl._queue import promote
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
+    from localgcl._database import Transaction
+    from localgcl._slots import Granted
+
+
+class Client:
+    """Who asks from elsewhere, as `ps` shows it."""
+
+    __slots__ = ("command", "holder", "user")
+
+    def __init__(self, user: str, command: str, holder: str | None) -> None:
+        self.user = user
+        self.command = command
+        self.holder = holder
+
+
+def limits_called(tx: Transaction, names: Iterable[str]) -> list[tuple[str, str, int]]:
+    """Return id, name and limit of those that are there, in the order of the names."""
+    found: list[Any] = [
+        tx.execute("SELECT id, name, slots FROM limits WHERE name = ?", (name,)).fetchone()
+        for name in names
+    ]
+    return [row for row in found if row is not None]
+
+
+def entrust(tx: Transaction, lease: str, granted: Granted, client: Client, seconds: float) -> None:
+    """Hand a lease of this process over to a client, for so many seconds or for as renewed."""
+    owner = _owners.insert_client(tx, lease, client.user, client.command, seconds)
+    for key in granted.taken:
+        tx.execute(
+            "UPDATE leases SET owner = ?, holder = ?"
+            " WHERE limit_key = ? AND owner = ? AND lease = ?",
+            (owner, client.holder, key, granted.owner, lease),
+        )
+
+
+def renew(tx: Transaction, lease: str, seconds: float) -> bool:
+    """Have a client keep its lease for so many seconds from now; False where it has lost it."""
+    return _owners.renew_client(tx, lease, seconds)
+
+
+def let_go(tx: Transaction, lease: str, granted: Granted) -> None:
+    """Leave slots in use with nobody behind them, until `take_back` or a rate gives them back."""
+    for key in granted.taken:
+        place = (key, granted.owner, lease)
+        # What decays comes back by itself, and its lease has no part in that.
+        tx.execute(
+            "DELETE FROM leases WHERE limit_key = ? AND owner = ? AND lease = ?"
+            " AND EXISTS (SELECT 1 FROM limits WHERE key = limit_key AND decay)",
+            place,
+        )
+        tx.execute(
+            "UPDATE leases SET owner = 0, holder = NULL"
+            " WHERE limit_key = ? AND owner = ? AND lease = ?",
+            place,
+        )
+
+
+def take_back(
+    tx: Transaction, names: Iterable[str], slots: int, occupancy_seconds: float | None
+) -> list[tuple[str, str, int]]:
+    """Free up to so many slots of each limit that nobody is behind; return the limits.
+
+    A holder keeps its own, whatever a client that holds nothing here may think.
+    """
+    found = limits_called(tx, names)
+    keys = set()
+    for _, name, limit in found:
+        key, rate, occupancy = tx.execute(
+            "SELECT key, decay, occupancy FROM limits WHERE name = ?", (name,)
+        ).fetchone()
+        keys.add(key)
+        if rate:
+            _owners.give_back(tx, key, slots, tx.now - (occupancy_seconds or 0.0))
+        else:
+            _free_by_hand(tx, key, slots)
+        if occupancy_seconds is not None:
+            occupancy += (occupancy_seconds - occupancy) / max(1, 2 * limit)
+            tx.execute("UPDATE limits SET occupancy = ? WHERE key = ?", (occupancy, key))
+    promote(tx, keys)
+    return found
+
+
+def _free_by_hand(tx: Transaction, key: int, slots: int) -> None:
+    rows = tx.execute(
+        "SELECT lease, slots, since, decays_from FROM leases WHERE limit_key = ? AND owner = 0",
+        (key,),
+    ).fetchall()
+    for lease, held, since, decays_from in rows:
+        freed = min(held, slots)
+        slots -= freed
+        if freed:
+            tx.execute(
+                "DELETE FROM leases WHERE limit_key = ? AND owner = 0 AND lease = ?", (key, lease)
+            )
+        if freed and held > freed:
+            tx.execute(
+                "INSERT INTO leases (limit_key, owner, lease, slots, since, decays_from)"
+                " VALUES (?, 0, ?, ?, ?, ?)",
+                (key, lease, held - freed, since, decays_from),
+            )
