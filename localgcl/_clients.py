@@ -6,7 +6,7 @@ to an owner that needs no process, before the client hears of it.
 
 from __future__ import annotations
 
-from localgcl import _owners
+from localgcl import _owners, _slots
 from localgcl._queue import promote
 
 TYPE_CHECKING = False
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from localgcl._database import Transaction
-    from localgcl._slots import Granted
+    from localgcl._slots import Granted, Request
 
 
 class Client:
@@ -69,6 +69,16 @@ def let_go(tx: Transaction, lease: str, granted: Granted) -> None:
             " WHERE limit_key = ? AND owner = ? AND lease = ?",
             place,
         )
+
+
+def undo(tx: Transaction, request: Request) -> None:
+    """Undo a request that was granted, whoever's its slots are by now."""
+    awaited = tx.execute(
+        "SELECT limit_key FROM leases WHERE lease = ? AND owner = 0", (request.id,)
+    ).fetchall()
+    tx.execute("DELETE FROM leases WHERE lease = ? AND owner = 0", (request.id,))
+    promote(tx, [key for (key,) in awaited])
+    _slots.abandon(tx, request)
 
 
 def take_back(

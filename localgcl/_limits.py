@@ -88,6 +88,16 @@ def read(name: str) -> Action[Limit]:
     return Action(work, _limit, absent=lambda: _absent(name))
 
 
+def name_of(identity: str) -> Action[str]:
+    """Read the name of the limit with this id."""
+
+    def work(tx: Transaction) -> Any:
+        row = tx.execute("SELECT name FROM limits WHERE id = ?", (identity,)).fetchone()
+        return row[0] if row is not None else _absent(identity)
+
+    return Action(work, str, absent=lambda: _absent(identity))
+
+
 def read_all() -> Action[list[Limit]]:
     """Read all limits, by name."""
 

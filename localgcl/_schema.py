@@ -33,7 +33,7 @@ CREATE TABLE limits (
     level REAL NOT NULL DEFAULT 0,         -- slots in use at level_at, where there is decay
     level_at REAL NOT NULL DEFAULT 0,
     occupancy REAL NOT NULL DEFAULT 2.0,   -- running mean of the seconds a slot was held
-    id TEXT NOT NULL,
+    id TEXT NOT NULL UNIQUE,
     created REAL NOT NULL,                 -- wall time
     updated REAL NOT NULL                  -- wall time
 );

@@ -62,6 +62,7 @@ class Request:
     """What is asked for; its random id becomes the lease's."""
 
     __slots__ = (
+        "due",
         "granted",
         "holder",
         "holds",
@@ -94,6 +95,7 @@ class Request:
         self.holder = holder
         self.until = math.inf  # the moment at which it gives up
         self.ticket = 0  # its place in every queue, once it waits
+        self.due = 0.0  # the moment at which rates have room for it, as far as is known
         self.granted: Granted | None = None
         # Whether the database is known to hold nothing of the request that nobody looks after.
         self.settled = False
@@ -347,6 +349,7 @@ def _stand(
     ways: set[str] = set()
     look_at, expected, timed = tx.now + listener.far_net_seconds, _SHORTEST_EXPECTED, False
     ticket = request.ticket
+    request.due = 0.0
     for key in limits:
         place = tx.execute(
             "SELECT watches, decay, level, level_at, limits.slots, occupancy"
@@ -372,6 +375,7 @@ def _stand(
             slots = slots_ahead(tx, key, ticket) + request.occupy
             at = _decay.moment(level, then, rate, limit, slots, tx.now)
             timed = True
+            request.due = max(request.due, at)
             if at - _decay.HORIZON_SECONDS > tx.now:
                 look_at = min(look_at, at - _decay.HORIZON_SECONDS)
             expected = max(expected, at - tx.now)
@@ -433,10 +437,10 @@ def release_by_id(tx: Transaction, lease: str) -> bool:
     places = tx.execute(
         "SELECT owner, slots, since, limit_key FROM leases WHERE lease = ? AND owner > 0", (lease,)
     ).fetchall()
-    if not places:
-        return False
-    owner, slots, since, _ = places[0]
-    held = release(tx, lease, owner, slots, since, [key for *_, key in places])
+    held = False
+    if places:
+        owner, slots, since, _ = places[0]
+        held = release(tx, lease, owner, slots, since, [key for *_, key in places])
     _owners.remove_client(tx, lease)
     return held
 

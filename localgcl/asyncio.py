@@ -121,9 +121,12 @@ class _Concurrency:
         return limited
 
 
-async def _obtain(terms: Terms, limiter: AsyncLimiter | None) -> AsyncLease:
+async def _obtain(
+    terms: Terms, limiter: AsyncLimiter | None, request: Request | None = None
+) -> AsyncLease:
     """Drive a request to its grant, or undo whatever it has left when it ends otherwise."""
-    request = terms.request()
+    if request is None:
+        request = terms.request()
     if not terms.names:
         return AsyncLease(request)
     path = limiter.path if limiter is not None else choose(None)[0]

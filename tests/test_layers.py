@@ -30,9 +30,17 @@ LAYERS = (
     ("_loop",),
     ("sync", "asyncio"),  # which never import each other
     ("",),  # localgcl itself
+    ("server",),
+    ("server.answers", "server.bodies", "server.credentials", "server.waiting"),
+    ("server.guard", "server.history", "server.live", "server.protocol"),
+    ("server.service",),
+    ("server.administration", "server.view", "server.web"),
+    ("server.slots",),
+    ("server.app",),
+    ("server.run",),
     ("cli._shared",),
     ("cli.holders", "cli.files"),
-    ("cli.limits",),
+    ("cli.limits", "cli.server"),
     ("cli",),
     ("__main__",),
 )
@@ -40,6 +48,7 @@ LEVEL = {module: level for level, modules in enumerate(LAYERS) for module in mod
 
 PACKAGE = Path(localgcl.__file__).parent
 HEAVY = {"pydantic", "click", "filelock", "aiosqlite"}
+SERVER = {"starlette", "uvicorn", "h11", "wsproto", "jinja2", "prometheus_client"}
 
 
 def modules() -> dict[str, Path]:
@@ -137,6 +146,22 @@ limiter.close()
     )
     assert "sqlite3" in loaded
     assert not HEAVY & loaded
+
+
+def test_only_serving_loads_the_server() -> None:
+    """The libraries of the extra are needed by `serve` alone, and missed by nobody else."""
+    loaded = loaded_by(
+        """
+import contextlib, sys
+from localgcl.cli import localgcl
+with contextlib.suppress(SystemExit):
+    localgcl(["--db", "/nowhere/limits.db", "ls"])
+with contextlib.suppress(SystemExit):
+    localgcl(["serve", "--help"])
+"""
+    )
+    assert "localgcl.cli.server" in loaded
+    assert not SERVER & loaded
 
 
 @pytest.mark.parametrize("module", ["localgcl", "localgcl.sync"])

@@ -27,6 +27,7 @@ _COMMANDS = {
     "ps": "holders",
     "release": "holders",
     "reset": "limits",
+    "serve": "server",
     "update": "limits",
 }
 

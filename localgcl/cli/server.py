@@ -1,0 +1,96 @@
+"""The command that serves the REST API and the web page."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+
+import click
+
+from localgcl.cli._shared import limiter_of
+
+_INSTALL = "install the server with: pip install 'localgcl[server]'"
+
+
+@click.command()
+@click.option(
+    "--host",
+    metavar="ADDRESS",
+    default="127.0.0.1",
+    show_default=True,
+    help="Where to serve; another address than this machine's own needs --auth or --auth-file.",
+)
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=4200,
+    show_default=True,
+    help="The port; 0 picks a free one.",
+)
+@click.option(
+    "--auth",
+    metavar="USER:PASSWORD",
+    help="Let in only who knows this; others on this machine may see it in the process list."
+    "  [default: everybody on this machine]",
+)
+@click.option(
+    "--auth-file",
+    metavar="FILE",
+    type=click.Path(exists=True, dir_okay=False, readable=True),
+    help="The same, read from the first line of a file.  [default: everybody on this machine]",
+)
+@click.pass_context
+def serve(
+    ctx: click.Context, host: str, port: int, auth: str | None, auth_file: str | None
+) -> None:
+    """Serve the REST API of Prefect's clients and the web page, until SIGTERM or Ctrl-C.
+
+    \b
+    Example:
+      localgcl serve
+      PREFECT_API_URL=http://127.0.0.1:4200/api prefect gcl ls
+    """
+    if auth is not None and auth_file is not None:
+        raise click.UsageError("--auth and --auth-file exclude each other.", ctx)
+    if auth_file is not None:
+        auth = _first_line(auth_file)
+    if auth is not None and not all(auth.partition(":")):
+        raise click.UsageError("What lets in is USER:PASSWORD, neither of them empty.", ctx)
+    # Who waits is shown with the command line of its process, which is no place for a password.
+    sys.argv[1:] = ["serve", "--host", host, "--port", str(port)]
+    path = limiter_of(ctx)._database.path
+    try:
+        from localgcl.server.credentials import Credentials
+        from localgcl.server.run import AddressError, Server, sockets_for, url_of
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] == "localgcl":
+            raise
+        raise click.ClickException(f"{error.name} is missing; {_INSTALL}") from None
+    # Clients are told which limits there are; the log need not hear it too.
+    logging.getLogger("localgcl").setLevel(logging.ERROR)
+    credentials = Credentials(auth) if auth is not None else None
+    try:
+        listening = sockets_for(host, port, credentials)
+    except AddressError as error:
+        raise click.ClickException(str(error)) from None
+
+    def opened() -> None:
+        for one in listening:
+            click.echo(f"Serving {path} at {url_of(one)}")
+        sys.stdout.flush()
+
+    async def run() -> None:
+        server = Server(path, listening, credentials, host)
+        server.end_on_signals()
+        await server.run(opened)
+
+    asyncio.run(run())
+
+
+def _first_line(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.readline().rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise click.ClickException(f"cannot read {path}: {error}") from None

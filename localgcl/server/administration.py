@@ -1,0 +1,128 @@
+"""Endpoints that create, list, show, change and delete limits."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from localgcl.errors import LimitAlreadyExistsError, LimitNotFoundError
+from localgcl.models import Limit
+from localgcl.server.answers import RefusedError, body_of, limit_json, no_content
+from localgcl.server.bodies import ChangedLimit, Filter, NewLimit
+from localgcl.server.service import Service, address_of, service_of
+
+PREFIX = "/v2/concurrency_limits"
+
+_MAX_LISTED = 200
+
+# What a client sends that writes back all it has read, as Terraform's provider does.
+_EVERYTHING = {"name", "limit", "active", "active_slots", "slot_decay_per_second"}
+
+
+async def create(request: Request) -> Response:
+    """Create a limit."""
+    new = await body_of(request, NewLimit)
+    try:
+        limit = await service_of(request).limiter.create(
+            new.name,
+            new.limit,
+            slot_decay_per_second=new.slot_decay_per_second,
+            active=new.active,
+            active_slots=new.active_slots,
+        )
+    except LimitAlreadyExistsError as error:
+        raise RefusedError(409, str(error)) from None
+    return JSONResponse(_shown(request, limit), 201)
+
+
+async def read(request: Request) -> Response:
+    """Show one limit, by its id or its name."""
+    service = service_of(request)
+    limit = await _find(service, request.path_params["limit"])
+    written = service.shown.read_once(address_of(request), limit.id)
+    if written is not None:
+        # Time may have let it decay since, which is not what whoever wrote it asks about.
+        limit = limit.model_copy(update={"active_slots": written})
+    return JSONResponse(_shown(request, limit))
+
+
+async def list_all(request: Request) -> Response:
+    """List limits by name."""
+    wanted = await body_of(request, Filter, empty=b"{}")
+    if not 0 <= wanted.limit <= _MAX_LISTED:
+        bound = f"less than or equal to {_MAX_LISTED}" if wanted.limit > 0 else "0 or more"
+        raise RefusedError(422, f"Invalid limit: must be {bound}.")
+    limits = await service_of(request).limiter.read_all()
+    page = limits[wanted.offset : wanted.offset + wanted.limit]
+    return JSONResponse([_shown(request, limit) for limit in page])
+
+
+async def update(request: Request) -> Response:
+    """Change what is given of a limit."""
+    service, client = service_of(request), address_of(request)
+    given = (await body_of(request, ChangedLimit)).given
+    limit = await _find(service, request.path_params["limit"])
+    slots = given.get("active_slots")
+    if given.keys() >= _EVERYTHING and (
+        slots == limit.active_slots or service.shown.is_written_back(client, limit.id, slots or 0)
+    ):
+        del given["active_slots"]
+    given.pop("denied_slots", None)
+    if given.get("name") == limit.name:
+        del given["name"]
+    if given:
+        try:
+            await service.limiter.update(
+                limit.name,
+                new_name=given.get("name"),
+                limit=given.get("limit"),
+                slot_decay_per_second=given.get("slot_decay_per_second"),
+                active=given.get("active"),
+                active_slots=given.get("active_slots"),
+            )
+        except LimitAlreadyExistsError as error:
+            raise RefusedError(409, str(error)) from None
+        except LimitNotFoundError:
+            raise _not_found() from None
+    if slots is not None:
+        service.shown.write(client, limit.id, slots)
+    return no_content()
+
+
+async def delete(request: Request) -> Response:
+    """Delete a limit with its leases."""
+    service = service_of(request)
+    limit = await _find(service, request.path_params["limit"])
+    try:
+        await service.limiter.delete(limit.name)
+    except LimitNotFoundError:
+        raise _not_found() from None
+    return no_content()
+
+
+async def _find(service: Service, id_or_name: str) -> Limit:
+    try:
+        return await service.limiter.read(await service.name_of(id_or_name))
+    except (LimitNotFoundError, ValueError):  # a text that can be no name is nobody's
+        raise _not_found() from None
+
+
+def _not_found() -> RefusedError:
+    return RefusedError(404, "Concurrency Limit not found")
+
+
+def _shown(request: Request, limit: Limit) -> dict[str, object]:
+    service_of(request).shown.note(address_of(request), limit.id, limit.active_slots)
+    return limit_json(limit)
+
+
+# A limit may be called "filter": what a method does not find is asked for under the next one.
+ROUTES = [
+    Route(f"{PREFIX}/filter", list_all, methods=["POST"]),
+    Route(f"{PREFIX}/", create, methods=["POST"]),
+    Route(PREFIX, create, methods=["POST"]),
+    Route(f"{PREFIX}/{{limit}}", read, methods=["GET"]),
+    Route(f"{PREFIX}/{{limit}}", update, methods=["PATCH"]),
+    Route(f"{PREFIX}/{{limit}}", delete, methods=["DELETE"]),
+]

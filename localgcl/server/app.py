@@ -1,0 +1,60 @@
+"""The application: every route, behind the guard."""
+
+from __future__ import annotations
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Mount, Route
+from starlette.types import ASGIApp
+
+from localgcl.server import administration, history, slots, view, web
+from localgcl.server.answers import HANDLERS, RefusedError
+from localgcl.server.guard import Guard
+from localgcl.server.service import Service, service_of
+
+# Prefect's clients warn of an older server than themselves, and break at another major version.
+PREFECT_VERSION = "3.99.0"
+
+
+async def health(_: Request) -> Response:
+    """Say that the server runs."""
+    return JSONResponse(True)
+
+
+async def ready(request: Request) -> Response:
+    """Say whether the database can be used."""
+    fault = service_of(request).live.fault
+    if fault is not None:
+        return JSONResponse({"message": fault}, 503)
+    return JSONResponse({"message": "OK"})
+
+
+async def version(_: Request) -> Response:
+    """Name the version of Prefect whose API this is."""
+    return JSONResponse(PREFECT_VERSION)
+
+
+async def no_csrf_token(_: Request) -> Response:
+    """Say that there is no such token, in the words for which clients look."""
+    raise RefusedError(422, "CSRF protection is disabled.")
+
+
+def application(service: Service, host: str = "127.0.0.1") -> ASGIApp:
+    """Return the application for a service that is reached as `host`."""
+    api = [
+        *administration.ROUTES,
+        *slots.ROUTES,
+        *history.ROUTES,
+        Route("/csrf-token", no_csrf_token, methods=["GET"]),
+        Route("/admin/version", version, methods=["GET"]),
+        Route("/health", health, methods=["GET"]),
+        Route("/ready", ready, methods=["GET"]),
+    ]
+    app = Starlette(
+        routes=[Mount("/api", routes=api), *view.ROUTES, *web.ROUTES],
+        exception_handlers=HANDLERS,
+    )
+    app.router.redirect_slashes = False
+    app.state.service = service
+    return Guard(app, service.credentials, host)

@@ -1,0 +1,120 @@
+"""What clients may send: a model for each body, lenient where Prefect's server is."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from localgcl._checks import MAX_SLOTS, check_name
+from localgcl._schema import MAX_LEASE_SECONDS
+
+Name = Annotated[str, AfterValidator(check_name)]
+Whole = Annotated[int, Field(ge=0, le=MAX_SLOTS)]
+Rate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+LeaseSeconds = Annotated[float, Field(ge=1, le=MAX_LEASE_SECONDS, allow_inf_nan=False)]
+
+
+class _Body(BaseModel):
+    # What old clients send beside it means nothing here and is no error.
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class NewLimit(_Body):
+    """What a limit is created from."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: Name
+    limit: Whole
+    active: bool = True
+    active_slots: Whole = 0
+    denied_slots: Whole = 0  # Prefect's own bookkeeping
+    slot_decay_per_second: Rate = 0.0
+
+
+class ChangedLimit(_Body):
+    """What of a limit is to change: the keys that are there."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: Name = ""
+    limit: Whole = 0
+    active: bool = True
+    active_slots: Whole = 0
+    denied_slots: Whole = 0
+    slot_decay_per_second: Rate = 0.0
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """The keys that are there, with their values."""
+        return self.model_dump(include=self.model_fields_set)
+
+
+class Filter(_Body):
+    """Which limits are listed."""
+
+    limit: int = 200
+    offset: Annotated[int, Field(ge=0, le=MAX_SLOTS)] = 0
+
+
+class Holder(_Body):
+    """What a client says of itself, shown beside its slots."""
+
+    type: Literal["flow_run", "task_run", "deployment"]
+    id: UUID
+
+
+class Take(_Body):
+    """Slots that are asked for."""
+
+    names: Annotated[list[str], Field(min_length=1)]
+    slots: Annotated[int, Field(gt=0, le=MAX_SLOTS)]
+    mode: Literal["concurrency", "rate_limit"] = "concurrency"
+
+
+class TakeLease(Take):
+    """Slots that are asked for, to be held by a lease."""
+
+    lease_duration: LeaseSeconds = 300.0
+    holder: Holder | None = None
+
+
+class Renewal(_Body):
+    """For how long a lease shall last from now."""
+
+    lease_duration: LeaseSeconds = 300.0
+
+
+class ReleaseLease(_Body):
+    """The lease that ends."""
+
+    lease_id: UUID
+
+
+class GiveBack(_Body):
+    """Slots that were taken without a lease and are given back."""
+
+    names: Annotated[list[str], Field(min_length=1)]
+    slots: Annotated[int, Field(gt=0, le=MAX_SLOTS)]
+    occupancy_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    mode: Literal["concurrency", "rate_limit"] = "concurrency"
+
+
+class EventResource(BaseModel):
+    """The limit that an event is about."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    id: Annotated[str, Field(alias="prefect.resource.id", max_length=300)]
+    name: Annotated[str, Field(alias="prefect.resource.name", max_length=300)] = ""
+    slots: Annotated[str, Field(alias="slots-acquired", max_length=20)] = ""
+
+
+class Event(_Body):
+    """What a client tells of itself once it has taken or released slots."""
+
+    occurred: Annotated[str, Field(max_length=64)]
+    event: Annotated[str, Field(max_length=200)]
+    resource: EventResource

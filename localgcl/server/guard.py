@@ -1,0 +1,135 @@
+"""Who may come in: checked before anything else, for pages, calls and WebSockets alike.
+
+Without credentials only this machine is served, and then the Host has to be this machine's, or any
+page of the Web could have its own name point here (DNS rebinding). A browser that speaks for
+another site is sent away in any case.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+
+from starlette.datastructures import Headers
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from localgcl.server.credentials import USER, Credentials
+
+_OPEN_TO_ALL = ("/api/health", "/api/ready")
+_SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+_OF_OURS = (None, "same-origin", "none")  # what Sec-Fetch-Site may be
+
+# Terraform's provider may put slashes twice, the folder twice, and its account before it all.
+_ACCOUNT = re.compile(r"^/api/accounts/[^/]+/workspaces/[^/]+(?=/)")
+
+HEADERS = {
+    "content-security-policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:;"
+        " font-src 'self'; connect-src 'self'; manifest-src 'self'; form-action 'self';"
+        " base-uri 'none'; frame-ancestors 'none'"
+    ),
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+}
+_HEADERS = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
+_NO_STORE = (b"cache-control", b"no-store")
+
+
+class Guard:
+    """Lets those in who may come in, and gives every answer the headers that browsers heed."""
+
+    def __init__(self, app: ASGIApp, credentials: Credentials | None, host: str) -> None:
+        self.app = app
+        self.credentials = credentials
+        self.host = host.lower()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or answer it here."""
+        if scope["type"] == "lifespan":
+            await self.app(scope, receive, send)
+            return
+        scope["path"] = _straight(scope["path"])
+        refusal = self._refusal(scope)
+        if refusal is not None and scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008})  # answered with 403
+        elif refusal is not None:
+            await refusal(scope, receive, _with_headers(send))
+        elif scope["type"] == "websocket":
+            await self.app(scope, receive, send)
+        else:
+            await self.app(scope, receive, _with_headers(send))
+
+    def _refusal(self, scope: Scope) -> Response | None:
+        headers = Headers(scope=scope)
+        if not self._is_ours(headers.get("host", "")):
+            return JSONResponse({"detail": "Not a name of this server."}, 421)
+        if _is_cross_site(scope, headers):
+            return JSONResponse({"detail": "Not from another site."}, 403)
+        if self.credentials is None or scope["path"] in _OPEN_TO_ALL:
+            return None
+        if self.credentials.admit(headers.get("authorization")):
+            scope[USER] = self.credentials.user
+            return None
+        if scope["type"] == "websocket" and "authorization" not in headers:
+            return None  # it says who it is in its first message
+        return JSONResponse(
+            {"exception_message": "Unauthorized"},
+            401,
+            {"www-authenticate": 'Basic realm="localgcl", charset="UTF-8"'},
+        )
+
+    def _is_ours(self, host: str) -> bool:
+        # With credentials the name may be anything, of a proxy or in a network of containers: a
+        # browser sends them to the names only for which its user gave them.
+        return (
+            self.credentials is not None
+            or is_loopback(_name_in(host))
+            or (_name_in(host) == self.host)
+        )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a name or address is this machine's own."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
+def _name_in(host: str) -> str:
+    """Return a Host without its port and brackets."""
+    name = host.lower()
+    if name.startswith("["):
+        return name[1:].partition("]")[0]
+    return name.partition(":")[0]
+
+
+def _is_cross_site(scope: Scope, headers: Headers) -> bool:
+    origin = headers.get("origin")
+    if origin is not None and origin.lower().partition("://")[2] != headers.get("host", "").lower():
+        return True
+    acts = scope["type"] == "websocket" or scope["method"] not in _SAFE_METHODS
+    return acts and headers.get("sec-fetch-site") not in _OF_OURS
+
+
+def _straight(path: str) -> str:
+    """Return a path as the routes have it."""
+    path = re.sub(r"//+", "/", path)
+    path = re.sub(r"^(/api)+(?=/api(/|$))", "", path)
+    return _ACCOUNT.sub("/api", path)
+
+
+def _with_headers(send: Send) -> Send:
+    async def sending(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = message.setdefault("headers", [])
+            headers.extend(_HEADERS)
+            if not any(name == b"cache-control" for name, _ in headers):
+                headers.append(_NO_STORE)
+        await send(message)
+
+    return sending

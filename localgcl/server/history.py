@@ -1,0 +1,99 @@
+"""What clients tell of themselves: that they have taken and released slots, the latest only."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections import OrderedDict, deque
+from typing import Any
+
+from pydantic import ValidationError
+from starlette.routing import WebSocketRoute
+from starlette.types import Message
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from localgcl.server.bodies import Event
+from localgcl.server.credentials import USER, Credentials
+
+_MAX_EVENTS = 100
+_MAX_LIMITS = 1000
+_PREFIX = "prefect.concurrency-limit."
+
+# A client says who it is in its first message, at once.
+_HANDSHAKE_SECONDS = 10.0
+
+_POLICY_VIOLATION = 1008
+
+
+class Events:
+    """The latest events of each limit."""
+
+    def __init__(self) -> None:
+        self._events: OrderedDict[str, deque[dict[str, Any]]] = OrderedDict()
+
+    def note(self, text: str) -> None:
+        """Note what a client tells, if it is about a limit."""
+        try:
+            event = Event.model_validate_json(text)
+        except ValidationError:
+            return  # clients tell of much else
+        if not event.resource.id.startswith(_PREFIX):
+            return
+        limit = event.resource.id.removeprefix(_PREFIX)
+        events = self._events.setdefault(limit, deque(maxlen=_MAX_EVENTS))
+        self._events.move_to_end(limit)
+        while len(self._events) > _MAX_LIMITS:
+            self._events.popitem(last=False)
+        events.append(
+            {
+                "occurred": event.occurred,
+                "event": event.event.removeprefix(_PREFIX),
+                "slots": event.resource.slots,
+            }
+        )
+
+    def of(self, limit: str) -> list[dict[str, Any]]:
+        """Return the events of the limit with this id, the oldest first."""
+        return list(self._events.get(limit, ()))
+
+
+async def listen(socket: WebSocket) -> None:
+    """Hear a client's events, once it has said who it is.
+
+    The answer to that is never left out: a client would wait for it for ever, at its end too.
+    """
+    protocols = socket.scope.get("subprotocols") or []
+    await socket.accept(subprotocol="prefect" if "prefect" in protocols else None)
+    try:
+        async with asyncio.timeout(_HANDSHAKE_SECONDS):
+            admitted = _admits(socket, await socket.receive())
+    except TimeoutError:
+        admitted = False
+    if not admitted:
+        with contextlib.suppress(WebSocketDisconnect):  # it has hung up already
+            await socket.send_json({"type": "auth_failure", "reason": "Unauthorized"})
+            await socket.close(_POLICY_VIOLATION)
+        return
+    await socket.send_json({"type": "auth_success"})
+    events: Events = socket.app.state.service.events
+    while (message := await socket.receive())["type"] == "websocket.receive":
+        events.note(message.get("text") or "")
+
+
+def _admits(socket: WebSocket, message: Message) -> bool:
+    """Whether a first message, or the upgrade before it, says who comes, where that matters."""
+    try:
+        said = json.loads(message.get("text") or "")
+    except ValueError:
+        return False
+    if not isinstance(said, dict) or said.get("type") != "auth":
+        return False
+    credentials: Credentials | None = socket.app.state.service.credentials
+    if credentials is None or USER in socket.scope:
+        return True
+    token = said.get("token")
+    return isinstance(token, str) and credentials.admit_token(token)
+
+
+ROUTES = [WebSocketRoute("/events/in", listen)]

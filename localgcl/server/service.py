@@ -1,0 +1,124 @@
+"""What the endpoints share: the limiter of the database that is served, and who asks."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import TypeVar
+from uuid import UUID
+
+from starlette.requests import HTTPConnection
+
+from localgcl import _limits
+from localgcl._clients import Client
+from localgcl._database import Transaction
+from localgcl._loop import Session, session_of
+from localgcl.asyncio import AsyncLimiter
+from localgcl.errors import LimitNotFoundError
+from localgcl.server.credentials import USER, Credentials
+from localgcl.server.history import Events
+from localgcl.server.live import Live
+from localgcl.server.waiting import WaitingRoom
+
+T = TypeVar("T")
+
+_MAX_SHOWN = 10_000
+
+
+class Service:
+    """One database, for the clients of one server."""
+
+    def __init__(self, path: str, credentials: Credentials | None) -> None:
+        self.limiter = AsyncLimiter(path)
+        self.room = WaitingRoom(self.limiter)
+        self.live = Live(self.limiter)
+        self.events = Events()
+        self.shown = Shown()
+        self.credentials = credentials
+
+    async def start(self) -> None:
+        """Open the database, before anybody is let in, and begin to look at it."""
+        await self.limiter.read_all()
+        self.live.start()
+
+    async def close(self) -> None:
+        """Answer all who wait and end what is under way."""
+        await self.live.close()
+        await self.room.close()
+
+    async def session(self) -> Session:
+        """Return the event loop's session with the database."""
+        return await session_of(self.limiter.path)
+
+    async def transact(self, work: Callable[[Transaction], T], *, durable: bool = False) -> T:
+        """Run `work` in one transaction."""
+        session = await self.session()
+        result: T = await session.transact(work, alone=durable, durable=durable)
+        return result
+
+    async def name_of(self, id_or_name: str) -> str:
+        """Return the name of the limit that a path means; LimitNotFoundError where there is none.
+
+        What reads as a UUID, in any case and without dashes too, is an id first.
+        """
+        try:
+            identity = str(UUID(id_or_name))
+        except ValueError:
+            return id_or_name
+        try:
+            return await self.limiter._administer(_limits.name_of(identity))
+        except LimitNotFoundError:
+            return id_or_name
+
+
+class Shown:
+    """Which slots in use each client was last shown, and has written, of each limit.
+
+    Some clients write back all that they have read, at times minutes later. That is no wish to
+    take slots from their holders; and what such a client writes it expects to read next.
+    """
+
+    def __init__(self) -> None:
+        self._shown: OrderedDict[tuple[str, str], int] = OrderedDict()
+        self._written: OrderedDict[tuple[str, str], int] = OrderedDict()
+
+    def note(self, client: str, limit: str, slots: int) -> None:
+        """Note what a client is shown."""
+        _put(self._shown, (client, limit), slots)
+
+    def is_written_back(self, client: str, limit: str, slots: int) -> bool:
+        """Whether a client only writes what it was shown last."""
+        return self._shown.get((client, limit)) == slots
+
+    def write(self, client: str, limit: str, slots: int) -> None:
+        """Note what a client has written, for its next reading."""
+        _put(self._written, (client, limit), slots)
+
+    def read_once(self, client: str, limit: str) -> int | None:
+        """Return what a client has written since it last read, once."""
+        return self._written.pop((client, limit), None)
+
+
+def _put(known: OrderedDict[tuple[str, str], int], key: tuple[str, str], slots: int) -> None:
+    known[key] = slots
+    known.move_to_end(key)
+    while len(known) > _MAX_SHOWN:
+        known.popitem(last=False)
+
+
+def service_of(connection: HTTPConnection) -> Service:
+    """Return the service that answers a request."""
+    service: Service = connection.app.state.service
+    return service
+
+
+def address_of(connection: HTTPConnection) -> str:
+    """Return the address that a request comes from, without its port."""
+    return connection.client.host if connection.client else "-"
+
+
+def client_of(connection: HTTPConnection, holder: str | None) -> Client:
+    """Return who asks, as `ps` is to show it."""
+    user: str | None = connection.scope.get(USER)
+    agent = connection.headers.get("user-agent", "")
+    return Client(user or "-", f"{address_of(connection)} {agent}".strip(), holder)

@@ -1,0 +1,173 @@
+"""Endpoints that take, renew and give back slots."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from localgcl import _clients, _slots
+from localgcl._checks import check_name
+from localgcl._clients import Client
+from localgcl._database import Transaction
+from localgcl._request import Terms
+from localgcl._slots import Granted
+from localgcl.errors import ConcurrencySlotAcquisitionError
+from localgcl.server.administration import PREFIX
+from localgcl.server.answers import RefusedError, body_of, invalid, no_content
+from localgcl.server.bodies import GiveBack, ReleaseLease, Renewal, Take, TakeLease
+from localgcl.server.service import Service, client_of, service_of
+from localgcl.server.waiting import AgainError, ClosingError, GoneError
+
+# What a client that is told that the server ends waits before it tries again.
+_RESTART_SECONDS = 2
+
+Limits = list[tuple[str, str, int]]
+
+
+async def increment(request: Request) -> Response:
+    """Take slots without a lease: by rate, or until they are given back by number."""
+    take = await body_of(request, Take)
+
+    client = client_of(request, None)
+    _, limits = await _take(request, take, client, _clients.let_go)
+    return JSONResponse(_minimal(limits))
+
+
+async def increment_with_lease(request: Request) -> Response:
+    """Take slots and hold them by a lease, which ends unless it is renewed."""
+    take = await body_of(request, TakeLease)
+    holder = take.holder and json.dumps(take.holder.model_dump(mode="json"), separators=(",", ":"))
+    client = client_of(request, holder or None)
+
+    def settle(tx: Transaction, lease: str, granted: Granted) -> None:
+        _clients.entrust(tx, lease, granted, client, take.lease_duration)
+
+    lease, limits = await _take(request, take, client, settle)
+    return JSONResponse({"lease_id": str(UUID(hex=lease)), "limits": _minimal(limits)})
+
+
+async def _take(
+    request: Request,
+    take: Take,
+    client: Client,
+    settle: Callable[[Transaction, str, Granted], None],
+) -> tuple[str, Limits]:
+    """Wait for the slots, `settle` whose they are from now on, and return lease and limits."""
+    service = service_of(request)
+    names = _possible(take.names)
+    waiting = client.command if client.holder is None else f"{client.command} {client.holder}"
+    terms = Terms(names, take.slots, None, False, holds=take.mode == "concurrency", holder=waiting)
+    key = (client.user, waiting, request.url.path, take.model_dump_json())
+    try:
+        place = await service.room.ask(key, terms, _hang_up(request))
+    except ConcurrencySlotAcquisitionError as error:
+        raise RefusedError(422, _reason(error)) from None
+    except AgainError as again:
+        raise RefusedError(423, "Locked", {"retry-after": repr(again.seconds)}) from None
+    except (ClosingError, GoneError):
+        raise RefusedError(
+            503, "The server ends; try again.", {"retry-after": str(_RESTART_SECONDS)}
+        ) from None
+    lease = place.request.id
+
+    def work(tx: Transaction) -> Limits:
+        granted = place.request.granted
+        if granted is not None and granted.owner is not None:
+            settle(tx, lease, granted)
+        return _clients.limits_called(tx, names)
+
+    try:
+        limits = await service.transact(work)
+        if await request.is_disconnected():
+            raise GoneError
+    except BaseException:
+        await service.room.undo(place)
+        raise
+    return lease, limits
+
+
+def _possible(names: list[str]) -> list[str]:
+    """Return the names that a limit can have, once each; no limit is called by the others."""
+    possible = []
+    for name in dict.fromkeys(names):
+        try:
+            possible.append(check_name(name))
+        except ValueError:
+            continue
+    return possible
+
+
+async def _hang_up(request: Request) -> None:
+    """Return when the client has hung up."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _reason(error: ConcurrencySlotAcquisitionError) -> str:
+    if error.reason == "over_limit":
+        return "Slots requested is greater than the limit"
+    if error.reason == "no_decay":
+        names = ", ".join(f"'{name}'" for name in error.names)
+        return (
+            "Only concurrency limits with slot decay can be used for rate limiting. The following"
+            f" limits do not have a decay configured: {names}"
+        )
+    return str(error)
+
+
+def _minimal(limits: Limits) -> list[dict[str, Any]]:
+    return [{"id": identity, "name": name, "limit": limit} for identity, name, limit in limits]
+
+
+async def decrement(request: Request) -> Response:
+    """Give back slots that were taken without a lease."""
+    give = await body_of(request, GiveBack)
+    work = functools.partial(
+        _clients.take_back,
+        names=_possible(give.names),
+        slots=give.slots,
+        occupancy_seconds=give.occupancy_seconds,
+    )
+    return JSONResponse(_minimal(await service_of(request).transact(work)))
+
+
+async def renew(request: Request) -> Response:
+    """Have a lease last for so many seconds from now."""
+    renewal = await body_of(request, Renewal, empty=b"{}")
+    text = request.path_params["lease"]
+    try:
+        lease = UUID(text)
+    except ValueError:
+        raise invalid(("path", "lease_id"), text, "Input should be a valid UUID") from None
+    work = functools.partial(_clients.renew, lease=lease.hex, seconds=renewal.lease_duration)
+    if not await service_of(request).transact(work):
+        raise RefusedError(410, "Lease not found - it may have expired or been revoked")
+    return no_content()
+
+
+async def decrement_with_lease(request: Request) -> Response:
+    """End a lease, also one that has ended."""
+    lease = (await body_of(request, ReleaseLease)).lease_id
+    await release(service_of(request), lease)
+    return no_content()
+
+
+async def release(service: Service, lease: UUID) -> bool:
+    """Free a lease, and return whether it held anything."""
+    return await service.transact(functools.partial(_slots.release_by_id, lease=lease.hex))
+
+
+ROUTES = [
+    Route(f"{PREFIX}/increment", increment, methods=["POST"]),
+    Route(f"{PREFIX}/increment-with-lease", increment_with_lease, methods=["POST"]),
+    Route(f"{PREFIX}/decrement", decrement, methods=["POST"]),
+    Route(f"{PREFIX}/decrement-with-lease", decrement_with_lease, methods=["POST"]),
+    Route(f"{PREFIX}/leases/{{lease}}/renew", renew, methods=["POST"]),
+]

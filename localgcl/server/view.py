@@ -1,0 +1,91 @@
+"""Endpoints of the page: limits with holders, waiters and past as JSON, and a stream of changes."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+from uuid import UUID
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from localgcl import _clock
+from localgcl.errors import LimitNotFoundError
+from localgcl.server.answers import RefusedError, limit_json
+from localgcl.server.service import service_of
+
+# An answer that is not read for so long has no reader.
+_PATIENCE_SECONDS = 30.0
+
+
+async def limits(request: Request) -> Response:
+    """List all limits with what is in use and who waits."""
+    found = await service_of(request).limiter.read_all()
+    return JSONResponse({"limits": [limit_json(limit) for limit in found], "now": _clock.wall()})
+
+
+async def limit(request: Request) -> Response:
+    """Show one limit with its holders, its waiters, its past and what clients told of it."""
+    service = service_of(request)
+    try:
+        name = await service.name_of(request.path_params["limit"])
+        shown = await service.limiter.read(name)
+        holders = await service.limiter.holders(name)
+        waiters = await service.limiter.waiters(name)
+    except (LimitNotFoundError, ValueError):
+        raise RefusedError(404, "Concurrency Limit not found") from None
+    return JSONResponse(
+        {
+            **limit_json(shown),
+            "holders": [one.model_dump(mode="json") for one in holders],
+            "waiters": [one.model_dump(mode="json") for one in waiters],
+            "past": service.live.past_of(shown.id),
+            "events": service.events.of(shown.id),
+            "now": _clock.wall(),
+        }
+    )
+
+
+async def release(request: Request) -> Response:
+    """Free one lease, as `localgcl release` does."""
+    text = request.path_params["lease"]
+    released = await service_of(request).limiter.release(text)
+    if not released:
+        try:
+            released = await service_of(request).limiter.release(UUID(text).hex)
+        except ValueError:
+            released = False
+    if not released:
+        raise RefusedError(404, "No such lease is held any more.")
+    return JSONResponse({"released": True})
+
+
+class _Stream(StreamingResponse):
+    """A stream that ends where nobody reads it."""
+
+    async def stream_response(self, send: Any) -> None:
+        async def sending(message: Any) -> None:
+            async with asyncio.timeout(_PATIENCE_SECONDS):
+                await send(message)
+
+        try:
+            await super().stream_response(sending)
+        except TimeoutError:
+            return
+
+
+async def events(request: Request) -> Response:
+    """Tell of changes as they come, as server-sent events."""
+    live = service_of(request).live
+    if live.is_full():
+        raise RefusedError(503, "Too many listen already.", {"retry-after": "5"})
+    return _Stream(live.changes(), media_type="text/event-stream")
+
+
+ROUTES = [
+    Route("/ui/limits", limits, methods=["GET"]),
+    Route("/ui/limits/{limit}", limit, methods=["GET"]),
+    Route("/ui/leases/{lease}/release", release, methods=["POST"]),
+    Route("/ui/events", events, methods=["GET"]),
+]

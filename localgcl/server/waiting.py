@@ -1,0 +1,152 @@
+"""Clients that wait: in the real queue, while their connection is held open.
+
+A client that is told to ask again keeps its place until it does, so no order is lost between two
+of its requests. Who hangs up leaves the queue; a grant that nobody comes for is undone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+from collections import defaultdict, deque
+from collections.abc import Awaitable, Hashable
+
+from localgcl import _clients, _clock
+from localgcl._database import NoDatabaseError
+from localgcl._loop import session_of
+from localgcl._request import Terms
+from localgcl.asyncio import AsyncLimiter, _obtain
+
+# A first request is held for no longer than Prefect's own first wait: a client with max_retries
+# counts each answer. The others are held well under the 60 s after which its client gives up.
+FIRST_HOLD_SECONDS = 2.0
+NEXT_HOLD_SECONDS = 25.0
+
+# What a client that keeps its place is told to wait before it asks again, at the least; and how
+# much later than that it may come.
+AGAIN_SECONDS = 0.05
+_GRACE_SECONDS = 2.0
+
+
+class AgainError(Exception):
+    """Not yet: the client is to ask again after `seconds`, for a place that is kept for it."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        super().__init__(seconds)
+
+
+class ClosingError(Exception):
+    """The server is about to end."""
+
+
+class GoneError(Exception):
+    """The client has hung up."""
+
+
+class Place:
+    """A request in the queue, which outlives the connections through which it is asked."""
+
+    def __init__(self, terms: Terms, limiter: AsyncLimiter) -> None:
+        self.terms = terms
+        self.request = terms.request()
+        self.task = asyncio.create_task(self._wait(limiter))
+        self.timer: asyncio.TimerHandle | None = None
+
+    async def _wait(self, limiter: AsyncLimiter) -> None:
+        await _obtain(self.terms, limiter, self.request)
+
+
+class WaitingRoom:
+    """The places of all clients of a server."""
+
+    def __init__(self, limiter: AsyncLimiter) -> None:
+        self._limiter = limiter
+        self._kept: defaultdict[Hashable, deque[Place]] = defaultdict(deque)
+        self._undoing: set[asyncio.Task[None]] = set()
+        self._closing: asyncio.Event = asyncio.Event()
+
+    async def ask(self, key: Hashable, terms: Terms, gone: Awaitable[None]) -> Place:
+        """Return a place that was granted; or raise what keeps it from being, the error included.
+
+        Clients with the same `key` ask for the same, and take up each other's places.
+        """
+        place, hold = self._take_up(key), NEXT_HOLD_SECONDS
+        if place is None:
+            place, hold = Place(terms, self._limiter), FIRST_HOLD_SECONDS
+        hung_up = asyncio.ensure_future(gone)
+        closing = asyncio.create_task(self._closing.wait())
+        try:
+            await asyncio.wait(
+                (place.task, hung_up, closing), timeout=hold, return_when=asyncio.FIRST_COMPLETED
+            )
+            if hung_up.done():
+                raise GoneError
+            if place.task.done():
+                await place.task
+                return place
+            if closing.done():
+                raise ClosingError
+        except BaseException:
+            await self.undo(place)
+            raise
+        finally:
+            hung_up.cancel()
+            closing.cancel()
+        seconds = max(AGAIN_SECONDS, place.request.due - _clock.now())
+        self._keep(key, place, seconds + _GRACE_SECONDS)
+        raise AgainError(seconds)
+
+    async def undo(self, place: Place) -> None:
+        """Have a place leave the queue, or give back what it was granted."""
+        # In a task of its own, so that it is done even where whoever asks for it is cancelled.
+        undoing = asyncio.create_task(self._undo(place))
+        self._undoing.add(undoing)
+        undoing.add_done_callback(self._undoing.discard)
+        await asyncio.shield(undoing)
+
+    async def _undo(self, place: Place) -> None:
+        place.task.cancel()
+        await asyncio.wait((place.task,))
+        if not place.task.cancelled() and place.task.exception() is None:
+            session = await session_of(self._limiter.path)
+            with contextlib.suppress(NoDatabaseError):  # and so nothing to undo
+                await session.transact(
+                    functools.partial(_clients.undo, request=place.request), create=False
+                )
+
+    def _keep(self, key: Hashable, place: Place, seconds: float) -> None:
+        self._kept[key].append(place)
+        place.timer = asyncio.get_running_loop().call_later(seconds, self._forget, key, place)
+
+    def _take_up(self, key: Hashable) -> Place | None:
+        places = self._kept.get(key)
+        if not places:
+            return None
+        place = places.popleft()
+        if not places:
+            del self._kept[key]
+        assert place.timer is not None  # it is kept
+        place.timer.cancel()
+        return place
+
+    def _forget(self, key: Hashable, place: Place) -> None:
+        places = self._kept[key]
+        places.remove(place)
+        if not places:
+            del self._kept[key]
+        undoing = asyncio.create_task(self._undo(place))
+        self._undoing.add(undoing)
+        undoing.add_done_callback(self._undoing.discard)
+
+    async def close(self) -> None:
+        """Answer all who wait, and give up the places that are kept."""
+        self._closing.set()
+        for key, places in tuple(self._kept.items()):
+            for place in tuple(places):
+                assert place.timer is not None  # it is kept
+                place.timer.cancel()
+                self._forget(key, place)
+        if self._undoing:
+            await asyncio.wait(tuple(self._undoing))
