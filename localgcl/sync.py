@@ -4,22 +4,14 @@ from __future__ import annotations
 
 import functools
 import os
-import select
-import threading
-import time
 
 from localgcl import _clock, _departure, _slots
+from localgcl._blocking import Listener, clean_up, drive, insist, run_later
 from localgcl._checks import check_lease_id
 from localgcl._database import Database, NoDatabaseError
-from localgcl._gate import GateTimeoutError
-from localgcl._lifeline import lifeline
 from localgcl._location import choose
-from localgcl._request import Terms, Transact, flow
-from localgcl.errors import (
-    AcquireConcurrencySlotTimeoutError,
-    ConcurrencySlotAcquisitionError,
-    DatabaseError,
-)
+from localgcl._request import Terms
+from localgcl.errors import AcquireConcurrencySlotTimeoutError, ConcurrencySlotAcquisitionError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,9 +20,7 @@ if TYPE_CHECKING:
     from typing import Any, ParamSpec, TypeVar
 
     from localgcl._database import Transaction
-    from localgcl._lifeline import Ear, Folder, Lifeline
     from localgcl._limits import Action
-    from localgcl._request import Sleep
     from localgcl._slots import Granted, Request
     from localgcl.models import Holder, Limit, Waiter
 
@@ -47,73 +37,6 @@ __all__ = [
     "rate_limit",
 ]
 
-# So often a waiter asks whether the file was replaced, or its own FIFOs taken away.
-_TICK_SECONDS = 2.0
-
-# A clean-up waits so long for the gate; then a thread waits, and the caller goes on.
-_CLEAN_UP_SECONDS = 1.0
-
-
-class _Listener:
-    """What one blocked thread sleeps on: an ear, borrowed for as long as its request waits."""
-
-    far_net_seconds = 30.0
-
-    def __init__(self, database: Database) -> None:
-        self.rung = False  # whether the last sleep ended because somebody rang
-        self._database = database
-        self._lifeline: Lifeline | None = None
-        self._ear: Ear | None = None
-
-    def ear(self, folder: Folder) -> str:
-        ours = lifeline(folder)
-        if self._ear is None or self._lifeline is not ours:
-            self._lifeline = ours
-            self._ear = ours.borrow_ear()
-        return self._ear.name
-
-    def mend(self) -> None:
-        if self._ear is not None:
-            self._ear.mend()
-
-    def sleep(self, step: Sleep) -> list[str]:
-        self.rung = False
-        ear = self._ear
-        if step.ways is None or ear is None:
-            while (seconds := step.until - _clock.now()) > 0:
-                time.sleep(seconds)
-            return []
-        dead = ear.watch.turn_to(ear.folder, step.ways)
-        if not dead:
-            poll = select.poll()
-            poll.register(ear.descriptor, select.POLLIN)
-            for descriptor in ear.watch.descriptors.values():
-                poll.register(descriptor, 0)  # errors are always reported
-            events: list[tuple[int, int]] = []
-            while not events and (seconds := step.until - _clock.now()) > 0:
-                events = poll.poll(min(seconds, _TICK_SECONDS) * 1000)
-                if not events and not self._is_intact():
-                    break
-            if any(descriptor != ear.descriptor for descriptor, _ in events):
-                dead = ear.watch.turn_to(ear.folder, step.ways)
-        self.rung = bool(ear.drain())
-        return dead
-
-    def _is_intact(self) -> bool:
-        ear, lifeline = self._ear, self._lifeline
-        return (
-            ear is not None
-            and lifeline is not None
-            and ear.is_there()
-            and lifeline.is_there()
-            and self._database.is_intact()
-        )
-
-    def close(self) -> None:
-        ear, self._ear = self._ear, None
-        if ear is not None and self._lifeline is not None:
-            self._lifeline.return_ear(ear)
-
 
 class Lease:
     """Slots that are held until `release()`, or until this process ends.
@@ -122,7 +45,16 @@ class Lease:
     `occupy` the slots of each, `waited_seconds` how long it took to get them.
     """
 
-    __slots__ = ("_database", "_granted", "_pid", "id", "names", "occupy", "waited_seconds")
+    __slots__ = (
+        "_database",
+        "_granted",
+        "_of_block",
+        "_pid",
+        "id",
+        "names",
+        "occupy",
+        "waited_seconds",
+    )
 
     def __init__(
         self,
@@ -138,6 +70,13 @@ class Lease:
         self._granted = granted
         self._database = database  # None: nothing to free
         self._pid = os.getpid()
+        self._of_block = False  # whether a `with` block answers for its release; the last attribute
+
+    def __del__(self) -> None:
+        # A Ctrl-C can strike before the first instruction of `__exit__`.
+        of_block = getattr(self, "_of_block", False)  # not there where `__init__` was interrupted
+        if of_block and self._database is not None and self._pid == os.getpid():
+            run_later(self._database, self._release)
 
     def __repr__(self) -> str:
         return f"<Lease {self.id} of {self.occupy} slot(s) of {', '.join(self.names) or 'nothing'}>"
@@ -152,7 +91,7 @@ class Lease:
         if database is None:
             return
         if self._pid == os.getpid():
-            _insist(database, self._release)
+            insist(database, self._release)
         self._database = None
 
     def _release(self, tx: Transaction) -> None:
@@ -215,66 +154,22 @@ def _obtain(terms: Terms, limiter: Limiter | None, keeper: _Concurrency | None =
         return Lease(request)
     database = (limiter or _default_limiter())._database
     began = _clock.now()
-    listener = _Listener(database)
+    listener = Listener(database, request)
     try:
-        granted = _drive(terms, request, database, listener)
+        granted = drive(terms, request, database, listener)
         listener.close()
         waited = max(0.0, _clock.now() - began)
         lease = Lease(request, waited, granted, database if terms.holds else None)
         if keeper is not None:
             keeper._lease = lease
+            lease._of_block = True
+        request.settled = True
         return lease
     except BaseException:
         if not request.settled:
-            _clean_up(database, request)
+            clean_up(database, request)
         listener.close()
         raise
-
-
-def _drive(terms: Terms, request: Request, database: Database, listener: _Listener) -> Granted:
-    steps = flow(terms, request, listener)
-    advance: Callable[[Any], Transact | Sleep] = steps.send
-    result: Any = None
-    while True:
-        try:
-            step = advance(result)
-        except StopIteration as stop:
-            granted: Granted = stop.value
-            return granted
-        advance, result = steps.send, None
-        if isinstance(step, Transact):
-            try:
-                result = database.transact(step.work, deadline=step.deadline)
-            except GateTimeoutError as error:
-                advance, result = steps.throw, error
-        else:
-            result = listener.sleep(step)
-            if listener.rung and not result:
-                result = database.read(functools.partial(_slots.peek, request=request)) or result
-
-
-def _insist(
-    database: Database, work: Callable[[Transaction], None], deadline: float | None = None
-) -> None:
-    """Run a transaction that may be run twice, however often Ctrl-C interrupts it."""
-    try:
-        database.transact(work, deadline=deadline, create=False)
-    except NoDatabaseError:
-        pass  # and so nothing to free
-    except (DatabaseError, GateTimeoutError):
-        raise
-    except BaseException:
-        _insist(database, work, deadline)
-        raise
-
-
-def _clean_up(database: Database, request: Request) -> None:
-    work = functools.partial(_slots.abandon, request=request)
-    try:
-        _insist(database, work, _clock.now() + _CLEAN_UP_SECONDS)
-    except GateTimeoutError:
-        # Somebody was stopped inside a transaction; the caller is not to wait for its end.
-        threading.Thread(target=database.transact, args=(work,), daemon=True).start()
 
 
 class Limiter:

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import pytest
 from click.testing import CliRunner, Result
 
-from localgcl import Limiter, _clock, _lifeline, _location, _loop, _owners, _slots, sync
+from localgcl import Limiter, _blocking, _clock, _lifeline, _location, _loop, _owners, _slots, sync
 from localgcl._database import Database, Transaction, open_databases
 from localgcl._queue import promote
 from localgcl.cli import localgcl
@@ -142,7 +142,7 @@ class Clock:
         patch.setattr(_clock, "now", lambda: self.now)
         patch.setattr(_clock, "wall", lambda: self.wall)
         patch.setattr(_clock, "boot_id", lambda: self.boot)
-        patch.setattr(sync._Listener, "sleep", lambda _, step: self.sleep(step))
+        patch.setattr(_blocking.Listener, "sleep", lambda _, step: self.sleep(step))
         patch.setattr(_loop.Session, "sleep", lambda *args: self.sleep_awaited(args[-1]))
 
 
@@ -160,7 +160,7 @@ class Ask:
     def __init__(self, process: Process, request: _slots.Request) -> None:
         self.process = process
         self.request = request
-        self.listener = sync._Listener(process._database)
+        self.listener = _blocking.Listener(process._database, request)
         self.outcome: Any = None
 
     @property
@@ -220,7 +220,7 @@ class Ask:
             self.request.granted = outcome
         if not self.waits and self.process.lifeline is not None:
             self.listener.close()
-            self.listener = sync._Listener(self.process._database)
+            self.listener = _blocking.Listener(self.process._database, self.request)
         return outcome
 
 
@@ -266,6 +266,7 @@ class Process:
         """Ask for slots, and wait in the queue if need be."""
         request = _slots.Request(names, occupy, holds=holds, strict=strict, once=once, holder=None)
         request.until = until
+        request.settled = True  # what becomes of it is the test's business
         ask = Ask(self, request)
         ask._conclude(self.do(partial(_slots.acquire, request=request, listener=ask.listener)))
         return ask

@@ -27,7 +27,7 @@ LAYERS = (
     ("_queue",),
     ("_slots", "_limits"),
     ("_request", "_departure", "_apply", "_clients"),
-    ("_loop",),
+    ("_loop", "_blocking"),
     ("sync", "asyncio"),  # which never import each other
     ("",),  # localgcl itself
     ("server",),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -464,9 +465,27 @@ def test_a_wait_that_is_served_tells_how_long_it_was(limiter: Limiter, clock: Cl
 
 
 @blocking_alone
+def test_a_block_that_was_never_left_frees_its_slot_with_its_lease(limiter: Limiter) -> None:
+    """As where a Ctrl-C strikes before the first instruction of `__exit__`."""
+    limiter.create("database", 1)
+    block = limiter.concurrency("database")
+    lease = block.__enter__()
+    del block
+    assert in_use(limiter, "database") == 1  # there is still somebody who can release it
+    del lease
+    ends = time.monotonic() + 30
+    while in_use(limiter, "database") and time.monotonic() < ends:
+        time.sleep(0.001)
+    assert in_use(limiter, "database") == 0
+    limiter.acquire("database")  # not of a block: it stays, though nobody has kept the lease
+    with pytest.raises(AcquireConcurrencySlotTimeoutError):
+        limiter.acquire("database", timeout_seconds=0)
+
+
+@blocking_alone
 def test_ended_by_ctrl_c(limiter: Limiter, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     """An interrupted wait leaves no slot taken and no entry in the queue."""
-    from localgcl import sync
+    from localgcl import _blocking
 
     limiter.create("database", 1)
     lease = limiter.acquire("database")
@@ -475,7 +494,7 @@ def test_ended_by_ctrl_c(limiter: Limiter, clock: Clock, monkeypatch: pytest.Mon
         lease.release()  # the slot is granted in this very moment
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(sync._Listener, "sleep", interrupt)
+    monkeypatch.setattr(_blocking.Listener, "sleep", interrupt)
     with pytest.raises(KeyboardInterrupt):
         limiter.acquire("database")
     assert in_use(limiter, "database") == 0

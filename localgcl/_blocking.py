@@ -1,0 +1,165 @@
+"""How one thread drives a request: it runs the transactions, and sleeps between them."""
+
+from __future__ import annotations
+
+import _thread
+import contextlib
+import functools
+import os
+import select
+import time
+
+from localgcl import _clock, _slots
+from localgcl._database import NoDatabaseError
+from localgcl._gate import GateTimeoutError
+from localgcl._lifeline import lifeline
+from localgcl._request import Transact, flow
+from localgcl.errors import DatabaseError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from localgcl._database import Database, Transaction
+    from localgcl._lifeline import Ear, Folder, Lifeline
+    from localgcl._request import Sleep, Terms
+    from localgcl._slots import Granted, Request
+
+# So often a waiter asks whether the file was replaced, or its own FIFOs taken away.
+_TICK_SECONDS = 2.0
+
+# A clean-up waits so long for the gate; then a thread waits, and the caller goes on.
+_CLEAN_UP_SECONDS = 1.0
+
+
+class Listener:
+    """What one blocked thread sleeps on: an ear, borrowed for as long as its request waits."""
+
+    far_net_seconds = 30.0
+    _request: Request | None = None
+
+    def __init__(self, database: Database, request: Request) -> None:
+        self.rung = False  # whether the last sleep ended because somebody rang
+        self._database = database
+        self._lifeline: Lifeline | None = None
+        self._ear: Ear | None = None
+        self._pid = os.getpid()
+        self._request = request  # the last, for `__del__`
+
+    def ear(self, folder: Folder) -> str:
+        ours = lifeline(folder)
+        if self._ear is None or self._lifeline is not ours:
+            self._lifeline = ours
+            self._ear = ours.borrow_ear()
+        return self._ear.name
+
+    def mend(self) -> None:
+        if self._ear is not None:
+            self._ear.mend()
+
+    def sleep(self, step: Sleep) -> list[str]:
+        self.rung = False
+        ear = self._ear
+        if step.ways is None or ear is None:
+            while (seconds := step.until - _clock.now()) > 0:
+                time.sleep(seconds)
+            return []
+        dead = ear.watch.turn_to(ear.folder, step.ways)
+        if not dead:
+            poll = select.poll()
+            poll.register(ear.descriptor, select.POLLIN)
+            for descriptor in ear.watch.descriptors.values():
+                poll.register(descriptor, 0)  # errors are always reported
+            events: list[tuple[int, int]] = []
+            while not events and (seconds := step.until - _clock.now()) > 0:
+                events = poll.poll(min(seconds, _TICK_SECONDS) * 1000)
+                if not events and not self._is_intact():
+                    break
+            if any(descriptor != ear.descriptor for descriptor, _ in events):
+                dead = ear.watch.turn_to(ear.folder, step.ways)
+        self.rung = bool(ear.drain())
+        return dead
+
+    def _is_intact(self) -> bool:
+        ear, lifeline = self._ear, self._lifeline
+        return (
+            ear is not None
+            and lifeline is not None
+            and ear.is_there()
+            and lifeline.is_there()
+            and self._database.is_intact()
+        )
+
+    def close(self) -> None:
+        ear, self._ear = self._ear, None
+        if ear is not None and self._lifeline is not None:
+            self._lifeline.return_ear(ear)
+
+    def __del__(self) -> None:
+        # Ctrl-C upon Ctrl-C can keep a frame from clearing up after itself, but not from ending.
+        request = self._request
+        if request is not None and not request.settled and self._pid == os.getpid():
+            run_later(self._database, functools.partial(_slots.abandon, request=request))
+            self.close()
+
+
+def drive(terms: Terms, request: Request, database: Database, listener: Listener) -> Granted:
+    """Take the steps of a request until it is granted; its refusal is raised."""
+    steps = flow(terms, request, listener)
+    advance: Callable[[Any], Transact | Sleep] = steps.send
+    result: Any = None
+    while True:
+        try:
+            step = advance(result)
+        except StopIteration as stop:
+            granted: Granted = stop.value
+            return granted
+        advance, result = steps.send, None
+        if isinstance(step, Transact):
+            try:
+                result = database.transact(step.work, deadline=step.deadline)
+            except GateTimeoutError as error:
+                advance, result = steps.throw, error
+        else:
+            result = listener.sleep(step)
+            if listener.rung and not result:
+                result = database.read(functools.partial(_slots.peek, request=request)) or result
+
+
+def insist(
+    database: Database, work: Callable[[Transaction], None], deadline: float | None = None
+) -> None:
+    """Run a transaction that may be run twice, however often Ctrl-C interrupts it."""
+    try:
+        database.transact(work, deadline=deadline, create=False)
+    except NoDatabaseError:
+        pass  # and so nothing to free
+    except (DatabaseError, GateTimeoutError):
+        raise
+    except BaseException:
+        insist(database, work, deadline)
+        raise
+
+
+def clean_up(database: Database, request: Request) -> None:
+    """Undo a request; in a thread where somebody was stopped inside a transaction."""
+    work = functools.partial(_slots.abandon, request=request)
+    try:
+        insist(database, work, _clock.now() + _CLEAN_UP_SECONDS)
+    except GateTimeoutError:
+        run_later(database, work)
+    request.settled = True
+
+
+def run_later(database: Database, work: Callable[[Transaction], None]) -> None:
+    """Run a transaction for which nobody waits, in a thread."""
+    # Not by `threading`, whose locks a finalizer may find held by the very thread that it is in.
+    with contextlib.suppress(RuntimeError):  # at the interpreter's end, which frees everything
+        _thread.start_new_thread(_run, (database, work))
+
+
+def _run(database: Database, work: Callable[[Transaction], None]) -> None:
+    # Where it fails, as on a full disk, the end of the process frees what it is about.
+    with contextlib.suppress(DatabaseError, NoDatabaseError):
+        database.transact(work, create=False)
