@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import sys
-import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
@@ -16,6 +15,7 @@ from pydantic import ValidationError
 
 from localgcl import _clock, _decay, _owners
 from localgcl._checks import check_name, check_whole
+from localgcl._creation import insert_row
 from localgcl._database import Transaction, strange
 from localgcl._queue import leave_queues, promote, refuse, serve
 from localgcl.errors import LimitAlreadyExistsError, LimitNotFoundError
@@ -278,20 +278,12 @@ def _look(tx: Transaction, name: str | None) -> int | None:
 
 def insert(tx: Transaction, name: str, settings: Settings) -> None:
     """Insert a new limit."""
-    wall = _clock.wall()
-    tx.execute(
-        "INSERT INTO limits (name, active, slots, decay, level_at, id, created, updated)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            name,
-            settings.active,
-            settings.limit,
-            settings.slot_decay_per_second,
-            tx.now,
-            str(uuid.uuid4()),
-            wall,
-            wall,
-        ),
+    insert_row(
+        tx,
+        name,
+        settings.limit,
+        decay=settings.slot_decay_per_second,
+        active=settings.active,
     )
 
 

@@ -25,6 +25,9 @@ KEY_OF_OWNER = "SELECT key FROM owners WHERE lifeline = ?"
 # Command lines can be megabytes long; `ps` needs to tell one from another.
 _MAX_COMMAND_LENGTH = 4096
 
+# What `show_as` was told.
+_shown: list[str] = []
+
 
 def sign_in(tx: Transaction) -> tuple[int, set[int]]:
     """Return this process's key among the owners, and the limits at which that freed something.
@@ -57,10 +60,28 @@ def _user() -> str:
 
 
 def _command() -> str:
+    if _shown:
+        return _readable(_shown)
     # With `-c` and at a prompt, sys.argv has nothing that tells one process from another.
     script = sys.argv[:1] not in ([], [""], ["-c"])
     words = sys.argv if script else sys.orig_argv
+    return _readable(words)
+
+
+def _readable(words: Iterable[str]) -> str:
     return " ".join(words).encode(errors="replace").decode()[:_MAX_COMMAND_LENGTH]
+
+
+def show_as(words: Iterable[str]) -> None:
+    """Have `ps` show these words from the next sign-in on, in place of the own command line."""
+    _shown[:] = words
+
+
+def show_pid(tx: Transaction, pid: int) -> None:
+    """Have `ps` show `pid` for this process: of the command for which it holds its slots."""
+    ours = existing_lifeline(tx.folder)
+    if ours is not None:
+        tx.execute("UPDATE owners SET pid = ? WHERE lifeline = ?", (pid, ours.name))
 
 
 def sweep(tx: Transaction) -> set[int]:

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
     from localgcl._database import Transaction
     from localgcl._slots import Listener
+    from localgcl.errors import Refusal
 
     Flow = Generator["Transact | Sleep", Any, Granted]
 
@@ -73,7 +74,16 @@ class Sleep:
 class Terms:
     """The arguments of `concurrency` and `rate_limit`, checked."""
 
-    __slots__ = ("holder", "holds", "max_retries", "names", "occupy", "strict", "timeout_seconds")
+    __slots__ = (
+        "holder",
+        "holds",
+        "max_retries",
+        "max_waiting",
+        "names",
+        "occupy",
+        "strict",
+        "timeout_seconds",
+    )
 
     def __init__(
         self,
@@ -85,6 +95,7 @@ class Terms:
         holds: bool,
         max_retries: int | None = None,
         holder: str | Mapping[str, Any] | None = None,
+        max_waiting: int | None = None,
     ) -> None:
         self.names = check_names(names)
         self.occupy = check_whole("occupy", occupy, 1)
@@ -93,6 +104,7 @@ class Terms:
         self.holds = holds
         self.max_retries = None if max_retries is None else check_max_retries(max_retries)
         self.holder = None if holder is None else check_holder(holder)
+        self.max_waiting = max_waiting  # of `localgcl run` alone: gives up where so many wait
 
     def request(self) -> Request:
         """Return a new request on these terms."""
@@ -101,8 +113,9 @@ class Terms:
             self.occupy,
             holds=self.holds,
             strict=self.strict,
-            once=self.timeout_seconds == 0 or self.max_retries == 0,
+            once=0 in (self.timeout_seconds, self.max_retries, self.max_waiting),
             holder=self.holder,
+            max_waiting=self.max_waiting,
         )
 
 
@@ -160,7 +173,8 @@ def flow(terms: Terms, request: Request, listener: Listener) -> Flow:
         raise ConcurrencySlotAcquisitionError(outcome.names, request.occupy, waited, outcome.reason)
     if timeout is not None and waited >= timeout:
         raise AcquireConcurrencySlotTimeoutError(request.names, request.occupy, waited, timeout)
-    raise ConcurrencySlotAcquisitionError(request.names, request.occupy, waited, "retries")
+    reason: Refusal = "retries" if terms.max_waiting is None else "crowded"
+    raise ConcurrencySlotAcquisitionError(request.names, request.occupy, waited, reason)
 
 
 def _warn(missing: tuple[str, ...], warned: set[str]) -> None:

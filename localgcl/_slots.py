@@ -67,6 +67,7 @@ class Request:
         "holder",
         "holds",
         "id",
+        "max_waiting",
         "names",
         "occupy",
         "once",
@@ -85,6 +86,7 @@ class Request:
         strict: bool,
         once: bool,
         holder: str | None,
+        max_waiting: int | None = None,
     ) -> None:
         self.id = os.urandom(16).hex()
         self.names = names
@@ -94,6 +96,7 @@ class Request:
         self.once = once
         self.holder = holder
         self.until = math.inf  # the moment at which it gives up
+        self.max_waiting = max_waiting  # it does not join a queue of so many
         self.ticket = 0  # its place in every queue, once it waits
         self.due = 0.0  # the moment at which rates have room for it, as far as is known
         self.granted: Granted | None = None
@@ -195,6 +198,13 @@ def acquire(
             return NotNow(tuple(missing))
         promote(tx, freed)
         return acquire(tx, request, listener)  # which finds nobody dead any more
+    most = request.max_waiting
+    if most is not None and any(row.active and row.waiting >= most for row in rows):
+        freed = _owners.sweep(tx)  # the dead do not count
+        if not freed:
+            return NotNow(tuple(missing))
+        promote(tx, freed)
+        return acquire(tx, request, listener)
     return _enqueue(tx, request, listener, owner, rows, missing)
 
 

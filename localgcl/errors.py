@@ -18,7 +18,7 @@ TYPE_CHECKING = False  # instead of the import of typing, which takes as long as
 if TYPE_CHECKING:
     from typing import ClassVar, Literal
 
-    Refusal = Literal["missing", "over_limit", "no_decay", "retries"]
+    Refusal = Literal["missing", "over_limit", "no_decay", "retries", "crowded"]
 
 
 def _quoted(names: tuple[str, ...]) -> str:
@@ -40,7 +40,7 @@ class ConcurrencySlotAcquisitionError(LocalGCLError):
 
     `names` are the limits asked for (for missing ones: those that are missing), `occupy` the slots
     asked of each, `waited_seconds` the time until the refusal and `reason` one of `missing`,
-    `over_limit`, `no_decay` and `retries`.
+    `over_limit`, `no_decay`, `retries` and (of `localgcl run --max-waiting` alone) `crowded`.
     """
 
     _fields = ("names", "occupy", "waited_seconds", "reason")
@@ -62,6 +62,8 @@ class ConcurrencySlotAcquisitionError(LocalGCLError):
             " has none; set it with `localgcl update NAME --slot-decay-per-second F`",
             "retries": f"no slot came free within max_retries after {waited_seconds:.3g} second(s);"
             " `localgcl ps` shows who holds it; raise max_retries or pass None to wait",
+            "crowded": "no slot is free, and as many as --max-waiting allows wait already;"
+            " `localgcl ps` shows them",
         }
         super().__init__(f"Unable to acquire concurrency slots on {quoted}: {explained[reason]}")
 

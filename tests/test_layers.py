@@ -23,7 +23,7 @@ LAYERS = (
     ("_gate",),
     ("_file",),
     ("_database",),
-    ("_owners",),
+    ("_owners", "_creation"),
     ("_queue",),
     ("_slots", "_limits"),
     ("_request", "_departure", "_apply", "_clients"),

@@ -1,0 +1,33 @@
+"""The row of a new limit.
+
+Apart from administration, which loads pydantic: `localgcl run --limit` creates limits too.
+"""
+
+from __future__ import annotations
+
+from localgcl import _clock
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from localgcl._database import Transaction
+
+
+def insert_row(tx: Transaction, name: str, limit: int, *, decay: float, active: bool) -> None:
+    """Insert a new limit, of a name that is not there yet."""
+    import uuid
+
+    wall = _clock.wall()
+    tx.execute(
+        "INSERT INTO limits (name, active, slots, decay, level_at, id, created, updated)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        (name, active, limit, decay, tx.now, str(uuid.uuid4()), wall, wall),
+    )
+
+
+def insert_missing(tx: Transaction, names: Iterable[str], limit: int) -> None:
+    """Insert those of the limits that are not there yet, without decay."""
+    for name in names:
+        if tx.execute("SELECT 1 FROM limits WHERE name = ?", (name,)).fetchone() is None:
+            insert_row(tx, name, limit, decay=0.0, active=True)
