@@ -17,7 +17,7 @@ from localgcl import Limiter
 
 # From the ground up; a module imports from the lines above its own, and from nowhere else.
 LAYERS = (
-    ("errors", "_clock", "_checks", "_decay"),
+    ("errors", "_clock", "_checks", "_decay", "_child"),
     ("models", "_schema", "_lifeline"),
     ("_location", "_plan"),
     ("_gate",),
@@ -30,6 +30,9 @@ LAYERS = (
     ("_loop", "_blocking"),
     ("sync", "asyncio"),  # which never import each other
     ("",),  # localgcl itself
+    ("_claim",),
+    ("_job",),
+    ("_quick",),
     ("server",),
     ("server.answers", "server.bodies", "server.credentials", "server.waiting"),
     ("server.guard", "server.history", "server.live", "server.protocol"),
@@ -40,7 +43,7 @@ LAYERS = (
     ("server.run",),
     ("cli._shared",),
     ("cli.holders", "cli.files"),
-    ("cli.limits", "cli.server"),
+    ("cli.limits", "cli.server", "cli.run"),
     ("cli",),
     ("__main__",),
 )

@@ -25,8 +25,10 @@ _COMMANDS = {
     "inspect": "limits",
     "ls": "limits",
     "ps": "holders",
+    "rate-limit": "run",
     "release": "holders",
     "reset": "limits",
+    "run": "run",
     "serve": "server",
     "update": "limits",
 }
@@ -42,7 +44,7 @@ class _Commands(click.Group):
         if cmd_name not in _COMMANDS:
             return None
         module = importlib.import_module(f"localgcl.cli.{_COMMANDS[cmd_name]}")
-        command: click.Command = getattr(module, cmd_name)
+        command: click.Command = getattr(module, cmd_name.replace("-", "_"))
         return command
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:

@@ -80,9 +80,27 @@ class _Rate(click.ParamType):  # type: ignore[type-arg,unused-ignore] # as above
         return rate
 
 
+class _Seconds(click.ParamType):  # type: ignore[type-arg,unused-ignore] # as above
+    """A time to wait: 0 or more, inf for ever."""
+
+    name = "float"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        try:
+            seconds = float(value)
+        except ValueError:
+            self.fail(f"{value!r} is not a number of seconds.", param, ctx)
+        if not seconds >= 0:
+            self.fail(f"{value!r} is not a number of seconds, 0 or more.", param, ctx)
+        return seconds
+
+
 NEW_NAME = _Name()
 KNOWN_NAME = _KnownName()
 RATE = _Rate()
+SECONDS = _Seconds()
 SLOTS = click.IntRange(0, MAX_SLOTS)
 
 output_option = click.option(

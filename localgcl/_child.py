@@ -1,0 +1,205 @@
+"""A command that is run as if nothing stood between it and its caller.
+
+From before it starts until it has ended, the signals that are passed to it are blocked and taken
+one by one: none is lost in between, and no handler runs. It stays in the process group and the
+session of its caller, so a terminal's Ctrl-C and Ctrl-Z reach it as they always would.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import signal
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Sequence
+    from types import FrameType
+
+_PASSED = (
+    signal.SIGHUP,
+    signal.SIGINT,
+    signal.SIGQUIT,
+    signal.SIGTERM,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+)
+
+# Python ignores these in itself; the command is to find them as a shell has them.
+_IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
+
+NOT_EXECUTABLE, NOT_FOUND = 126, 127
+_SIGNALLED = 128
+
+
+class Interrupted(SystemExit):
+    """A signal came before there was a command to pass it to; nobody needs to catch this."""
+
+    def __init__(self, number: int) -> None:
+        self.status = _SIGNALLED + number
+        super().__init__(self.status)
+
+
+class Signals:
+    """The signals of a process that is there for a command: a context manager.
+
+    Inside, the first that comes raises Interrupted; from `hold` on, they are kept for `attend`.
+    """
+
+    def __init__(self) -> None:
+        # What nohup or a shell's `&` has made ignored is nothing to anybody.
+        self._handled = [one for one in _PASSED if signal.getsignal(one) is not signal.SIG_IGN]
+        self._raises = True
+        self._held: set[signal.Signals] = set()
+
+    def __enter__(self) -> Signals:
+        # A parent that ignores SIGCHLD has its descendants' statuses thrown away.
+        self._child = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        self.mask: set[int] = set(signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+        self._before = [(one, signal.signal(one, self._interrupt)) for one in self._handled]
+        return self
+
+    def _interrupt(self, number: int, frame: FrameType | None) -> None:
+        # Only once: what an interruption leaves is put in order without a second one.
+        if self._raises:
+            self._raises = False
+            raise Interrupted(number)
+
+    def hold(self) -> None:
+        """Keep the signals that come from now on."""
+        self._held = {*self._handled, signal.SIGCHLD}
+        signal.pthread_sigmask(signal.SIG_BLOCK, self._held)
+
+    def attend(self, pid: int) -> int:
+        """Pass signals to the command until it has ended, and return its status as shells do."""
+        while True:
+            number, by_terminal = _next_signal(self._held)
+            if number == signal.SIGCHLD:
+                ended, status = os.waitpid(pid, os.WNOHANG)
+                if ended:
+                    code = os.waitstatus_to_exitcode(status)
+                    return code if code >= 0 else _SIGNALLED - code
+            elif not by_terminal or number not in (signal.SIGINT, signal.SIGQUIT):
+                # It is another user's by now, as sudo is: its caller could not signal it either.
+                with contextlib.suppress(PermissionError):
+                    os.kill(pid, number)  # which is there until waitpid has reported its end
+
+    def __exit__(self, *_: object) -> None:
+        self._raises = False
+        signal.pthread_sigmask(signal.SIG_SETMASK, self.mask)
+        for number, handler in (*self._before, (signal.SIGCHLD, self._child)):
+            signal.signal(number, handler)
+
+
+if sys.platform == "linux":
+    _SENT_BY_KERNEL = 0x80  # SI_KERNEL of sigaction(2)
+
+    def _next_signal(numbers: Collection[int]) -> tuple[int, bool]:
+        """Wait for one of these signals, and return it and whether a terminal has sent it."""
+        info = signal.sigwaitinfo(numbers)
+        return info.si_signo, info.si_code == _SENT_BY_KERNEL
+
+else:  # pragma: no cover - macOS, not tested there
+
+    def _next_signal(numbers: Collection[int]) -> tuple[int, bool]:
+        """Wait for one of these signals, and return it and whether a terminal may have sent it."""
+        number = signal.sigwait(numbers)
+        try:
+            terminal = os.open("/dev/tty", os.O_RDONLY)
+        except OSError:
+            return number, False
+        try:
+            return number, os.tcgetpgrp(terminal) == os.getpgrp()
+        finally:
+            os.close(terminal)
+
+
+def say(line: str) -> None:
+    """Write a line to standard error, if there is one."""
+    if sys.stderr is not None:
+        print(line, file=sys.stderr, flush=True)
+
+
+def start(command: Sequence[str], mask: Collection[int], keep_open: int | None) -> int:
+    """Start a command with its signals as in `mask`, and return its pid.
+
+    It inherits the descriptor `keep_open`. OSError where it cannot be started.
+    """
+    passed = None if keep_open is None else _inheritable(keep_open)
+    try:
+        denied: OSError | None = None
+        for path in _candidates(command[0]):
+            try:
+                return _spawn(path, command, mask)
+            except PermissionError as error:
+                denied = denied or error  # a later folder of PATH may have one that can be run
+        raise denied or FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), command[0])
+    finally:
+        if passed is not None:
+            os.close(passed)
+
+
+def status_of(error: OSError) -> int:
+    """Return the status of a shell that could not start a command because of `error`."""
+    if error.errno in (errno.EAGAIN, errno.ENOMEM):
+        return 1  # it is not the command's fault
+    return NOT_FOUND if error.errno == errno.ENOENT else NOT_EXECUTABLE
+
+
+def _inheritable(descriptor: int) -> int:
+    """Return a duplicate that programs inherit, out of the way of those that scripts number."""
+    import fcntl
+
+    try:
+        return fcntl.fcntl(descriptor, fcntl.F_DUPFD, 100)
+    except OSError:  # more than this process may open
+        return fcntl.fcntl(descriptor, fcntl.F_DUPFD, 3)
+
+
+def _candidates(program: str) -> Iterator[str]:
+    """Yield the paths at which a program may be, as execvp(3) looks for it."""
+    if "/" in program:
+        yield program
+    elif program:
+        for folder in os.environ.get("PATH", os.defpath).split(":"):
+            path = f"{folder or '.'}/{program}"
+            if os.path.exists(path):
+                yield path
+
+
+def _spawn(path: str, command: Sequence[str], mask: Collection[int]) -> int:
+    def spawn(path: str, *arguments: str) -> int:
+        return os.posix_spawn(
+            path,
+            [command[0], *arguments],
+            _environment(),
+            setsigmask=mask,
+            setsigdef=_IGNORED_BY_PYTHON,
+        )
+
+    try:
+        return spawn(path, *command[1:])
+    except OSError as error:
+        if error.errno != errno.ENOEXEC:
+            raise
+    # A script whose first line names no interpreter is the shell's, as for execvp(3).
+    return spawn("/bin/sh", path, *command[1:])
+
+
+def _environment() -> dict[str, str]:
+    """Return the environment that this process was given."""
+    environment = dict(os.environ)
+    # Where the locale is C, as under cron, Python sets a variable in itself and so in all that it
+    # starts: https://peps.python.org/pep-0538
+    if environment.get("LC_CTYPE") in ("C.UTF-8", "C.utf8", "UTF-8"):
+        try:
+            with open("/proc/self/environ", "rb") as file:
+                given = [one for one in file.read().split(b"\0") if one.startswith(b"LC_CTYPE=")]
+        except OSError:
+            return environment  # nothing tells who has set it
+        del environment["LC_CTYPE"]
+        for one in given:
+            environment["LC_CTYPE"] = os.fsdecode(one.partition(b"=")[2])
+    return environment

@@ -1,0 +1,175 @@
+"""Slots for a process that is there for one thing only: obtained once, and left with its end."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+
+from localgcl import _clock, _owners, _slots
+from localgcl._child import say
+from localgcl._creation import insert_missing
+from localgcl._database import NoDatabaseError
+from localgcl._gate import GateTimeoutError
+from localgcl._lifeline import existing_lifeline
+from localgcl._queue import promote
+from localgcl.errors import ConcurrencySlotAcquisitionError, DatabaseError, LimitNotFoundError
+from localgcl.sync import Limiter, _drive, _Listener
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from localgcl._database import Transaction
+    from localgcl._request import Sleep, Terms
+
+# What needs to be done, but not at any price: who was stopped inside a transaction keeps the gate.
+_PATIENCE_SECONDS = 1.0
+
+
+class Claim:
+    """Slots on some terms: a context manager, at whose end everything is free.
+
+    `shown_as` is the command line that `ps` shows for it, and `verbose` has it tell on standard
+    error what it waits for. What was taken by rate is given back unless it was `used`.
+    """
+
+    def __init__(
+        self,
+        limiter: Limiter,
+        terms: Terms,
+        *,
+        shown_as: Iterable[str] = (),
+        verbose: bool = False,
+    ) -> None:
+        self.used = False
+        self._limiter = limiter
+        self._database = limiter._database
+        self._terms = terms
+        self._shown_as = shown_as
+        self._verbose = verbose
+        self._request = terms.request()
+        self._left = False
+
+    def __enter__(self) -> Claim:
+        _owners.show_as(self._shown_as)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        _owners.show_as(())
+        self.leave()
+
+    def obtain(self, limit_of_missing: int | None = None) -> None:
+        """Wait for the slots; create missing limits with so many.
+
+        The errors are those of `localgcl.sync.concurrency`.
+        """
+        began = _clock.now()
+        while self._request.granted is None:
+            try:
+                self._wait()
+            except ConcurrencySlotAcquisitionError as error:
+                if error.reason != "missing" or limit_of_missing is None:
+                    raise
+                if self._terms.occupy > limit_of_missing:
+                    raise ConcurrencySlotAcquisitionError(
+                        error.names, self._terms.occupy, error.waited_seconds, "over_limit"
+                    ) from None
+                self._database.transact(
+                    functools.partial(insert_missing, names=error.names, limit=limit_of_missing),
+                    durable=True,
+                )
+                self._request = self._terms.request()
+        self.tell(f"got {_listed(self._terms.names)} after {_clock.now() - began:.1f} s")
+
+    def _wait(self) -> None:
+        listener = (
+            _Teller(self._limiter, self._terms.names)
+            if self._verbose
+            else _Listener(self._database)
+        )
+        _drive(self._terms, self._request, self._database, listener)
+
+    @property
+    def descriptor(self) -> int | None:
+        """What keeps the slots for whoever inherits it; None where nothing is held."""
+        folder = self._database._folder
+        if folder is None or not self._terms.holds:
+            return None
+        ours = existing_lifeline(folder)
+        return None if ours is None else ours.descriptor
+
+    def show_pid(self, pid: int) -> None:
+        """Have `ps` show this pid beside the slots."""
+        work = functools.partial(_owners.show_pid, pid=pid)
+        # It is for people to read, and nothing for which a command that runs is to suffer.
+        with contextlib.suppress(DatabaseError, GateTimeoutError, NoDatabaseError):
+            self._database.transact(work, deadline=_clock.now() + _PATIENCE_SECONDS, create=False)
+
+    def leave(self) -> None:
+        """Free what is held and sign out; the second time this does nothing."""
+        granted = self._request.granted
+        if self._left or (granted is None and not self._database.has_lifeline()):
+            return
+        self._left = True
+
+        def sign_out(tx: Transaction) -> None:
+            if self.used and granted is not None:
+                _slots.release_granted(tx, self._request.id, self._terms.occupy, granted)
+            else:
+                _slots.abandon(tx, self._request)
+            promote(tx, _owners.sign_out(tx, if_idle=False))
+
+        deadline = _clock.now() + _PATIENCE_SECONDS
+        try:
+            self._database.transact(sign_out, deadline=deadline, create=False)
+        except (DatabaseError, GateTimeoutError, NoDatabaseError):
+            # The end of this process frees it all, unless the command has left something running
+            # that has inherited the lifeline: one that is not there counts as dead.
+            folder = self._database._folder
+            ours = None if folder is None else existing_lifeline(folder)
+            if ours is not None:
+                ours.folder.discard(ours.name)
+
+    def tell(self, text: str) -> None:
+        """Say something on standard error, if that is wanted."""
+        if self._verbose:
+            _tell(text)
+
+
+class _Teller(_Listener):
+    """A listener that tells, when it first sleeps, what it waits for."""
+
+    def __init__(self, limiter: Limiter, names: tuple[str, ...]) -> None:
+        super().__init__(limiter._database)
+        self._limiter = limiter
+        self._names = names
+        self._told = False
+
+    def sleep(self, step: Sleep) -> list[str]:
+        if not self._told and step.ways is not None:
+            self._told = True
+            _tell(f"waiting for {_listed(self._names)}")
+            for name in self._names:
+                self._tell_of(name)
+        return super().sleep(step)
+
+    def _tell_of(self, name: str) -> None:
+        try:
+            holders = self._limiter.holders(name)
+        except LimitNotFoundError:
+            return  # deleted meanwhile, of which the request learns by itself
+        for one in holders:
+            about = f" ({one.holder})" if one.holder else ""
+            _tell(
+                f"'{name}' is held by process {one.pid} of {one.user} for {one.held_seconds:.0f} s,"
+                f" {one.slots} slot(s): {one.command}{about}"
+            )
+
+
+def _tell(text: str) -> None:
+    line = "".join(one if one.isprintable() else " " for one in text)
+    say(f"localgcl: {line}")
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    return ", ".join(f"'{name}'" for name in names)

@@ -1,0 +1,115 @@
+"""What `localgcl run` and `localgcl rate-limit` do, once their command line is read."""
+
+from __future__ import annotations
+
+from localgcl._child import Signals, say, start, status_of
+from localgcl._claim import Claim
+from localgcl._request import Terms
+from localgcl.errors import (
+    AcquireConcurrencySlotTimeoutError,
+    ConcurrencySlotAcquisitionError,
+    LocalGCLError,
+)
+from localgcl.sync import Limiter
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+NO_SLOT = 75  # EX_TEMPFAIL of sysexits.h: try again later
+
+
+class MissingLimitError(LocalGCLError):
+    """A command's limits that are not there; a misspelt name must not run unlimited."""
+
+    _fields = ("names",)
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        self.names = names
+        quoted = ", ".join(f"'{name}'" for name in names)
+        super().__init__(
+            f"There is no concurrency limit named {quoted}; create it with"
+            " `localgcl create NAME --limit N`"
+        )
+
+
+class Job:
+    """A command line that is read: whose slots are asked for on which terms, and for what.
+
+    `command` is what `run` runs, None for `rate-limit`. `limit` is what missing limits are created
+    with, None where they are an error. `no_slot` is the status where there is no slot in time.
+    """
+
+    def __init__(
+        self,
+        names: Iterable[str],
+        *,
+        occupy: int = 1,
+        timeout: float | None = None,
+        no_wait: bool = False,
+        command: Sequence[str] | None = None,
+        limit: int | None = None,
+        max_waiting: int | None = None,
+        conflict_exit_code: int = NO_SLOT,
+        rate_limit: bool = False,
+        holder: str | None = None,
+        verbose: bool = False,
+    ) -> None:
+        if no_wait and timeout is not None:
+            raise ValueError("--timeout and --no-wait cannot be used together")
+        if rate_limit and limit is not None:
+            raise ValueError("--limit creates limits without a rate: not with --rate-limit")
+        self.terms = Terms(
+            list(names),
+            occupy,
+            0.0 if no_wait else timeout,
+            strict=True,
+            holds=command is not None and not rate_limit,
+            holder=holder,
+            max_waiting=max_waiting,
+        )
+        self.command = command
+        self.limit = limit
+        self.no_slot = conflict_exit_code
+        self.verbose = verbose
+
+    def do(self, limiter: Limiter) -> int:
+        """Do it, and return the status with which the process is to end.
+
+        Interrupted where a signal came before there was anything to pass it to; LocalGCLError.
+        """
+        command = self.command
+        claim = Claim(limiter, self.terms, shown_as=command or (), verbose=self.verbose)
+        with Signals() as signals, claim:
+            if not self._obtains(claim):
+                return self.no_slot
+            if command is None:
+                claim.used = True
+                return 0
+            signals.hold()
+            try:
+                pid = start(command, signals.mask, claim.descriptor)
+            except OSError as error:
+                say(f"Error: cannot run {command[0]!r}: {error.strerror}")
+                return status_of(error)
+            claim.used = True
+            if self.terms.holds:
+                claim.show_pid(pid)
+            else:
+                claim.leave()
+            return signals.attend(pid)
+
+    def _obtains(self, claim: Claim) -> bool:
+        try:
+            claim.obtain(self.limit)
+        except AcquireConcurrencySlotTimeoutError as error:
+            claim.tell(str(error))
+        except ConcurrencySlotAcquisitionError as error:
+            if error.reason == "missing":
+                raise MissingLimitError(error.names) from None
+            if error.reason != "crowded":
+                raise
+            claim.tell(str(error))
+        else:
+            return True
+        return False

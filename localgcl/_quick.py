@@ -1,0 +1,124 @@
+"""The command lines of `run` and `rate-limit`, read without click.
+
+A cron job waits for all that is imported before it begins, and click takes as long as all the rest.
+What is plain is read here; whatever is not (help, completion, wrong usage, several letters behind
+one dash) is left to click, which has the same options. A test holds the two together.
+"""
+
+from __future__ import annotations
+
+import os
+
+from localgcl._checks import MAX_SLOTS, check_holder, check_name
+from localgcl._job import Job
+from localgcl.sync import Limiter
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    # How a switch is called in Job, and how its value is read; None where it takes none.
+    Options = dict[str, tuple[str, Callable[[str], Any] | None]]
+
+_COMPLETION = "_LOCALGCL_COMPLETE"  # set by a shell that completes, as click has it
+
+
+def _whole(lowest: int, highest: int = MAX_SLOTS) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        value = int(text)
+        if not lowest <= value <= highest:
+            raise ValueError(text)
+        return value
+
+    return read
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not value >= 0:
+        raise ValueError(text)
+    return value
+
+
+_BOTH: Options = {
+    "--occupy": ("occupy", _whole(1)),
+    "--timeout": ("timeout", _seconds),
+    "--no-wait": ("no_wait", None),
+}
+OPTIONS: dict[str, Options] = {
+    "rate-limit": _BOTH,
+    "run": {
+        **_BOTH,
+        "-n": ("also", check_name),
+        "--also": ("also", check_name),
+        "-l": ("limit", _whole(0)),
+        "--limit": ("limit", _whole(0)),
+        "--max-waiting": ("max_waiting", _whole(0)),
+        "-E": ("conflict_exit_code", _whole(0, 255)),
+        "--conflict-exit-code": ("conflict_exit_code", _whole(0, 255)),
+        "--rate-limit": ("rate_limit", None),
+        "--holder": ("holder", check_holder),
+        "-v": ("verbose", None),
+        "--verbose": ("verbose", None),
+    },
+}
+
+
+def read(arguments: list[str]) -> tuple[Job, Limiter] | None:
+    """Return what a command line asks for and of which database, None where click is to read it.
+
+    DatabaseError where there can be no database.
+    """
+    words, database = list(arguments), None
+    values: dict[str, Any] = {}
+    also: list[str] = []
+    try:
+        while words[0].partition("=")[0] == "--db":
+            database = _take_value(words)
+        command = words.pop(0)
+        options = OPTIONS[command]
+        if _COMPLETION in os.environ:
+            return None
+        _take_options(words, options, values, also)
+        name = check_name(words.pop(0))
+        if name == "--":
+            return None
+        _take_options(words, options, values, also)
+        if words[:1] == ["--"]:
+            del words[0]
+        if bool(words) != (command == "run"):
+            return None
+        return Job([name, *also], command=words or None, **values), Limiter(database)
+    except (LookupError, ValueError):
+        return None
+
+
+def _take_options(
+    words: list[str], options: Options, values: dict[str, Any], also: list[str]
+) -> None:
+    """Take the switches at the beginning of `words`; LookupError or ValueError for click."""
+    while words and words[0][:1] == "-" and words[0] != "--":
+        switch, separator, _ = words[0].partition("=")
+        parameter, convert = options[switch]
+        if convert is None:
+            if separator:
+                raise ValueError(words[0])
+            del words[0]
+            values[parameter] = True
+            continue
+        value = convert(_take_value(words))
+        if parameter == "also":
+            also.append(value)
+        else:
+            values[parameter] = value
+
+
+def _take_value(words: list[str]) -> str:
+    """Take a switch and its value from the beginning of `words`, and return the value."""
+    switch, separator, value = words.pop(0).partition("=")
+    if not separator:
+        return words.pop(0)
+    if switch[:2] != "--":
+        raise ValueError(switch)  # behind one dash, "=" is part of the value
+    return value

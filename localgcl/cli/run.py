@@ -1,0 +1,219 @@
+"""Commands for shells and cron: something is run, or allowed to go on, when there is a slot."""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+import click
+from click.shell_completion import CompletionItem
+
+from localgcl._checks import MAX_SLOTS, check_holder
+from localgcl._job import NO_SLOT, Job
+from localgcl.cli._shared import KNOWN_NAME, SECONDS, SLOTS, limiter_of
+
+
+class _Run(click.Command):
+    """Options stand on either side of NAME, and end where the command begins."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        before, rest = self._divide(args)
+        if rest[:1] == ["--"]:
+            rest = rest[1:]
+            name, between, command = rest[:1], list[str](), rest[1:]
+        else:
+            name = rest[:1]
+            between, command = self._divide(rest[1:])
+        if command[:1] == ["--"]:
+            command = command[1:]
+        return super().parse_args(ctx, [*before, *between, "--", *name, *command])
+
+    def _divide(self, args: list[str]) -> tuple[list[str], list[str]]:
+        """Return the options at the beginning, with their values, and the rest."""
+        valued = {
+            name
+            for one in self.params
+            if isinstance(one, click.Option) and not one.is_flag
+            for name in one.opts
+        }
+        index = 0
+        while index < len(args) and args[index] not in ("-", "--") and args[index][:1] == "-":
+            word = args[index]
+            index += 1
+            # Of the letters behind one dash, the first that takes a value takes the others, if any.
+            names = [word] if word[:2] == "--" else [f"-{letter}" for letter in word[1:]]
+            taking = [position for position, name in enumerate(names, 1) if name in valued]
+            if taking[:1] == [len(names)]:
+                index += 1
+        return args[:index], args[index:]
+
+
+def _files(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    return [CompletionItem(incomplete, type="file")]
+
+
+def _text(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    try:
+        return check_holder(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error), ctx, param) from None
+
+
+_occupy_option = click.option(
+    "--occupy",
+    type=click.IntRange(1, MAX_SLOTS),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Slots to take from each limit.",
+)
+_timeout_option = click.option(
+    "--timeout",
+    type=SECONDS,
+    metavar="S",
+    help="Give up after S seconds, with status 75.  [default: wait for ever]",
+)
+_no_wait_option = click.option(
+    "--no-wait", is_flag=True, help="Give up at once, with status 75.  [default: wait]"
+)
+
+
+@click.command(cls=_Run)
+@click.argument("name", type=KNOWN_NAME)
+@click.argument(
+    "command",
+    nargs=-1,
+    required=True,
+    type=click.UNPROCESSED,
+    metavar="[--] COMMAND [ARG]...",
+    shell_complete=_files,
+)
+@click.option(
+    "-n",
+    "--also",
+    type=KNOWN_NAME,
+    multiple=True,
+    metavar="NAME",
+    help="A further limit, repeatable; all are taken at one moment.  [default: none]",
+)
+@_occupy_option
+@click.option(
+    "-l",
+    "--limit",
+    type=SLOTS,
+    metavar="N",
+    help="Create each missing limit with N slots; one that exists is left as it is."
+    "  [default: a missing limit is an error]",
+)
+@_timeout_option
+@_no_wait_option
+@click.option(
+    "--max-waiting",
+    type=click.IntRange(0, MAX_SLOTS),
+    metavar="N",
+    help="Give up at once, with status 75, where it would have to wait and N or more already wait"
+    " for one of its limits; 0 is --no-wait.  [default: any number may wait]",
+)
+@click.option(
+    "-E",
+    "--conflict-exit-code",
+    type=click.IntRange(0, 255),
+    default=NO_SLOT,
+    show_default=True,
+    metavar="N",
+    help="The status that says that there was no slot in time.",
+)
+@click.option(
+    "--rate-limit",
+    is_flag=True,
+    help="Take by rate: nothing is held while the command runs.  [default: hold]",
+)
+@click.option(
+    "--holder",
+    callback=_text,
+    metavar="TEXT",
+    help="Shown by `ps` beside the command.  [default: nothing]",
+)
+@click.option(
+    "-v",
+    "--verbose",
+    is_flag=True,
+    help="Say on standard error what is waited for and who holds it.  [default: silent]",
+)
+@click.pass_context
+def run(
+    ctx: click.Context,
+    name: str,
+    command: tuple[str, ...],
+    also: tuple[str, ...],
+    occupy: int,
+    limit: int | None,
+    timeout: float | None,
+    no_wait: bool,
+    max_waiting: int | None,
+    conflict_exit_code: int,
+    rate_limit: bool,
+    holder: str | None,
+    verbose: bool,
+) -> None:
+    """Run COMMAND while holding a slot of the limit NAME.
+
+    The command has the terminal, the standard streams and the signals as if it were run without
+    this. The slot is free when it ends, whatever it has left running. Should this be killed with
+    SIGKILL, the command goes on, and keeps the slot until it and what it has started have ended.
+
+    Nothing is printed, so that cron mails nothing. The status is the command's own, or 128 + N
+    where signal N has ended it or came while waiting, 126 if it cannot be executed, 127 if it is
+    not found, 75 if there was no slot in time, 1 for an error, 2 for wrong usage.
+
+    \b
+    Example:
+      localgcl run database -- pg_dump app
+      localgcl run --limit 1 --no-wait backup -- backup.sh --full
+      localgcl run --timeout 600 --also disk database -- vacuumdb app
+      localgcl run --rate-limit api -- curl https://example.org/
+    """
+    _do(
+        ctx,
+        [name, *also],
+        command=command,
+        occupy=occupy,
+        limit=limit,
+        timeout=timeout,
+        no_wait=no_wait,
+        max_waiting=max_waiting,
+        conflict_exit_code=conflict_exit_code,
+        rate_limit=rate_limit,
+        holder=holder,
+        verbose=verbose,
+    )
+
+
+@click.command("rate-limit")
+@click.argument("name", type=KNOWN_NAME)
+@_occupy_option
+@_timeout_option
+@_no_wait_option
+@click.pass_context
+def rate_limit(
+    ctx: click.Context, name: str, occupy: int, timeout: float | None, no_wait: bool
+) -> None:
+    """Return when the rate of the limit NAME allows the next operation.
+
+    However many processes call this, together they keep to the rate, in the order in which they
+    came. Nothing is printed. The status is 0 when the operation may begin, 75 if that was not in
+    time, 128 + N where signal N came while waiting, 1 for an error, 2 for wrong usage.
+
+    \b
+    Example:
+      localgcl rate-limit api && curl https://example.org/
+      localgcl rate-limit --occupy 5 --timeout 30 api || exit
+    """
+    _do(ctx, [name], occupy=occupy, timeout=timeout, no_wait=no_wait)
+
+
+def _do(ctx: click.Context, names: list[str], **values: Any) -> NoReturn:
+    try:
+        job = Job(names, **values)
+    except ValueError as error:
+        raise click.UsageError(f"{error}.", ctx) from None
+    ctx.exit(job.do(limiter_of(ctx)))
