@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import glob
 import importlib.util
@@ -14,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import psycopg
@@ -91,6 +92,20 @@ def connect(conninfo: str) -> Iterator[psycopg.Connection]:
             line.setblocking(True)
             while line.recv(4096):
                 pass  # up to the end, which comes when the other side is gone
+
+
+@contextlib.asynccontextmanager
+async def connect_async(conninfo: str) -> AsyncIterator[psycopg.AsyncConnection]:
+    """As `connect`, for tasks."""
+    connection = await psycopg.AsyncConnection.connect(conninfo, autocommit=True)
+    with socket.socket(fileno=os.dup(connection.fileno())) as line:
+        try:
+            yield connection
+        finally:
+            await connection.close()
+            line.setblocking(False)
+            while await asyncio.get_running_loop().sock_recv(line, 4096):
+                pass
 
 
 def _programs() -> str:
