@@ -6,6 +6,7 @@ import contextlib
 import functools
 
 from localgcl import _clock, _owners, _slots
+from localgcl._blocking import Listener, drive
 from localgcl._child import say
 from localgcl._creation import insert_missing
 from localgcl._database import NoDatabaseError
@@ -13,7 +14,7 @@ from localgcl._gate import GateTimeoutError
 from localgcl._lifeline import existing_lifeline
 from localgcl._queue import promote
 from localgcl.errors import ConcurrencySlotAcquisitionError, DatabaseError, LimitNotFoundError
-from localgcl.sync import Limiter, _drive, _Listener
+from localgcl.sync import Limiter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from localgcl._database import Transaction
     from localgcl._request import Sleep, Terms
+    from localgcl._slots import Request
 
 # What needs to be done, but not at any price: who was stopped inside a transaction keeps the gate.
 _PATIENCE_SECONDS = 1.0
@@ -47,7 +49,7 @@ class Claim:
         self._terms = terms
         self._shown_as = shown_as
         self._verbose = verbose
-        self._request = terms.request()
+        self._request = self._new_request()
         self._left = False
 
     def __enter__(self) -> Claim:
@@ -78,16 +80,21 @@ class Claim:
                     functools.partial(insert_missing, names=error.names, limit=limit_of_missing),
                     durable=True,
                 )
-                self._request = self._terms.request()
+                self._request = self._new_request()
         self.tell(f"got {_listed(self._terms.names)} after {_clock.now() - began:.1f} s")
+
+    def _new_request(self) -> Request:
+        request = self._terms.request()
+        request.settled = True  # this answers for it
+        return request
 
     def _wait(self) -> None:
         listener = (
-            _Teller(self._limiter, self._terms.names)
+            _Teller(self._limiter, self._request)
             if self._verbose
-            else _Listener(self._database)
+            else Listener(self._database, self._request)
         )
-        _drive(self._terms, self._request, self._database, listener)
+        drive(self._terms, self._request, self._database, listener)
 
     @property
     def descriptor(self) -> int | None:
@@ -136,13 +143,13 @@ class Claim:
             _tell(text)
 
 
-class _Teller(_Listener):
+class _Teller(Listener):
     """A listener that tells, when it first sleeps, what it waits for."""
 
-    def __init__(self, limiter: Limiter, names: tuple[str, ...]) -> None:
-        super().__init__(limiter._database)
+    def __init__(self, limiter: Limiter, request: Request) -> None:
+        super().__init__(limiter._database, request)
         self._limiter = limiter
-        self._names = names
+        self._names = request.names
         self._told = False
 
     def sleep(self, step: Sleep) -> list[str]:

@@ -159,13 +159,18 @@ def _prepare(path: str) -> Folder:
     status = os.stat(real)
     if not stat.S_ISREG(status.st_mode):
         raise DatabaseError(path, "it is not a file; choose another path")
+    return folder_of(real, status)
+
+
+def folder_of(real: str, status: os.stat_result) -> Folder:
+    """Return what the run folder of the database at `real` is to be."""
     return Folder(f"{real}-run", status.st_mode & 0o666, status.st_gid)
 
 
 def _connect(path: str) -> sqlite3.Connection:
     # mode=rw: SQLite is not to make a file whose mode and group nobody thought about.
     connection = sqlite3.connect(
-        f"file:{_in_address(os.path.realpath(path))}?mode=rw",
+        f"file:{in_address(os.path.realpath(path))}?mode=rw",
         uri=True,
         timeout=_BUSY_TURN_SECONDS,
         isolation_level=None,
@@ -210,7 +215,7 @@ def remaining(deadline: float | None) -> float:
     return min(threading.TIMEOUT_MAX, max(0.0, deadline - _clock.now()))
 
 
-def _in_address(path: str) -> str:
+def in_address(path: str) -> str:
     """Return `path` as part of a URI; SQLite gives a meaning to these characters alone."""
     return path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
 
@@ -231,15 +236,18 @@ _REMEDIES = {
 
 def explained(path: str, error: sqlite3.Error | OSError) -> DatabaseError:
     """Return the error for a user: which file, what is wrong, and what to do next."""
-    denied = _denied(path)
-    if denied is not None:
-        return DatabaseError(path, denied)
+    problem = known_problem(path, error)
+    return DatabaseError(path, problem or f"{error}; `localgcl doctor` tells more")
+
+
+def known_problem(path: str, error: sqlite3.Error | OSError) -> str | None:
+    """Return what is wrong and what to do next, where that can be told from the error."""
     if isinstance(error, sqlite3.Error) and _code(error) in _REMEDIES:
-        return DatabaseError(path, f"{_REMEDIES[_code(error)]} ({error})")
-    return DatabaseError(path, f"{error}; `localgcl doctor` tells more")
+        return denied(path) or f"{_REMEDIES[_code(error)]} ({error})"
+    return denied(path)
 
 
-def _denied(path: str) -> str | None:
+def denied(path: str) -> str | None:
     """Return which file of the database this user may not use, if there is one."""
     real = os.path.realpath(path)
     run = f"{real}-run"

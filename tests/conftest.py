@@ -6,6 +6,8 @@ import contextlib
 import math
 import os
 import select
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -54,6 +56,15 @@ def forget_everything() -> None:
 def path(tmp_path: Path) -> str:
     """Where a database may be made; its folder is not there yet."""
     return str(tmp_path / "state" / "limits.db")
+
+
+@pytest.fixture
+def public() -> Iterator[Path]:
+    """A folder that every user can reach."""
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
 
 
 @pytest.fixture

@@ -17,12 +17,12 @@ from localgcl import Limiter
 
 # From the ground up; a module imports from the lines above its own, and from nowhere else.
 LAYERS = (
-    ("errors", "_clock", "_checks", "_decay", "_child"),
-    ("models", "_schema", "_lifeline"),
+    ("errors", "_clock", "_checks", "_decay", "_child", "_processes"),
+    ("models", "_schema", "_lifeline", "_rows"),
     ("_location", "_plan"),
-    ("_gate",),
+    ("_gate", "_diagnosis"),
     ("_file",),
-    ("_database",),
+    ("_database", "_examination"),
     ("_owners", "_creation"),
     ("_queue",),
     ("_slots", "_limits"),
@@ -42,7 +42,7 @@ LAYERS = (
     ("server.app",),
     ("server.run",),
     ("cli._shared",),
-    ("cli.holders", "cli.files"),
+    ("cli.holders", "cli.files", "cli.doctor"),
     ("cli.limits", "cli.server", "cli.run"),
     ("cli",),
     ("__main__",),

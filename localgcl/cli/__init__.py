@@ -20,6 +20,7 @@ _COMMANDS = {
     "create": "limits",
     "delete": "limits",
     "disable": "limits",
+    "doctor": "doctor",
     "enable": "limits",
     "export": "files",
     "inspect": "limits",

@@ -9,20 +9,29 @@ import os
 import sys
 import unicodedata
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.shell_completion import CompletionItem
 
 from localgcl._checks import MAX_SLOTS, check_name
+from localgcl._location import choose
 from localgcl.errors import LocalGCLError
 from localgcl.sync import Limiter
+
+if TYPE_CHECKING:
+    from localgcl._location import ChosenBy
 
 
 def limiter_of(ctx: click.Context) -> Limiter:
     """Return the limiter of the database that --db, the environment or the default names."""
+    return Limiter(database_of(ctx)[0])
+
+
+def database_of(ctx: click.Context) -> tuple[str, ChosenBy]:
+    """Return the path of that database, and which of the three has named it."""
     try:
-        return Limiter(ctx.find_root().params.get("database"))
+        return choose(ctx.find_root().params.get("database"))
     except ValueError as error:
         raise click.UsageError(str(error), ctx) from None
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import click
 
+from localgcl._processes import printable
 from localgcl.cli._shared import (
     KNOWN_NAME,
     duration,
@@ -75,8 +76,8 @@ def echo_holders(holders: Sequence[Holder]) -> None:
                 str(one.slots),
                 "-" if one.pid is None else str(one.pid),
                 one.user,
-                _short(one.command),
-                _short(one.holder or "-"),
+                printable(one.command),
+                printable(one.holder or "-"),
                 f"{duration(one.held_seconds)} ago",
                 one.lease,
             )
@@ -98,17 +99,11 @@ def echo_waiters(waiters: Sequence[Waiter]) -> None:
                 str(one.slots),
                 str(one.pid),
                 one.user,
-                _short(one.command),
-                _short(one.holder or "-"),
+                printable(one.command),
+                printable(one.holder or "-"),
                 f"{duration(one.waited_seconds)} ago",
                 str(one.position),
             )
             for one in waiters
         ],
     )
-
-
-def _short(text: str, most: int = 40) -> str:
-    """Return a text on one line, without what a terminal would obey, and not too long."""
-    line = "".join(one if one.isprintable() else " " for one in text)
-    return line if len(line) <= most else f"{line[: most - 3]}..."

@@ -1,0 +1,302 @@
+"""What `doctor` makes of what it finds: each check is a pure function of facts.
+
+A fault needs somebody to act; a note is worth knowing. `_examination` gathers the facts.
+"""
+
+from __future__ import annotations
+
+import shlex
+import stat
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from localgcl._location import VARIABLE, is_shared_file_system
+
+if TYPE_CHECKING:
+    from localgcl._location import ChosenBy
+
+Status = Literal["ok", "note", "fault"]
+
+# Checkpoints keep the WAL at about 1,000 pages of 1 KiB; a large transaction may add the size of
+# the database once. Beyond this somebody keeps checkpoints from their work.
+_WAL_BYTES = 4 * 2**20
+_WAL_PER_DATABASE = 2
+
+# https://sqlite.org/wal.html#walresetbug
+_AFFECTED_FROM, _AFFECTED_TO = (3, 7, 0), (3, 51, 2)
+
+_SHOWN = 3  # of a list in which each says the same
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at, what was found, and what to do about it."""
+
+    name: str
+    status: Status
+    detail: str
+    remedy: str | None = None
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A file as `stat` tells of it, and the name of its group."""
+
+    path: str
+    mode: int
+    gid: int
+    group: str
+    size: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.path} is {stat.filemode(self.mode)} of group {self.group}"
+
+
+def choice(path: str, chosen_by: ChosenBy, environment: str | None, *, exists: bool) -> Check:
+    """Tell which file is in use; `environment` is another one that LOCALGCL_DB names."""
+    words = {"option": "--db", "environment": VARIABLE, "default": "the default"}
+    detail = f"{path}, chosen by {words[chosen_by]}"
+    if not exists:
+        detail += "; it is not there yet, and the first use makes it"
+    if environment is None:
+        return Check("database", "ok", detail)
+    return Check(
+        "database",
+        "note",
+        f"{detail}; {VARIABLE} names another one, {environment}",
+        f"processes share limits only in one file: see that all of them use the same, by {VARIABLE}"
+        " or by --db",
+    )
+
+
+def file_system(kind: str | None) -> Check:
+    """Tell whether one kernel sees all of it."""
+    if kind is None:
+        return Check("file system", "ok", "its type cannot be told here; it has to be a local disk")
+    if not is_shared_file_system(kind):
+        return Check("file system", "ok", f"{kind}, a local one")
+    return Check(
+        "file system",
+        "fault",
+        f"{kind}, where neither SQLite's WAL nor FIFOs reach all processes: limits do not hold",
+        f"move the database to a local disk, with all processes ended, and name it in {VARIABLE}",
+    )
+
+
+def sqlite(version: tuple[int, int, int]) -> Check:
+    """Tell whether this SQLite can corrupt a WAL database."""
+    name = ".".join(map(str, version))
+    if not _AFFECTED_FROM <= version <= _AFFECTED_TO:
+        return Check("sqlite", "ok", f"{name}, with no known fault that concerns localgcl")
+    return Check(
+        "sqlite",
+        "note",
+        f"{name} can corrupt a database when one connection commits while another checkpoints"
+        " (sqlite.org/wal.html#walresetbug); the gate keeps localgcl's own processes from that, but"
+        " not another program that opens the file",
+        "open the file with no other program while it is in use, or use a Python with SQLite 3.51.3"
+        " or newer",
+    )
+
+
+def clock(error: str | None) -> Check:
+    """Tell whether the clock since boot and the identity of this boot can be read."""
+    if error is None:
+        return Check("clock", "ok", "the clock since boot and the boot's identity can be read")
+    return Check(
+        "clock",
+        "fault",
+        f"the clock since boot or the boot's identity cannot be read: {error}",
+        "localgcl needs /proc/sys/kernel/random/boot_id on Linux: mount /proc",
+    )
+
+
+def permissions(
+    database: Entry,
+    parent: Entry,
+    beside: Sequence[Entry],
+    inside: Sequence[Entry],
+    denied: str | None,
+) -> Check:
+    """Tell whether everybody who may use the database may use all that belongs to it.
+
+    `beside` are its -wal and -shm, `inside` the run folder and what lies in it; all have its group,
+    and its mode, a folder that of a folder. `denied` says what this user may not use.
+    """
+    if denied is not None:
+        problem, _, remedy = denied.partition("; ")
+        return Check("permissions", "fault", problem, remedy or None)
+    permitted = stat.S_IMODE(database.mode)
+    expected: list[tuple[Entry, int]] = [(one, permitted) for one in beside]
+    for one in inside:
+        mode = permitted & 0o666
+        expected.append((one, mode | (mode & 0o444) >> 2 if stat.S_ISDIR(one.mode) else mode))
+    wrong = [
+        (one, mode)
+        for one, mode in expected
+        if stat.S_IMODE(one.mode) != mode or one.gid != database.gid
+    ]
+    missing = _missing_for_the_folder(database, parent)
+    if missing:
+        wrong.insert(0, (database, permitted | missing))
+    if not wrong:
+        return Check("permissions", "ok", f"all of it is as the database: {database}")
+    group = parent if missing else database
+    return Check(
+        "permissions",
+        "fault",
+        f"not everybody who may use the folder or the database may use all of it: {_some(wrong)}",
+        "; ".join(
+            f"chgrp {group.group} {shlex.quote(one.path)} && chmod {mode:o} {shlex.quote(one.path)}"
+            for one, mode in wrong[:_SHOWN]
+        )
+        + (f"; and so on for {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""),
+    )
+
+
+def _some(wrong: Sequence[tuple[Entry, int]]) -> str:
+    return _listed([str(one) for one, _ in wrong])
+
+
+def _missing_for_the_folder(database: Entry, parent: Entry) -> int:
+    """Return the bits without which some who may make files in the folder cannot use the database.
+
+    A sticky folder, like /tmp, is everybody's, and tells nothing about who is to share.
+    """
+    if parent.mode & stat.S_ISVTX:
+        return 0
+    missing = 0
+    if parent.mode & 0o030 == 0o030 and (
+        database.gid != parent.gid or database.mode & 0o060 != 0o060
+    ):
+        missing |= 0o060
+    if parent.mode & 0o003 == 0o003 and database.mode & 0o006 != 0o006:
+        missing |= 0o006
+    return missing
+
+
+def wal(database_bytes: int, wal_bytes: int, readers: Sequence[str]) -> Check:
+    """Tell whether the WAL grows without being checkpointed; `readers` keep it from that."""
+    detail = f"{_size(wal_bytes)}, beside a database of {_size(database_bytes)}"
+    if wal_bytes <= max(_WAL_BYTES, _WAL_PER_DATABASE * database_bytes):
+        return Check("wal", "ok", detail)
+    if readers:
+        return Check(
+            "wal",
+            "fault",
+            f"{detail}: it does not shrink while {_listed(readers)} reads the database",
+            "end the transaction of that program, or the program",
+        )
+    return Check(
+        "wal",
+        "fault",
+        f"{detail}: it does not shrink, since some program kept a transaction open",
+        "end that program; the next transactions, and the last process to end, shrink it",
+    )
+
+
+def _size(number: int) -> str:
+    return f"{number} bytes" if number < 1024 else f"{number / 1024:.0f} KiB"
+
+
+def run_folder(path: str, strays: Sequence[str], *, exists: bool) -> Check:
+    """Tell whether there lies in the run folder what is not ours."""
+    if not exists:
+        return Check("run folder", "ok", f"{path} is not there; the next use makes it")
+    if not strays:
+        return Check("run folder", "ok", f"{path} holds nothing but localgcl's own")
+    return Check(
+        "run folder",
+        "note",
+        f"{path} holds what is not in use by localgcl: {_listed(strays)}",
+        "remove it; never remove the gate while a process uses the database",
+    )
+
+
+def gate(waited_seconds: float, holders: Sequence[tuple[int, str, bool]] | None) -> Check:
+    """Tell whether transactions go on; `holders` (pid, command, stopped) kept the gate shut."""
+    if holders is None:
+        return Check("gate", "ok", "transactions go on")
+    if not holders:
+        return Check(
+            "gate",
+            "fault",
+            f"no transaction went on for {waited_seconds:g} s, and it cannot be told from here"
+            " which process is stopped inside one; what follows was not looked at",
+            "continue or end that process: one that is stopped (Ctrl-Z, SIGSTOP, a debugger)",
+        )
+    pid, command, stopped = holders[0]
+    state = "which is stopped" if stopped else "which does not go on"
+    return Check(
+        "gate",
+        "fault",
+        f"no transaction went on for {waited_seconds:g} s: process {pid} ({command}), {state}, is"
+        " inside one; what follows was not looked at",
+        f"continue it (kill -CONT {pid}) or end it (kill -KILL {pid})",
+    )
+
+
+def unreadable(problem: str) -> Check:
+    """Tell of a file that cannot be read as a database; `problem` ends with what to do."""
+    detail, _, remedy = problem.rpartition("; ")
+    return Check("format", "fault", detail or problem, remedy if detail else None)
+
+
+def format_of(version: int | None, newest: int, missing: Sequence[str]) -> Check:
+    """Tell whose file it is: None another program's, 0 empty, else of that schema."""
+    if version is None:
+        return unreadable("it belongs to another program; choose another file")
+    if version == 0:
+        return Check("format", "ok", "it is empty: a new database")
+    if version > newest:
+        return unreadable(f"a newer release made it (schema {version}); upgrade localgcl")
+    if version < newest:
+        return Check(
+            "format", "ok", f"schema {version}, which the next use brings to schema {newest}"
+        )
+    if missing:
+        return unreadable(f"it lacks {_listed(missing)}; {_BEGIN_ANEW}")
+    return Check("format", "ok", f"schema {version}")
+
+
+_BEGIN_ANEW = (
+    "with all processes ended, keep the limits with `localgcl export`, move the file away, and"
+    " `localgcl apply` them to a new one, or restore a backup"
+)
+
+
+def integrity(problems: Sequence[str]) -> Check:
+    """Tell what SQLite's own check of the file has found."""
+    if not problems:
+        return Check("integrity", "ok", "SQLite's integrity check found nothing")
+    return Check(
+        "integrity",
+        "fault",
+        f"SQLite's integrity check found: {_listed(problems)}",
+        _BEGIN_ANEW,
+    )
+
+
+def rows(problems: Sequence[str]) -> Check:
+    """Tell what contradicts itself in the rows, which SQLite has no eye for."""
+    if not problems:
+        return Check("rows", "ok", "slots in use and waiting are what the rows add up to")
+    return Check("rows", "fault", _listed(problems), _BEGIN_ANEW)
+
+
+def owners(dead: Sequence[str], living: int) -> Check:
+    """Tell which owners of slots or places in a queue have ended without giving them back."""
+    if not dead:
+        return Check("owners", "ok", f"{living} living, none dead")
+    return Check(
+        "owners",
+        "note",
+        f"{living} living, {len(dead)} dead: {_listed(dead)}",
+        "nothing to do: the next call, as `localgcl ls`, frees what they hold",
+    )
+
+
+def _listed(what: Sequence[str]) -> str:
+    shown = ", ".join(what[:_SHOWN])
+    return shown if len(what) <= _SHOWN else f"{shown} and {len(what) - _SHOWN} more"

@@ -1,0 +1,222 @@
+"""What `doctor` looks at, without making or changing anything, not even clearing the dead away.
+
+The database file itself is never opened but by SQLite: POSIX locks are lost when any descriptor on
+the file is closed in the process (https://sqlite.org/howtocorrupt.html, 2.2).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import grp
+import os
+import sqlite3
+import stat
+from collections.abc import Callable, Iterator
+
+from localgcl import _clock, _diagnosis, _location, _processes, _schema
+from localgcl._diagnosis import Check, Entry
+from localgcl._file import denied, folder_of, in_address, known_problem
+from localgcl._gate import Gate, GateTimeoutError
+from localgcl._lifeline import Folder, is_fifo_name
+from localgcl._rows import problems_of
+
+# Nobody is in a transaction for longer, unless it was stopped there.
+PATIENCE_SECONDS = 3.0
+
+_OURS = ("gate", "create.lock")
+_BUSY_SECONDS = 1.0  # for programs that do not know the gate
+
+Execute = Callable[..., sqlite3.Cursor]
+
+
+def examine(path: str, chosen_by: _location.ChosenBy) -> list[Check]:
+    """Return every check of the database at `path`."""
+    real = os.path.realpath(path)
+    problem = None
+    try:
+        status = os.stat(real)
+    except FileNotFoundError:
+        status = None
+    except OSError as error:
+        status, problem = None, _problem(path, error)
+    checks = [
+        _diagnosis.choice(path, chosen_by, _other(path, chosen_by), exists=bool(status or problem)),
+        _diagnosis.file_system(_location.file_system_of(real)),
+        _diagnosis.sqlite(sqlite3.sqlite_version_info),
+        _diagnosis.clock(_clock_error()),
+    ]
+    if status is not None and not stat.S_ISREG(status.st_mode):
+        problem = "it is not a file; choose another path"
+    if problem is not None:
+        return [*checks, _diagnosis.unreadable(problem)]
+    if status is None:
+        return checks
+    folder = folder_of(real, status)
+    return [*checks, *_files(real, folder), *_contents(path, folder)]
+
+
+def _problem(path: str, error: Exception) -> str:
+    known = known_problem(path, error) if isinstance(error, sqlite3.Error | OSError) else None
+    return known or f"it cannot be read: {error}; restore a backup, or move it away to begin anew"
+
+
+def _other(path: str, chosen_by: _location.ChosenBy) -> str | None:
+    """Return the database that the environment names, where --db chose another."""
+    named = os.environ.get(_location.VARIABLE)
+    if chosen_by != "option" or not named:
+        return None
+    with contextlib.suppress(ValueError):
+        named = _location.choose(None)[0]
+    return None if os.path.realpath(named) == os.path.realpath(path) else named
+
+
+def _clock_error() -> str | None:
+    try:
+        _clock.now()
+        return None if _clock.boot_id() else "the boot's identity is empty"
+    except (OSError, ValueError) as error:
+        return str(error)
+
+
+# The files, without opening any
+
+
+def _entry(path: str) -> Entry | None:
+    try:
+        status = os.lstat(path)
+    except OSError:  # gone meanwhile, or out of reach, which `denied` tells
+        return None
+    return Entry(path, status.st_mode, status.st_gid, _group(status.st_gid), status.st_size)
+
+
+def _group(gid: int) -> str:
+    try:
+        return grp.getgrgid(gid).gr_name
+    except KeyError:
+        return str(gid)
+
+
+def _files(real: str, folder: Folder) -> Iterator[Check]:
+    database, parent, run, wal, shm = map(
+        _entry, (real, os.path.dirname(real), folder.path, f"{real}-wal", f"{real}-shm")
+    )
+    if database is None or parent is None:
+        return  # gone meanwhile
+    try:
+        names = sorted(os.listdir(folder.path))
+    except OSError:
+        names = []
+    inside = [entry for name in names if (entry := _entry(f"{folder.path}/{name}")) is not None]
+    ours = [entry for entry in inside if _is_ours(entry)]
+    yield _diagnosis.permissions(
+        database,
+        parent,
+        beside=[entry for entry in (wal, shm) if entry is not None],
+        inside=[run, *ours] if run is not None else [],
+        denied=denied(real),
+    )
+    if wal is not None:
+        yield _diagnosis.wal(database.size, wal.size, _processes.readers_of(f"{real}-shm"))
+    strays = [os.path.basename(entry.path) for entry in inside if not _is_ours(entry)]
+    yield _diagnosis.run_folder(
+        folder.path, [_processes.printable(name) for name in strays], exists=run is not None
+    )
+
+
+def _is_ours(entry: Entry) -> bool:
+    name = os.path.basename(entry.path)
+    if is_fifo_name(name):
+        return stat.S_ISFIFO(entry.mode)
+    return name in _OURS and stat.S_ISREG(entry.mode)
+
+
+# What is in the database, behind the gate
+
+
+def _contents(path: str, folder: Folder) -> list[Check]:
+    while True:
+        guarded = os.path.exists(f"{folder.path}/gate")
+        try:
+            checks = _behind_the_gate(path, folder) if guarded else _looked_at(path, folder)
+        except GateTimeoutError:
+            holders = _processes.holders_of(f"{folder.path}/gate")
+            return [_diagnosis.gate(PATIENCE_SECONDS, holders)]
+        except OSError as error:
+            return [_diagnosis.unreadable(_problem(path, error))]
+        # Without a gate nobody uses the database; unless somebody has begun to meanwhile.
+        if guarded or not os.path.exists(f"{folder.path}/gate"):
+            return [_diagnosis.gate(0.0, None), *checks]
+
+
+def _behind_the_gate(path: str, folder: Folder) -> list[Check]:
+    gate = Gate(folder)
+    try:
+        with gate.entered(_clock.now() + PATIENCE_SECONDS):
+            return _looked_at(path, folder)
+    finally:
+        gate.close()
+
+
+def _looked_at(path: str, folder: Folder) -> list[Check]:
+    checks: list[Check] = []
+    try:
+        with contextlib.closing(_connect(os.path.realpath(path))) as connection:
+            execute = connection.cursor().execute
+            version = _schema.version_of(connection)
+            missing = _missing(execute) if version == _schema.VERSION else []
+            checks.append(_diagnosis.format_of(version, _schema.VERSION, missing))
+            if version == 0 or checks[0].status == "fault":
+                return checks
+            found = [text for (text,) in execute("PRAGMA integrity_check(10)").fetchall()]
+            checks.append(_diagnosis.integrity([str(text) for text in found if text != "ok"]))
+            if version == _schema.VERSION:
+                problems = problems_of(execute)
+                checks.append(_diagnosis.rows(problems))
+                if not problems:
+                    checks.append(_owners(execute, folder))
+    except (sqlite3.Error, ArithmeticError, LookupError, TypeError, ValueError) as error:
+        # Python cannot even tell of damage whose description holds bytes that are no text.
+        checks.append(_diagnosis.unreadable(_problem(path, error)))
+    return checks
+
+
+def _connect(real: str) -> sqlite3.Connection:
+    # Where no WAL is, everything is in the file and nobody has it open: SQLite is then told that
+    # it does not change, or it would leave a new -wal and -shm, as a reader who may not write does.
+    mode = "mode=ro" if os.path.exists(f"{real}-wal") else "mode=ro&immutable=1"
+    return sqlite3.connect(
+        f"file:{in_address(real)}?{mode}",
+        uri=True,
+        timeout=_BUSY_SECONDS,
+        isolation_level=None,
+    )
+
+
+def _missing(execute: Execute) -> list[str]:
+    """Return the tables and triggers of a new file that this one lacks."""
+    with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as new:
+        for statement in _schema.statements_from(0):
+            new.execute(statement)
+        objects = "SELECT type || ' ' || name FROM sqlite_master WHERE type <> 'index'"
+        wanted = {name for (name,) in new.execute(objects).fetchall()}
+    return sorted(wanted - {name for (name,) in execute(objects).fetchall()})
+
+
+def _owners(execute: Execute, folder: Folder) -> Check:
+    now, dead, living = _now(execute), [], 0
+    owners = execute("SELECT lifeline, pid, command, expires FROM owners").fetchall()
+    for lifeline, pid, command, expires in owners:
+        if folder.is_alive(lifeline) if expires is None else expires > now:
+            living += 1
+        else:
+            dead.append(f"{'client' if pid is None else pid} ({_processes.printable(command)})")
+    return _diagnosis.owners(dead, living)
+
+
+def _now(execute: Execute) -> float:
+    """Return the moment on the clock of the boot that the rows were last brought to."""
+    for boot, offset in execute("SELECT id, offset FROM boot").fetchall():
+        with contextlib.suppress(OSError):  # which has a check of its own
+            if boot != _clock.boot_id():
+                return _clock.wall() - float(offset)
+    return _clock.now()

@@ -1,0 +1,124 @@
+"""What `doctor` asks of the rows: whether they add up, and whether each is what it can be."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator
+
+from localgcl._checks import MAX_SLOTS, check_name
+
+# Columns by table and by the type of their values. SQLite keeps to no types by itself, but to what
+# may be missing.
+_TYPES = {
+    "integer": {
+        "limits": ("active", "slots", "used", "waiting"),
+        "owners": ("pid",),
+        "leases": ("limit_key", "owner", "slots"),
+        "waiters": ("owner", "slots", "holds", "strict"),
+        "waits": ("limit_key", "ticket", "slots", "watches"),
+    },
+    "real": {
+        "boot": ("offset",),
+        "limits": ("decay", "level", "level_at", "occupancy", "created", "updated"),
+        "leases": ("since", "decays_from"),
+        "owners": ("expires",),
+        "waiters": ("since", "until", "wakes_at", "at"),
+    },
+    "text": {
+        "boot": ("id",),
+        "limits": ("name", "id"),
+        "owners": ("lifeline", "user", "command"),
+        "leases": ("lease", "holder"),
+        "waiters": ("request", "ear", "limits", "holder", "passed", "verdict", "taken", "names"),
+    },
+}
+
+_LARGEST_REAL = 1.7976931348623157e308
+_CALENDAR = (-62135596800, 253402300799)  # the years 1 to 9999
+
+_RANGES = (
+    ("limits", "slots", 0, MAX_SLOTS),
+    ("limits", "used", 0, MAX_SLOTS),
+    ("limits", "waiting", 0, MAX_SLOTS),
+    ("limits", "decay", 0, _LARGEST_REAL),
+    ("limits", "level", 0, _LARGEST_REAL),
+    ("limits", "level_at", -_LARGEST_REAL, _LARGEST_REAL),
+    ("limits", "occupancy", 0, _LARGEST_REAL),
+    ("limits", "created", *_CALENDAR),
+    ("limits", "updated", *_CALENDAR),
+    ("leases", "slots", 1, MAX_SLOTS),
+    ("leases", "since", *_CALENDAR),
+    ("waits", "slots", 1, MAX_SLOTS),
+    ("waiters", "since", *_CALENDAR),
+)
+
+_SUMS = """
+SELECT name, used, (SELECT coalesce(sum(leases.slots), 0) FROM leases WHERE limit_key = key),
+    waiting, (SELECT count(*) FROM waits WHERE limit_key = key)
+FROM limits ORDER BY name
+"""
+
+# Rows that no row stands behind, and that therefore nothing would ever clear away.
+_ORPHANS = {
+    "slots held at a limit that there is not": (
+        "SELECT count(*) FROM leases WHERE limit_key NOT IN (SELECT key FROM limits)"
+    ),
+    "slots held by an owner that there is not": (
+        "SELECT count(*) FROM leases WHERE owner <> 0 AND owner NOT IN (SELECT key FROM owners)"
+    ),
+    "places in the queue of a limit that there is not": (
+        "SELECT count(*) FROM waits WHERE limit_key NOT IN (SELECT key FROM limits)"
+    ),
+    "places in a queue for a request that there is not": (
+        "SELECT count(*) FROM waits WHERE ticket NOT IN (SELECT ticket FROM waiters)"
+    ),
+}
+
+
+def problems_of(execute: Callable[..., sqlite3.Cursor]) -> list[str]:
+    """Return what contradicts itself in the rows, a line each."""
+    return [*_of_types(execute), *_of_names(execute), *_of_sums(execute), *_orphans(execute)]
+
+
+def _of_types(execute: Callable[..., sqlite3.Cursor]) -> Iterator[str]:
+    for type_, tables in _TYPES.items():
+        for table, columns in tables.items():
+            sums = ", ".join(
+                f"sum(typeof({column}) NOT IN ('null', '{type_}'))" for column in columns
+            )
+            for column, wrong in zip(
+                columns, execute(f"SELECT {sums} FROM {table}").fetchone(), strict=True
+            ):
+                if wrong:
+                    yield f"{table}.{column} is no {type_} in {wrong} row(s)"
+    for table, column, least, most in _RANGES:
+        ((wrong,),) = execute(
+            f"SELECT count(*) FROM {table}"
+            f" WHERE typeof({column}) IN ('integer', 'real') AND NOT {column} BETWEEN ? AND ?",
+            (least, most),
+        ).fetchall()
+        if wrong:
+            yield f"{table}.{column} is out of range in {wrong} row(s)"
+
+
+def _of_names(execute: Callable[..., sqlite3.Cursor]) -> Iterator[str]:
+    for (name,) in execute("SELECT name FROM limits WHERE typeof(name) = 'text'").fetchall():
+        try:
+            check_name(name)
+        except ValueError as error:
+            yield str(error)
+
+
+def _of_sums(execute: Callable[..., sqlite3.Cursor]) -> Iterator[str]:
+    for name, used, slots, waiting, places in execute(_SUMS).fetchall():
+        if used != slots:
+            yield f"the limit {name!r} counts {used} slot(s) in use, its leases have {slots}"
+        if waiting != places:
+            yield f"the limit {name!r} counts {waiting} waiting, its queue has {places}"
+
+
+def _orphans(execute: Callable[..., sqlite3.Cursor]) -> Iterator[str]:
+    for what, query in _ORPHANS.items():
+        ((number,),) = execute(query).fetchall()
+        if number:
+            yield f"{number} row(s) of {what}"

@@ -1,0 +1,286 @@
+"""What doctor makes of what it finds, and what the kernel says of locks: by table."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+import pytest
+
+from localgcl import _diagnosis, _processes
+from localgcl._diagnosis import Check, Entry
+
+MIB = 2**20
+
+
+def told(check: Check, status: str, *words: str) -> None:
+    """Check the status, that the words are there, and that what is not well has a remedy."""
+    text = f"{check.detail} {check.remedy}"
+    assert check.status == status, text
+    for word in words:
+        assert word in text
+    assert (check.remedy is None) == (status == "ok")
+
+
+@pytest.mark.parametrize(
+    ("chosen_by", "word"), [("option", "--db"), ("environment", "LOCALGCL_DB"), ("default", "def")]
+)
+def test_choice(chosen_by: Any, word: str) -> None:
+    """It says which file is in use and what chose it."""
+    told(_diagnosis.choice("/a.db", chosen_by, None, exists=True), "ok", "/a.db", word)
+    told(_diagnosis.choice("/a.db", chosen_by, None, exists=False), "ok", "/a.db", "not there yet")
+
+
+def test_choice_beside_another() -> None:
+    """That the environment names another file is said; it may be meant."""
+    told(_diagnosis.choice("/a.db", "option", "/b.db", exists=True), "note", "/a.db", "/b.db")
+
+
+@pytest.mark.parametrize(
+    ("kind", "status"),
+    [
+        *(("ext4", "ok"), ("tmpfs", "ok"), ("overlay", "ok"), (None, "ok")),
+        *(("nfs4", "fault"), ("cifs", "fault"), ("9p", "fault"), ("fuse.sshfs", "fault")),
+    ],
+)
+def test_file_system(kind: str | None, status: str) -> None:
+    """A network file system is a fault."""
+    told(_diagnosis.file_system(kind), status, kind or "cannot be told")
+
+
+@pytest.mark.parametrize(
+    ("version", "status"),
+    [
+        ((3, 6, 23), "ok"),
+        ((3, 7, 0), "note"),
+        ((3, 40, 1), "note"),
+        ((3, 51, 2), "note"),
+        ((3, 51, 3), "ok"),
+        ((3, 52, 0), "ok"),
+        ((4, 0, 0), "ok"),
+    ],
+)
+def test_sqlite(version: tuple[int, int, int], status: str) -> None:
+    """An affected version is a note, which says what the gate protects and what not."""
+    check = _diagnosis.sqlite(version)
+    told(check, status, ".".join(map(str, version)))
+    if status == "note":
+        told(check, status, "the gate keeps localgcl's own processes", "another program")
+
+
+def test_clock() -> None:
+    """A clock that cannot be read is a fault."""
+    told(_diagnosis.clock(None), "ok")
+    told(_diagnosis.clock("No such file: '/proc/boot_id'"), "fault", "boot_id")
+
+
+# Permissions
+
+FILE, FOLDER, FIFO = stat.S_IFREG, stat.S_IFDIR, stat.S_IFIFO
+
+
+def entry(path: str, mode: int, group: str = "app") -> Entry:
+    """Return a file, the number of its group made of its name."""
+    return Entry(path, mode, sum(group.encode()), group)
+
+
+def checked(
+    database: int,
+    parent: int,
+    groups: tuple[str, str] = ("app", "app"),
+    more: Mapping[str, Entry] = MappingProxyType({}),
+) -> Check:
+    """Return the check of a database whose companions are as they should be, but for `more`."""
+    beside = {"wal": entry("/f/x.db-wal", FILE | database, groups[0])}
+    run = database & 0o666 | (database & 0o444) >> 2
+    inside = {
+        "run": entry("/f/x.db-run", FOLDER | run, groups[0]),
+        "gate": entry("/f/x.db-run/gate", FILE | database, groups[0]),
+        "fifo": entry("/f/x.db-run/0123", FIFO | database, groups[0]),
+    }
+    return _diagnosis.permissions(
+        entry("/f/x.db", FILE | database, groups[0]),
+        entry("/f", FOLDER | parent, groups[1]),
+        [more.get(name, one) for name, one in beside.items()],
+        [more.get(name, one) for name, one in inside.items()],
+        None,
+    )
+
+
+@pytest.mark.parametrize(
+    ("database", "parent"),
+    [
+        *((0o600, 0o700), (0o600, 0o755), (0o644, 0o755), (0o660, 0o2770), (0o660, 0o770)),
+        *((0o666, 0o777), (0o600, 0o1777), (0o666, 0o1777), (0o640, 0o750), (0o664, 0o775)),
+    ],
+    ids=oct,
+)
+def test_permissions_that_are_well(database: int, parent: int) -> None:
+    """Everything has the mode and the group of the database, and whoever shares the folder it."""
+    told(checked(database, parent), "ok", "/f/x.db")
+
+
+@pytest.mark.parametrize(
+    ("database", "parent", "remedy"),
+    [
+        (0o600, 0o2770, "chmod 660 /f/x.db"),
+        (0o640, 0o770, "chmod 660 /f/x.db"),
+        (0o660, 0o777, "chmod 666 /f/x.db"),
+        (0o600, 0o777, "chmod 666 /f/x.db"),
+    ],
+)
+def test_a_database_that_the_others_of_its_folder_cannot_use(
+    database: int, parent: int, remedy: str
+) -> None:
+    """A folder that several may write to is meant for all of them."""
+    told(checked(database, parent), "fault", "/f/x.db", remedy)
+
+
+def test_a_database_of_another_group_than_its_folder() -> None:
+    """Then the folder's group cannot use it."""
+    told(checked(0o660, 0o2770, groups=("root", "app")), "fault", "chgrp app /f/x.db")
+    told(checked(0o600, 0o700, groups=("root", "app")), "ok")
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong", "remedy"),
+    [
+        ("wal", entry("/f/x.db-wal", FILE | 0o600), "chmod 660 /f/x.db-wal"),
+        ("wal", entry("/f/x.db-wal", FILE | 0o660, "root"), "chgrp app /f/x.db-wal"),
+        ("run", entry("/f/x.db-run", FOLDER | 0o700), "chmod 770 /f/x.db-run"),
+        ("run", entry("/f/x.db-run", FOLDER | 0o777), "chmod 770 /f/x.db-run"),
+        ("gate", entry("/f/x.db-run/gate", FILE | 0o600), "chmod 660 /f/x.db-run/gate"),
+        ("gate", entry("/f/x.db-run/gate", FILE | 0o660, "root"), "chgrp app /f/x.db-run/gate"),
+        ("fifo", entry("/f/x.db-run/0123", FIFO | 0o640), "chmod 660 /f/x.db-run/0123"),
+        ("fifo", entry("/f/a b/0123", FIFO | 0o640), "chmod 660 '/f/a b/0123'"),
+    ],
+)
+def test_companions_with_another_mode_or_group(name: str, wrong: Entry, remedy: str) -> None:
+    """Each is named, with the commands that mend it."""
+    told(checked(0o660, 0o2770, more={name: wrong}), "fault", wrong.path, remedy)
+
+
+def test_many_companions_with_another_mode() -> None:
+    """A thousand FIFOs are not listed one by one."""
+    fifos = [entry(f"/f/x.db-run/{number}", FIFO | 0o600) for number in range(1000)]
+    database, parent = entry("/f/x.db", FILE | 0o660), entry("/f", FOLDER | 0o770)
+    check = _diagnosis.permissions(database, parent, [], fifos, None)
+    told(check, "fault", "997 more")
+    assert len(check.detail) < 1000
+
+
+def test_permissions_that_this_user_lacks() -> None:
+    """What is in the way is named."""
+    database, parent = entry("/f/x.db", FILE | 0o600), entry("/f", FOLDER | 0o700)
+    check = _diagnosis.permissions(database, parent, [], [], "no permission; change its mode")
+    assert check == Check("permissions", "fault", "no permission", "change its mode")
+
+
+# The WAL, the run folder, the gate
+
+
+@pytest.mark.parametrize(
+    ("database", "wal", "status"),
+    [
+        *((16_384, 0, "ok"), (16_384, 2 * MIB, "ok"), (16_384, 4 * MIB, "ok")),
+        *((16_384, 4 * MIB + 1, "fault"), (8 * MIB, 16 * MIB, "ok"), (8 * MIB, 17 * MIB, "fault")),
+    ],
+)
+def test_wal(database: int, wal: int, status: str) -> None:
+    """It is beyond what checkpoints leave, or not."""
+    told(_diagnosis.wal(database, wal, []), status, "KiB" if wal else "0 bytes")
+    reader = _diagnosis.wal(database, wal, ["process 812 (sqlite3 x.db)"])
+    assert reader.status == status
+    assert ("812" in reader.detail) == (status == "fault")
+
+
+def test_run_folder() -> None:
+    """What is not ours there is a note."""
+    told(_diagnosis.run_folder("/x.db-run", [], exists=True), "ok", "/x.db-run")
+    told(_diagnosis.run_folder("/x.db-run", [], exists=False), "ok", "not there")
+    many = ["core", "gate~", "notes.txt", "x", "y"]
+    told(_diagnosis.run_folder("/x.db-run", many, exists=True), "note", "gate~", "2 more")
+
+
+def test_gate() -> None:
+    """Who is stopped inside a transaction is named as far as it can be told."""
+    told(_diagnosis.gate(0.0, None), "ok")
+    told(_diagnosis.gate(3.0, []), "fault", "3 s", "cannot be told")
+    stopped = _diagnosis.gate(3.0, [(812, "backup.sh", True)])
+    told(stopped, "fault", "process 812 (backup.sh), which is stopped", "kill -CONT 812")
+    told(_diagnosis.gate(3.0, [(812, "x", False)]), "fault", "812", "does not go on")
+
+
+# The content
+
+
+@pytest.mark.parametrize(
+    ("version", "missing", "status", "word"),
+    [
+        (None, [], "fault", "another program"),
+        (0, [], "ok", "empty"),
+        (3, [], "ok", "schema 3"),
+        (2, [], "ok", "schema 2"),
+        (4, [], "fault", "newer release"),
+        (3, ["table waits", "trigger wait_begun"], "fault", "trigger wait_begun"),
+    ],
+)
+def test_format(version: int | None, missing: list[str], status: str, word: str) -> None:
+    """A foreign, a newer and an incomplete file are faults; an older one is brought up."""
+    told(_diagnosis.format_of(version, 3, missing), status, word)
+
+
+def test_a_problem_with_what_to_do() -> None:
+    """What the errors say is taken apart."""
+    check = _diagnosis.unreadable("it is corrupt; restore a backup")
+    assert (check.detail, check.remedy) == ("it is corrupt", "restore a backup")
+
+
+def test_content() -> None:
+    """Faults are listed, and a dead owner is a note."""
+    told(_diagnosis.integrity([]), "ok")
+    told(_diagnosis.integrity(["row 1 missing from index"]), "fault", "row 1", "restore a backup")
+    told(_diagnosis.rows([]), "ok")
+    told(_diagnosis.rows(["a", "b", "c", "d"]), "fault", "a, b, c and 1 more", "localgcl export")
+    told(_diagnosis.owners([], 3), "ok", "3 living")
+    told(_diagnosis.owners(["812 (backup.sh)"], 3), "note", "812 (backup.sh)", "nothing to do")
+
+
+# Locks
+
+LOCKS = """\
+1: POSIX  ADVISORY  READ 20641 fe:00:2397135 124 124
+2: FLOCK  ADVISORY  WRITE 812 fe:00:77 0 EOF
+2: -> FLOCK  ADVISORY  WRITE 813 fe:00:77 0 EOF
+3: OFDLCK ADVISORY  READ -1 00:06:1028 0 EOF
+4: LEASE  ACTIVE    READ 5 08:01:99 0 EOF
+5: POSIX  *NOINODE* READ 6 <none>:0 0 EOF
+"""
+
+
+def test_locks() -> None:
+    """Those that are held are read, and those that are waited for left out."""
+    held = _processes.locks_in(LOCKS)
+    assert held[:2] == [
+        _processes.Lock("POSIX", "READ", 20641, 2397135, 124),
+        _processes.Lock("FLOCK", "WRITE", 812, 77, 0),
+    ]
+    assert 813 not in [lock.pid for lock in held]
+    assert _processes.locks_in("") == []
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("backup.sh --full", "backup.sh --full"),
+        ("a\x1b[31mb\nc\x07", "a [31mb c "),
+        ("\u202etxt.exe\u2028", " txt.exe "),
+        ("数据库", "数据库"),
+        ("x" * 50, "x" * 37 + "..."),
+    ],
+)
+def test_printable(text: str, shown: str) -> None:
+    """Nothing that a terminal would obey gets through, and lines stay short."""
+    assert _processes.printable(text) == shown
