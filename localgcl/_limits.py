@@ -58,6 +58,15 @@ class Action(Generic[T]):
         return self.absent is None
 
 
+def together(*actions: Action[Any]) -> Action[list[Any]]:
+    """Read several things in one transaction, as they are at one moment."""
+    return Action(
+        lambda tx: [action.work(tx) for action in actions],
+        lambda found: [one.view(rows) for one, rows in zip(actions, found, strict=True)],
+        absent=lambda: [action.absent() for action in actions if action.absent is not None],
+    )
+
+
 def create(
     name: str, limit: int, *, slot_decay_per_second: float, active: bool, active_slots: int
 ) -> Action[Limit]:

@@ -388,10 +388,13 @@ class Limiter:
         except NoDatabaseError:
             return False
 
-    def _administer(self, action: Action[T]) -> T:
+    def _administer(self, action: Action[T], deadline: float | None = None) -> T:
         try:
             rows = self._database.transact(
-                action.work, durable=action.durable, create=action.absent is None
+                action.work,
+                deadline=deadline,
+                durable=action.durable,
+                create=action.absent is None,
             )
         except NoDatabaseError:
             if action.absent is None:

@@ -42,8 +42,9 @@ LAYERS = (
     ("server.app",),
     ("server.run",),
     ("cli._shared",),
-    ("cli.holders", "cli.files", "cli.doctor"),
+    ("cli.holders", "cli.files", "cli.doctor", "cli._screen"),
     ("cli.limits", "cli.server", "cli.run"),
+    ("cli.top",),
     ("cli",),
     ("__main__",),
 )

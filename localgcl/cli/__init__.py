@@ -31,6 +31,7 @@ _COMMANDS = {
     "reset": "limits",
     "run": "run",
     "serve": "server",
+    "top": "top",
     "update": "limits",
 }
 

@@ -141,28 +141,45 @@ def echo_json(value: object) -> None:
     click.echo(json.dumps(value, indent=2, ensure_ascii=False))
 
 
-def echo_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print rows in aligned columns, numbers to the right."""
+def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Return rows in aligned columns, numbers to the right, a line each below the headings."""
     lines = [headings, *rows]
     right = [
         all(line[column][:1].isdigit() or not line[column] for line in lines[1:])
         for column in range(len(headings))
     ]
-    widths = [max(_width(line[column]) for line in lines) for column in range(len(headings))]
+    widths = [max(width_of(line[column]) for line in lines) for column in range(len(headings))]
+    aligned = []
     for line in lines:
         cells = []
         for text, width, to_the_right in zip(line, widths, right, strict=True):
-            space = " " * (width - _width(text))
+            space = " " * (width - width_of(text))
             cells.append(space + text if to_the_right else text + space)
-        click.echo("  ".join(cells).rstrip())
+        aligned.append("  ".join(cells).rstrip())
+    return aligned
 
 
-def _width(text: str) -> int:
+def width_of(text: str) -> int:
     """Return the columns that a text takes in a terminal."""
-    return sum(
-        0 if unicodedata.combining(one) else 2 if unicodedata.east_asian_width(one) in "WF" else 1
-        for one in text
-    )
+    return len(text) if text.isascii() else sum(map(_width, text))
+
+
+def _width(character: str) -> int:
+    if unicodedata.category(character) in ("Mn", "Me"):
+        return 0  # drawn over the one before it
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+
+
+def cut(text: str, columns: int) -> str:
+    """Return as much of a text as so many columns take."""
+    if text.isascii():
+        return text[:columns]
+    width = 0
+    for place, character in enumerate(text):
+        width += _width(character)
+        if width > columns:
+            return text[:place]
+    return text
 
 
 def bar(used: int, limit: int, width: int = 10) -> str:

@@ -11,9 +11,9 @@ from localgcl.cli._shared import (
     KNOWN_NAME,
     duration,
     echo_json,
-    echo_table,
     limiter_of,
     output_option,
+    table,
 )
 from localgcl.models import Holder, Waiter
 
@@ -65,22 +65,16 @@ def release(ctx: click.Context, lease: str) -> None:
 
 def echo_holders(holders: Sequence[Holder]) -> None:
     """Print who holds, if anybody does."""
-    if not holders:
-        return
-    click.echo()
-    echo_table(
+    if holders:
+        click.echo("\n" + "\n".join(table_of_holders(holders)))
+
+
+def table_of_holders(holders: Sequence[Holder]) -> list[str]:
+    """Return who holds, a line each."""
+    return table(
         ("HOLDS", "SLOTS", "PID", "USER", "COMMAND", "HOLDER", "SINCE", "LEASE"),
         [
-            (
-                one.limit,
-                str(one.slots),
-                "-" if one.pid is None else str(one.pid),
-                one.user,
-                printable(one.command),
-                printable(one.holder or "-"),
-                f"{duration(one.held_seconds)} ago",
-                one.lease,
-            )
+            (one.limit, *_request(one), f"{duration(one.held_seconds)} ago", one.lease)
             for one in holders
         ],
     )
@@ -88,22 +82,26 @@ def echo_holders(holders: Sequence[Holder]) -> None:
 
 def echo_waiters(waiters: Sequence[Waiter]) -> None:
     """Print who waits, if anybody does."""
-    if not waiters:
-        return
-    click.echo()
-    echo_table(
+    if waiters:
+        click.echo("\n" + "\n".join(table_of_waiters(waiters)))
+
+
+def table_of_waiters(waiters: Sequence[Waiter]) -> list[str]:
+    """Return who waits, a line each."""
+    return table(
         ("WAITS FOR", "SLOTS", "PID", "USER", "COMMAND", "HOLDER", "SINCE", "POSITION"),
         [
-            (
-                one.limit,
-                str(one.slots),
-                str(one.pid),
-                one.user,
-                printable(one.command),
-                printable(one.holder or "-"),
-                f"{duration(one.waited_seconds)} ago",
-                str(one.position),
-            )
+            (one.limit, *_request(one), f"{duration(one.waited_seconds)} ago", str(one.position))
             for one in waiters
         ],
+    )
+
+
+def _request(one: Holder | Waiter) -> tuple[str, ...]:
+    return (
+        str(one.slots),
+        "-" if one.pid is None else str(one.pid),
+        printable(one.user),
+        printable(one.command),
+        printable(one.holder or "-"),
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import click
 
 from localgcl.cli._shared import (
@@ -13,9 +15,9 @@ from localgcl.cli._shared import (
     confirm,
     duration,
     echo_json,
-    echo_table,
     limiter_of,
     output_option,
+    table,
     yes_option,
 )
 from localgcl.cli.holders import echo_holders, echo_waiters
@@ -124,22 +126,27 @@ def ls(ctx: click.Context, output: str | None) -> None:
     elif not limits:
         click.echo("No global concurrency limits found.")
     else:
-        echo_table(
-            ("NAME", "LIMIT", "IN USE", "", "WAITING", "DECAY", "ACTIVE", "UPDATED"),
-            [
-                (
-                    limit.name,
-                    str(limit.limit),
-                    str(limit.active_slots),
-                    bar(limit.active_slots, limit.limit),
-                    str(limit.waiting),
-                    _decay(limit),
-                    _yes(limit.active),
-                    _ago(limit),
-                )
-                for limit in limits
-            ],
-        )
+        click.echo("\n".join(table_of_limits(limits)))
+
+
+def table_of_limits(limits: Sequence[Limit]) -> list[str]:
+    """Return the limits, a line each."""
+    return table(
+        ("NAME", "LIMIT", "IN USE", "", "WAITING", "DECAY", "ACTIVE", "UPDATED"),
+        [
+            (
+                limit.name,
+                str(limit.limit),
+                str(limit.active_slots),
+                bar(limit.active_slots, limit.limit),
+                str(limit.waiting),
+                _decay(limit),
+                _yes(limit.active),
+                _ago(limit),
+            )
+            for limit in limits
+        ],
+    )
 
 
 @click.command()

@@ -1,0 +1,188 @@
+"""The command that shows live who holds and who waits."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import click
+
+from localgcl import _clock, _gate, _limits, _processes
+from localgcl.cli import _screen
+from localgcl.cli._shared import KNOWN_NAME, database_of, limiter_of
+from localgcl.cli.holders import table_of_holders, table_of_waiters
+from localgcl.cli.limits import table_of_limits
+from localgcl.errors import LocalGCLError
+from localgcl.models import Holder, Limit, Waiter
+
+# Where a process is stopped inside a transaction, keys are to be obeyed all the same.
+_PATIENCE_SECONDS = 1.0
+
+
+class _Interval(click.FloatRange):
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        seconds = float(super().convert(value, param, ctx))
+        if math.isnan(seconds):
+            self.fail(f"{value!r} is not a number of seconds.", param, ctx)
+        return seconds
+
+
+@click.command()
+@click.argument("name", type=KNOWN_NAME, required=False)
+@click.option(
+    "--interval",
+    type=_Interval(0.1, 86400),
+    metavar="S",
+    default=1.0,
+    show_default=True,
+    help="Seconds from one frame to the next.",
+)
+@click.pass_context
+def top(ctx: click.Context, name: str | None, interval: float) -> None:
+    """Show live what is held and who waits, at the limit NAME or at all; `q` ends it.
+
+    Where there is no terminal, one frame is printed.
+
+    \b
+    Example:
+      localgcl top
+      localgcl top database --interval 0.5
+    """
+    path = database_of(ctx)[0]
+    limiter = limiter_of(ctx)
+    source = _Source(path, name, limiter._administer)
+    view = source.look(_View())
+    if not _screen.is_possible():
+        if view.trouble is not None:
+            raise click.ClickException(view.trouble)
+        click.echo("\n".join(frame(view, path, interval)))
+        return
+    status = None
+    with _screen.Screen() as screen:
+        due = time.monotonic() + interval
+        while status is None:
+            _, rows = screen.size()
+            screen.show(frame(view, path, interval, rows))
+            status = screen.wait(due)
+            if time.monotonic() >= due:
+                due = time.monotonic() + interval
+                view = source.look_again(view)
+    ctx.exit(status)
+
+
+@dataclass(frozen=True)
+class _View:
+    """What was seen last, and what was in the way of seeing more."""
+
+    limits: Sequence[Limit] = ()
+    holders: Sequence[Holder] = ()
+    waiters: Sequence[Waiter] = ()
+    trouble: str | None = None
+    at: float = 0.0  # wall time
+
+
+class _Source:
+    """Where the views come from: one transaction each, so that each is of one moment."""
+
+    def __init__(self, path: str, name: str | None, administer: Callable[..., Any]) -> None:
+        self._gate = f"{os.path.realpath(path)}-run/gate"
+        self._name = name
+        self._administer = administer
+        self._stuck_since: float | None = None
+
+    def look(self, last: _View) -> _View:
+        """Return what is there now; where transactions do not go on, what was seen last."""
+        now = _clock.now()
+        if self._stuck_since is not None and _gate.is_shut(self._gate):
+            # Not to stand in the queue of the gate once more with each frame.
+            return replace(last, trouble=self._stuck(now - self._stuck_since))
+        name = self._name
+        action = _limits.together(
+            _limits.read_all() if name is None else _limits.read(name),
+            _limits.holders(name),
+            _limits.waiters(name),
+        )
+        try:
+            limits, holders, waiters = self._administer(action, deadline=now + _PATIENCE_SECONDS)
+        except _gate.GateTimeoutError:
+            if self._stuck_since is None:
+                self._stuck_since = now
+            return replace(last, trouble=self._stuck(_clock.now() - self._stuck_since))
+        self._stuck_since = None
+        if name is not None:
+            limits = [limits]
+        return _View(limits, holders, waiters, at=_clock.wall())
+
+    def look_again(self, last: _View) -> _View:
+        """As `look`, but what goes wrong is shown, and may have passed by the next look."""
+        try:
+            return self.look(last)
+        except LocalGCLError as error:
+            return _View(trouble=str(error), at=_clock.wall())
+
+    def _stuck(self, seconds: float) -> str:
+        who = "a process is stopped inside one"
+        for pid, command, stopped in _processes.holders_of(self._gate):
+            who = f"process {pid} ({command}) {'is stopped' if stopped else 'is'} inside one"
+        return f"no transaction went on for {seconds:.0f} s: {who}; `localgcl doctor` tells more"
+
+
+# What a frame looks like
+
+
+def frame(view: _View, path: str, interval: float, rows: int | None = None) -> list[str]:
+    """Return the lines of a frame, of so many rows; all there are where that is None."""
+    clock = time.strftime("%H:%M:%S", time.localtime(view.at)) if view.at else "--:--:--"
+    lines = [f"localgcl top  {clock}  every {interval:g} s, q ends  {path}"]
+    if view.trouble is not None:
+        lines.append(view.trouble)
+    elif not view.limits:
+        lines.append("No global concurrency limits found.")
+    tables: list[tuple[Sequence[Any], Callable[[Any], list[str]]]] = [
+        (view.limits, table_of_limits),
+        (view.holders, table_of_holders),
+        (view.waiters, table_of_waiters),
+    ]
+    sizes = [len(entries) + 2 if entries else 0 for entries, _ in tables]  # blank line, headings
+    given = sizes if rows is None else shares(rows - len(lines), sizes)
+    for (entries, table), size, room in zip(tables, sizes, given, strict=True):
+        if room == size:
+            lines += ["", *table(entries)] if entries else []
+        else:
+            # Those in use first; the last line says how many there are beyond.
+            seen = sorted(entries, key=_is_idle)[: max(0, room - 3)]
+            lines += ["", *table(seen)][: max(0, room - 1)]
+            lines += [f"... {len(entries) - len(seen)} more"] if room else []
+    return [_plain(line) for line in lines]
+
+
+def _is_idle(one: Limit | Holder | Waiter) -> bool:
+    return isinstance(one, Limit) and not (one.active_slots or one.waiting)
+
+
+def shares(rows: int, sizes: Sequence[int]) -> list[int]:
+    """Return how many of `rows` each part gets: what it needs, or as much as any other.
+
+    >>> shares(20, [100, 4, 30])
+    [8, 4, 8]
+    """
+    given = [0] * len(sizes)
+    left = max(0, rows)
+    by_size = sorted(range(len(sizes)), key=lambda part: sizes[part])
+    for place, part in enumerate(by_size):
+        given[part] = min(sizes[part], left // (len(sizes) - place))
+        left -= given[part]
+    return given
+
+
+def _plain(line: str) -> str:
+    """Return a line without anything that a terminal would obey."""
+    if line.isprintable():
+        return line
+    return "".join(one if one.isprintable() else " " for one in line)
