@@ -107,7 +107,7 @@ def reap(tx: Transaction, lifelines: Iterable[str]) -> set[int]:
     for name in lifelines:
         row = tx.execute(KEY_OF_OWNER, (name,)).fetchone()
         if row is not None:
-            freed |= _clear(tx, row[0])
+            freed |= _clear(tx, row[0], died=True)
         tx.folder.remove(name)
     return freed
 
@@ -132,7 +132,7 @@ def sign_out(tx: Transaction, *, if_idle: bool) -> set[int]:
     return freed
 
 
-def _clear(tx: Transaction, owner: int) -> set[int]:
+def _clear(tx: Transaction, owner: int, *, died: bool = False) -> set[int]:
     leases = tx.execute(
         "SELECT limit_key, leases.slots, decays_from, decay"
         " FROM leases JOIN limits ON key = limit_key WHERE owner = ?",
@@ -142,6 +142,8 @@ def _clear(tx: Transaction, owner: int) -> set[int]:
     for key, slots, decays_from, rate in leases:
         if rate:
             give_back(tx, key, slots, decays_from)
+        if died:
+            tx.execute("UPDATE limits SET reclaimed = reclaimed + 1 WHERE key = ?", (key,))
     tx.execute("DELETE FROM leases WHERE owner = ?", (owner,))
     for ticket, limits in tx.execute(
         "SELECT ticket, limits FROM waiters WHERE owner = ?", (owner,)

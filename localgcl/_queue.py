@@ -100,8 +100,10 @@ def take(
             continue
         if row.decay:
             level = _decay.level_at(row.level, row.level_at, row.decay, at) + slots
+            # What leaves a lease is counted by that.
             tx.execute(
-                "UPDATE limits SET level = ?, level_at = ? WHERE key = ?", (level, at, row.key)
+                "UPDATE limits SET level = ?, level_at = ?, grants = grants + ? WHERE key = ?",
+                (level, at, owner is None, row.key),
             )
         if owner is not None:
             tx.execute(
@@ -211,7 +213,14 @@ def refuse(tx: Transaction, ticket: int, ear: str, reason: Refusal, names: Itera
         "UPDATE waiters SET verdict = ?, names = ? WHERE ticket = ?",
         (reason, "\n".join(names), ticket),
     )
+    count_refusal(tx, names)
     _wake(tx, ear, ticket)
+
+
+def count_refusal(tx: Transaction, names: Iterable[str]) -> None:
+    """Count a request that no wait would have served, at each limit that is the reason."""
+    for name in names:
+        tx.execute("UPDATE limits SET refusals = refusals + 1 WHERE name = ?", (name,))
 
 
 def leave_queues(tx: Transaction, ticket: int, limits: str) -> set[int]:

@@ -1,7 +1,8 @@
 """The tables, what keeps their sums true, and the versions of the file.
 
 `limits.used` and `limits.waiting` are derived: triggers keep them in step with the rows of `leases`
-and `waits`, in the transaction that writes those rows, and nothing else writes them.
+and `waits`, in the transaction that writes those rows, and nothing else writes them. What counts
+for the life of a limit (`grants` and what follows) is written by statements that run anyway.
 """
 
 from __future__ import annotations
@@ -35,7 +36,15 @@ CREATE TABLE limits (
     occupancy REAL NOT NULL DEFAULT 2.0,   -- running mean of the seconds a slot was held
     id TEXT NOT NULL UNIQUE,
     created REAL NOT NULL,                 -- wall time
-    updated REAL NOT NULL                  -- wall time
+    updated REAL NOT NULL,                 -- wall time
+    grants INTEGER NOT NULL DEFAULT 0,     -- requests that got slots of it
+    waited REAL NOT NULL DEFAULT 0,        -- the seconds that these waited for them, together
+    longest_wait REAL NOT NULL DEFAULT 0,
+    held REAL NOT NULL DEFAULT 0,          -- the seconds that leases were held, together
+    longest_hold REAL NOT NULL DEFAULT 0,
+    refusals INTEGER NOT NULL DEFAULT 0,   -- requests that no wait would have served
+    timeouts INTEGER NOT NULL DEFAULT 0,   -- requests that were given up
+    reclaimed INTEGER NOT NULL DEFAULT 0   -- leases whose owner had died
 );
 CREATE TABLE owners (                      -- processes; alive while their lifeline is
     key INTEGER PRIMARY KEY AUTOINCREMENT, -- a late row of the dead must not fall to the living
@@ -82,7 +91,8 @@ CREATE TABLE waits (                       -- the places of a waiter in the queu
     PRIMARY KEY (limit_key, ticket)
 ) WITHOUT ROWID;
 CREATE TRIGGER lease_taken AFTER INSERT ON leases BEGIN
-    UPDATE limits SET used = used + NEW.slots WHERE key = NEW.limit_key;
+    UPDATE limits SET used = used + NEW.slots, grants = grants + (NEW.owner > 0)
+    WHERE key = NEW.limit_key;
 END;
 CREATE TRIGGER lease_freed AFTER DELETE ON leases BEGIN
     UPDATE limits SET used = used - OLD.slots WHERE key = OLD.limit_key;
@@ -91,7 +101,11 @@ CREATE TRIGGER wait_begun AFTER INSERT ON waits BEGIN
     UPDATE limits SET waiting = waiting + 1 WHERE key = NEW.limit_key;
 END;
 CREATE TRIGGER wait_ended AFTER DELETE ON waits BEGIN
-    UPDATE limits SET waiting = waiting - 1 WHERE key = OLD.limit_key;
+    UPDATE limits SET waiting = waiting - 1, waited = waited + coalesce(
+        (SELECT at - since FROM waiters WHERE ticket = OLD.ticket AND verdict = 'granted'), 0
+    ), longest_wait = max(longest_wait, coalesce(
+        (SELECT at - since FROM waiters WHERE ticket = OLD.ticket AND verdict = 'granted'), 0
+    )) WHERE key = OLD.limit_key;
 END;
 """
 

@@ -11,6 +11,7 @@ from localgcl._queue import (
     LIMIT_COLUMNS,
     WATCHERS,
     LimitRow,
+    count_refusal,
     earlier,
     in_the_way,
     keys_in,
@@ -191,10 +192,12 @@ def acquire(
         return Granted(tx.now, tuple(missing), owner, taken)
     refused = refusal(rows, request.occupy, request.holds)
     if refused is not None:
+        count_refusal(tx, refused[1])
         return Refused(*refused, missing=tuple(missing))
     if request.once:
         freed = _reap(tx, {way for row in rows for way in in_the_way(tx, row.key)[0]})
         if not freed:
+            _count_timeout(tx, [row.key for row in rows])
             return NotNow(tuple(missing))
         promote(tx, freed)
         return acquire(tx, request, listener)  # which finds nobody dead any more
@@ -401,11 +404,18 @@ def _lines(text: str) -> tuple[str, ...]:
     return tuple(text.split("\n")) if text else ()
 
 
-def _leave(tx: Transaction, ticket: int) -> None:
+def _leave(tx: Transaction, ticket: int, *, gives_up: bool) -> None:
     limits = tx.execute("SELECT limits FROM waiters WHERE ticket = ?", (ticket,)).fetchone()[0]
     left = leave_queues(tx, ticket, limits)
     tx.execute("DELETE FROM waiters WHERE ticket = ?", (ticket,))
+    if gives_up:
+        _count_timeout(tx, left)
     promote(tx, left)
+
+
+def _count_timeout(tx: Transaction, limits: Iterable[int]) -> None:
+    for key in limits:
+        tx.execute("UPDATE limits SET timeouts = timeouts + 1 WHERE key = ?", (key,))
 
 
 def withdraw(
@@ -416,7 +426,7 @@ def withdraw(
     if isinstance(outcome, Granted | Refused):
         return outcome
     if isinstance(outcome, Waiting):
-        _leave(tx, request.ticket)
+        _leave(tx, request.ticket, gives_up=True)
         return NotNow(outcome.missing)
     return NotNow()
 
@@ -428,7 +438,7 @@ def abandon(tx: Transaction, request: Request) -> None:
     if waiter is not None:
         if waiter[0] == "granted":
             at, taken = waiter[2], keys_in(waiter[3])
-        _leave(tx, request.ticket)
+        _leave(tx, request.ticket, gives_up=waiter[0] is None)
     elif request.granted is not None:
         at, taken = request.granted.at, request.granted.taken
     if request.holds:
@@ -467,7 +477,7 @@ def release(
     tx: Transaction, lease: str, owner: int, slots: int, since: float, limits: Iterable[int]
 ) -> bool:
     """Free what a lease holds of these limits, and return whether that was anything."""
-    held = False
+    held, seconds = False, max(0.0, tx.now - since)
     awaited = []
     for key in limits:
         limit = tx.execute(
@@ -484,8 +494,8 @@ def release(
         if undecayed is not None:
             _owners.give_back(tx, key, slots, *undecayed)
         # As Prefect has it: a running mean over about the last 2 * limit releases.
-        occupancy += (max(0.0, tx.now - since) - occupancy) / max(1, 2 * size)
-        tx.execute("UPDATE limits SET occupancy = ? WHERE key = ?", (occupancy, key))
+        occupancy += (seconds - occupancy) / max(1, 2 * size)
+        tx.execute(_COUNT_RELEASE, (occupancy, seconds, seconds, key))
         if waiting:
             awaited.append(key)
     if awaited and tx.later is not None:
@@ -496,4 +506,8 @@ def release(
 
 
 _UNDECAYED = "SELECT decays_from FROM leases WHERE limit_key = ? AND owner = ? AND lease = ?"
+_COUNT_RELEASE = (
+    "UPDATE limits SET occupancy = ?, held = held + ?, longest_hold = max(longest_hold, ?)"
+    " WHERE key = ?"
+)
 _FREE = "DELETE FROM leases WHERE limit_key = ? AND owner = ? AND lease = ?"

@@ -26,7 +26,7 @@ LAYERS = (
     ("_owners", "_creation"),
     ("_queue",),
     ("_slots", "_limits"),
-    ("_request", "_departure", "_apply", "_clients"),
+    ("_request", "_departure", "_apply", "_clients", "_metrics"),
     ("_loop", "_blocking"),
     ("sync", "asyncio"),  # which never import each other
     ("",),  # localgcl itself
@@ -37,7 +37,7 @@ LAYERS = (
     ("server.answers", "server.bodies", "server.credentials", "server.waiting"),
     ("server.guard", "server.history", "server.live", "server.protocol"),
     ("server.service",),
-    ("server.administration", "server.view", "server.web"),
+    ("server.administration", "server.metrics", "server.view", "server.web"),
     ("server.slots",),
     ("server.app",),
     ("server.run",),
@@ -45,6 +45,8 @@ LAYERS = (
     ("cli.holders", "cli.files", "cli.doctor", "cli._screen"),
     ("cli.limits", "cli.server", "cli.run"),
     ("cli.top",),
+    ("cli.holders", "cli.files"),
+    ("cli.limits", "cli.metrics", "cli.server"),
     ("cli",),
     ("__main__",),
 )

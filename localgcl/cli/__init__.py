@@ -25,6 +25,7 @@ _COMMANDS = {
     "export": "files",
     "inspect": "limits",
     "ls": "limits",
+    "metrics": "metrics",
     "ps": "holders",
     "rate-limit": "run",
     "release": "holders",

@@ -8,7 +8,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.types import ASGIApp
 
-from localgcl.server import administration, history, slots, view, web
+from localgcl.server import administration, history, metrics, slots, view, web
 from localgcl.server.answers import HANDLERS, RefusedError
 from localgcl.server.guard import Guard
 from localgcl.server.service import Service, service_of
@@ -52,7 +52,7 @@ def application(service: Service, host: str = "127.0.0.1") -> ASGIApp:
         Route("/ready", ready, methods=["GET"]),
     ]
     app = Starlette(
-        routes=[Mount("/api", routes=api), *view.ROUTES, *web.ROUTES],
+        routes=[Mount("/api", routes=api), *view.ROUTES, *metrics.ROUTES, *web.ROUTES],
         exception_handlers=HANDLERS,
     )
     app.router.redirect_slashes = False

@@ -1,0 +1,109 @@
+"""What is counted of every limit, for all processes, and how it is told.
+
+The counters are columns of the limits, written in the transactions that they count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Literal
+
+from localgcl import _decay, _owners
+from localgcl._database import Transaction
+from localgcl._limits import Action
+from localgcl._queue import promote
+
+Row = dict[str, Any]
+
+_COLUMNS = (
+    "name",
+    "slots",
+    "active",
+    "used",
+    "decay",
+    "level",
+    "level_at",
+    "waiting",
+    "grants",
+    "refusals",
+    "timeouts",
+    "reclaimed",
+    "waited",
+    "longest_wait",
+    "held",
+    "longest_hold",
+)
+_READ = f"SELECT {', '.join(_COLUMNS)} FROM limits ORDER BY name"
+
+
+class Metric:
+    """One figure of every limit: its name without prefix and suffix, and what it says."""
+
+    __slots__ = ("help", "kind", "name", "value")
+
+    def __init__(
+        self,
+        name: str,
+        kind: Literal["gauge", "counter"],
+        text: str,
+        value: str | Callable[[Row], float],
+    ) -> None:
+        self.name = f"localgcl_{name}"
+        self.kind = kind
+        self.help = text
+        self.value = value if callable(value) else lambda row: float(row[value])
+
+
+METRICS = (
+    Metric("slots", "gauge", "Slots of the limit.", "slots"),
+    Metric("active", "gauge", "Whether the limit is active, 1, or passed by, 0.", "active"),
+    Metric("slots_in_use", "gauge", "Slots in use, after decay.", lambda row: _in_use(row)),
+    Metric("waiting", "gauge", "Requests in the queue.", "waiting"),
+    Metric("grants", "counter", "Requests that got slots.", "grants"),
+    Metric("refusals", "counter", "Requests that no wait would have served.", "refusals"),
+    Metric("timeouts", "counter", "Requests that were given up before a grant.", "timeouts"),
+    Metric("reclaimed", "counter", "Leases taken back from owners that had died.", "reclaimed"),
+    Metric("wait_seconds", "counter", "Time that granted requests had waited.", "waited"),
+    Metric("wait_seconds_max", "gauge", "Longest wait of a granted request.", "longest_wait"),
+    Metric("hold_seconds", "counter", "Time that released leases had been held.", "held"),
+    Metric("hold_seconds_max", "gauge", "Longest hold of a released lease.", "longest_hold"),
+)
+
+
+def _in_use(row: Row) -> float:
+    if not row["decay"]:
+        return float(row["used"])
+    level = _decay.level_at(row["level"], row["level_at"], row["decay"], row["now"])
+    return float(_decay.whole(level))
+
+
+def counters() -> Action[list[Row]]:
+    """Read what `METRICS` tell of, limit by limit."""
+
+    def work(tx: Transaction) -> Any:
+        promote(tx, _owners.sweep(tx))
+        return tx.now, tx.execute(_READ).fetchall()
+
+    def view(result: tuple[float, list[Any]]) -> list[Row]:
+        now, rows = result
+        return [{**dict(zip(_COLUMNS, row, strict=True)), "now": now} for row in rows]
+
+    return Action(work, view, absent=list)
+
+
+def exposition(rows: Iterable[Row]) -> str:
+    """Return the counters in Prometheus' text format, empty where there is no limit.
+
+    The format: https://prometheus.io/docs/instrumenting/exposition_formats/
+    """
+    rows = list(rows)
+    lines = []
+    for metric in METRICS if rows else ():
+        name = f"{metric.name}_total" if metric.kind == "counter" else metric.name
+        lines += [f"# HELP {name} {metric.help}", f"# TYPE {name} {metric.kind}"]
+        lines += [f'{name}{{limit="{_escaped(row["name"])}"}} {metric.value(row)}' for row in rows]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _escaped(label: str) -> str:
+    return label.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
