@@ -43,10 +43,8 @@ LAYERS = (
     ("server.run",),
     ("cli._shared",),
     ("cli.holders", "cli.files", "cli.doctor", "cli._screen"),
-    ("cli.limits", "cli.server", "cli.run"),
+    ("cli.limits", "cli.metrics", "cli.run", "cli.server"),
     ("cli.top",),
-    ("cli.holders", "cli.files"),
-    ("cli.limits", "cli.metrics", "cli.server"),
     ("cli",),
     ("__main__",),
 )
