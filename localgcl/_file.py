@@ -43,6 +43,9 @@ class File:
             # each statement, COMMIT at the last, ends the one before it.
             self.execute = self.connection.cursor().execute
             try:
+                # What a power cut takes from the last moments it also makes void: every holder
+                # died.
+                self.execute("PRAGMA synchronous = NORMAL")
                 self._verify(deadline)
             except BaseException:
                 self._close_connection(deadline)
@@ -169,16 +172,13 @@ def folder_of(real: str, status: os.stat_result) -> Folder:
 
 def _connect(path: str) -> sqlite3.Connection:
     # mode=rw: SQLite is not to make a file whose mode and group nobody thought about.
-    connection = sqlite3.connect(
+    return sqlite3.connect(
         f"file:{in_address(os.path.realpath(path))}?mode=rw",
         uri=True,
         timeout=_BUSY_TURN_SECONDS,
         isolation_level=None,
         check_same_thread=False,
     )
-    # What a power cut takes from the last moments it also makes void: every holder died.
-    connection.execute("PRAGMA synchronous = NORMAL")
-    return connection
 
 
 def identity_of(path: str) -> tuple[int, int] | None:

@@ -15,6 +15,7 @@ import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -455,6 +456,29 @@ NOT_OURS = [
     *(without_its_tables, folder, fifo),
 ]
 not_ours = pytest.mark.parametrize("make", NOT_OURS, ids=lambda make: make.__name__)
+
+
+@not_ours
+def test_what_is_not_ours_is_closed_again(
+    tmp_path: Path, make: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No connection is left to it, which would keep a lock or, in Python 3.13, be warned of."""
+    make(tmp_path / "limits.db")
+    forget_everything()
+    made: list[sqlite3.Connection] = []
+
+    def connect(*arguments: Any, **more: Any) -> sqlite3.Connection:
+        made.append(genuine(*arguments, **more))
+        return made[-1]
+
+    genuine: Callable[..., sqlite3.Connection] = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", connect)
+    with pytest.raises(DatabaseError):
+        Limiter(tmp_path / "limits.db").read_all()
+    forget_everything()
+    for connection in made:
+        with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+            connection.execute("SELECT 1")
 
 
 @not_ours
