@@ -160,17 +160,20 @@ def _behind_the_gate(path: str, folder: Folder) -> list[Check]:
 def _looked_at(path: str, folder: Folder) -> list[Check]:
     checks: list[Check] = []
     try:
-        with contextlib.closing(_connect(os.path.realpath(path))) as connection:
+        with (
+            contextlib.closing(_connect(os.path.realpath(path))) as connection,
+            _new_database() as new,
+        ):
             execute = connection.cursor().execute
             version = _schema.version_of(connection)
-            missing = _missing(execute) if version == _schema.VERSION else []
+            missing = _missing(execute, new) if version == _schema.VERSION else []
             checks.append(_diagnosis.format_of(version, _schema.VERSION, missing))
             if version == 0 or checks[0].status == "fault":
                 return checks
             found = [text for (text,) in execute("PRAGMA integrity_check(10)").fetchall()]
             checks.append(_diagnosis.integrity([str(text) for text in found if text != "ok"]))
             if version == _schema.VERSION:
-                problems = problems_of(execute)
+                problems = problems_of(execute, _columns(new))
                 checks.append(_diagnosis.rows(problems))
                 if not problems:
                     checks.append(_owners(execute, folder))
@@ -192,14 +195,29 @@ def _connect(real: str) -> sqlite3.Connection:
     )
 
 
-def _missing(execute: Execute) -> list[str]:
+def _missing(execute: Execute, new: sqlite3.Connection) -> list[str]:
     """Return the tables and triggers of a new file that this one lacks."""
+    objects = "SELECT type || ' ' || name FROM sqlite_master WHERE type <> 'index'"
+    wanted = {name for (name,) in new.execute(objects).fetchall()}
+    return sorted(wanted - {name for (name,) in execute(objects).fetchall()})
+
+
+def _columns(new: sqlite3.Connection) -> list[tuple[str, str, str]]:
+    """Return the columns of a new file: table, name and type."""
+    return new.execute(
+        "SELECT tables.name, columns.name, columns.type"
+        " FROM sqlite_master AS tables, pragma_table_info(tables.name) AS columns"
+        " WHERE tables.type = 'table' AND tables.name NOT LIKE 'sqlite_%'"
+    ).fetchall()
+
+
+@contextlib.contextmanager
+def _new_database() -> Iterator[sqlite3.Connection]:
+    """A database as a new file has it, in memory."""
     with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as new:
         for statement in _schema.statements_from(0):
             new.execute(statement)
-        objects = "SELECT type || ' ' || name FROM sqlite_master WHERE type <> 'index'"
-        wanted = {name for (name,) in new.execute(objects).fetchall()}
-    return sorted(wanted - {name for (name,) in execute(objects).fetchall()})
+        yield new
 
 
 def _owners(execute: Execute, folder: Folder) -> Check:

@@ -3,35 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from localgcl._checks import MAX_SLOTS, check_name
-
-# Columns by table and by the type of their values. SQLite keeps to no types by itself, but to what
-# may be missing.
-_TYPES = {
-    "integer": {
-        "limits": ("active", "slots", "used", "waiting"),
-        "owners": ("pid",),
-        "leases": ("limit_key", "owner", "slots"),
-        "waiters": ("owner", "slots", "holds", "strict"),
-        "waits": ("limit_key", "ticket", "slots", "watches"),
-    },
-    "real": {
-        "boot": ("offset",),
-        "limits": ("decay", "level", "level_at", "occupancy", "created", "updated"),
-        "leases": ("since", "decays_from"),
-        "owners": ("expires",),
-        "waiters": ("since", "until", "wakes_at", "at"),
-    },
-    "text": {
-        "boot": ("id",),
-        "limits": ("name", "id"),
-        "owners": ("lifeline", "user", "command"),
-        "leases": ("lease", "holder"),
-        "waiters": ("request", "ear", "limits", "holder", "passed", "verdict", "taken", "names"),
-    },
-}
 
 _LARGEST_REAL = 1.7976931348623157e308
 _CALENDAR = (-62135596800, 253402300799)  # the years 1 to 9999
@@ -75,22 +49,36 @@ _ORPHANS = {
 }
 
 
-def problems_of(execute: Callable[..., sqlite3.Cursor]) -> list[str]:
-    """Return what contradicts itself in the rows, a line each."""
-    return [*_of_types(execute), *_of_names(execute), *_of_sums(execute), *_orphans(execute)]
+def problems_of(
+    execute: Callable[..., sqlite3.Cursor], columns: Sequence[tuple[str, str, str]]
+) -> list[str]:
+    """Return what contradicts itself in the rows, a line each.
+
+    `columns` are those of a new file: table, name and type.
+    """
+    return [
+        *_of_types(execute, columns),
+        *_of_ranges(execute),
+        *_of_names(execute),
+        *_of_sums(execute),
+        *_orphans(execute),
+    ]
 
 
-def _of_types(execute: Callable[..., sqlite3.Cursor]) -> Iterator[str]:
-    for type_, tables in _TYPES.items():
-        for table, columns in tables.items():
-            sums = ", ".join(
-                f"sum(typeof({column}) NOT IN ('null', '{type_}'))" for column in columns
-            )
-            for column, wrong in zip(
-                columns, execute(f"SELECT {sums} FROM {table}").fetchone(), strict=True
-            ):
-                if wrong:
-                    yield f"{table}.{column} is no {type_} in {wrong} row(s)"
+def _of_types(
+    execute: Callable[..., sqlite3.Cursor], columns: Sequence[tuple[str, str, str]]
+) -> Iterator[str]:
+    # SQLite keeps to no types by itself, but to what may be missing.
+    for table, column, type_ in columns:
+        ((wrong,),) = execute(
+            f"SELECT count(*) FROM {table} WHERE typeof({column}) NOT IN ('null', ?)",
+            (type_.lower(),),
+        ).fetchall()
+        if wrong:
+            yield f"{table}.{column} is no {type_.lower()} in {wrong} row(s)"
+
+
+def _of_ranges(execute: Callable[..., sqlite3.Cursor]) -> Iterator[str]:
     for table, column, least, most in _RANGES:
         ((wrong,),) = execute(
             f"SELECT count(*) FROM {table}"

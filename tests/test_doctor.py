@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from localgcl import Limiter, _clock, _examination, _location, _rows, _schema
+from localgcl import Limiter, _clock, _examination, _location
 from localgcl.cli import localgcl
 from tests.conftest import Invoke, Process, forget_everything, tables
 from tests.test_database import as_nobody, not_ours
@@ -460,6 +460,10 @@ ROWS: dict[str, tuple[list[str], str]] = {
     "a time beyond": (["UPDATE limits SET created = 1e300"], "limits.created is out of range"),
     "an endless level": (["UPDATE limits SET level = 9e999"], "limits.level is out of range"),
     "bytes as a name": (["UPDATE limits SET name = x'ff' WHERE key = 1"], "limits.name is no text"),
+    "a text as a holder's pid": (
+        [OWNER, "UPDATE owners SET pid = 'init'"],
+        "owners.pid is no integer",
+    ),
     "no name": (["UPDATE limits SET name = 'a/b' WHERE key = 1"], "'a/b' contains /"),
     "a hostile name": (["UPDATE limits SET name = 'a' || char(27) WHERE key = 1"], r"'a\x1b'"),
 }
@@ -483,20 +487,6 @@ def test_text_that_is_no_text(known: Limiter, examine: Examine, path: str) -> No
     """Bytes that are no UTF-8 cannot be read as a name."""
     write(path, "UPDATE limits SET name = CAST(x'ff' AS TEXT) WHERE key = 1")
     assert statuses(examine(), "fault") == ["format"]
-
-
-def test_every_column_has_its_type(known: Limiter) -> None:
-    """The table of types is that of the schema, but for keys, which are always numbers."""
-    with contextlib.closing(sqlite3.connect(":memory:")) as connection:
-        for statement in _schema.statements_from(0):
-            connection.execute(statement)
-        for table in ("boot", "limits", "owners", "leases", "waiters", "waits"):
-            without_rowid = table in ("leases", "waits")
-            for _, column, type_, _, _, key in connection.execute(
-                f"PRAGMA table_info({table})"
-            ).fetchall():
-                listed = column in _rows._TYPES[type_.lower()].get(table, ())
-                assert listed is (not key or without_rowid), (table, column)
 
 
 def test_a_trigger_that_is_gone(known: Limiter, examine: Examine, path: str) -> None:
