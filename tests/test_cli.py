@@ -17,6 +17,7 @@ from click.testing import CliRunner, Result
 
 import localgcl as package
 from localgcl import Limiter
+from localgcl._database import Database
 from localgcl.cli import localgcl
 from tests.conftest import Clock, Invoke, Process, tables
 
@@ -225,6 +226,27 @@ def test_inspect_as_json(
     assert (waiter["holder"], waiter["waited_seconds"]) == (None, 4.5)
     assert MOMENT.fullmatch(waiter["since"])
     assert waiting.waits
+
+
+@pytest.mark.parametrize(
+    "words", [["inspect", "database"], ["ps"], ["ps", "database"], ["top"], ["ls"], ["export"]],
+    ids=" ".join,
+)  # fmt: skip
+def test_what_is_shown_is_of_one_moment(
+    invoke: Invoke, limiter: Limiter, monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    """One transaction reads it all, so that slots in use and holders agree."""
+    limiter.create("database", 1)
+    limiter.acquire("database")
+    transact, read = Database.transact, []
+
+    def counted(self: Database, *arguments: Any, **more: Any) -> Any:
+        read.append(arguments)
+        return transact(self, *arguments, **more)
+
+    monkeypatch.setattr(Database, "transact", counted)
+    done(invoke(*words))
+    assert len(read) == 1
 
 
 # update, enable, disable

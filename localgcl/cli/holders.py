@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import click
 
+from localgcl import _limits
 from localgcl._processes import printable
 from localgcl.cli._shared import (
     KNOWN_NAME,
@@ -30,8 +31,9 @@ def ps(ctx: click.Context, name: str | None, output: str | None) -> None:
       localgcl ps
       localgcl ps database -o json
     """
-    limiter = limiter_of(ctx)
-    holders, waiters = limiter.holders(name), limiter.waiters(name)
+    holders, waiters = limiter_of(ctx)._administer(
+        _limits.together(_limits.holders(name), _limits.waiters(name))
+    )
     if output:
         echo_json(
             {

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import click
 
+from localgcl import _limits
 from localgcl.cli._shared import (
     KNOWN_NAME,
     NEW_NAME,
@@ -82,8 +83,9 @@ def inspect(ctx: click.Context, name: str, output: str | None) -> None:
       localgcl inspect database
       localgcl inspect database -o json
     """
-    limiter = limiter_of(ctx)
-    limit, holders, waiters = limiter.read(name), limiter.holders(name), limiter.waiters(name)
+    limit, holders, waiters = limiter_of(ctx)._administer(
+        _limits.together(_limits.read(name), _limits.holders(name), _limits.waiters(name))
+    )
     if output:
         echo_json(
             {
