@@ -534,19 +534,20 @@ def test_frames_are_drawn_in_place(limiter: Limiter, tmux: Tmux, path: str) -> N
     assert "NAME" not in "\n".join(lines)
 
 
+SETTINGS = "stty -a | grep -o ' -*icanon\\| -*echo '"
+
+
 @pytest.mark.processes
 @needs_tmux
 def test_it_can_be_stopped_and_continued(limiter: Limiter, tmux: Tmux, path: str) -> None:
-    """Ctrl-Z gives the terminal to the shell as it was, `fg` takes it again; so after SIGSTOP."""
+    """Ctrl-Z gives the terminal to the shell as it was, `fg` takes it again, and so once more."""
     limiter.create("database", 3)
     tmux.type(f"{sys.executable} -m localgcl --db {path} top --interval 0.1", "Enter")
     tmux.await_screen("localgcl top  ", "database")
     for number in range(2):
         tmux.type("C-z")
         tmux.await_screen("Stopped")
-        tmux.type(
-            f"stty -a | grep -o ' -*icanon\\| -*echo '; echo seen-$(({number} + 40))", "Enter"
-        )
+        tmux.type(f"{SETTINGS}; echo seen-$(({number} + 40))", "Enter")
         lines = tmux.await_screen(f"seen-{number + 40}", " icanon", " echo")
         assert not [line for line in lines if line.strip() in ("-icanon", "-echo")]
         tmux.type("clear; fg", "Enter")
@@ -554,3 +555,23 @@ def test_it_can_be_stopped_and_continued(limiter: Limiter, tmux: Tmux, path: str
     tmux.type("q")
     tmux.type("echo back $?", "Enter")
     tmux.await_screen("back 0")
+
+
+@pytest.mark.processes
+@needs_tmux
+def test_it_can_be_continued_after_sigstop(limiter: Limiter, tmux: Tmux, path: str) -> None:
+    """Then nothing could be given back, but the end still leaves the terminal as it once was."""
+    limiter.create("database", 3)
+    tmux.type(f"{sys.executable} -m localgcl --db {path} top --interval 0.1", "Enter")
+    tmux.await_screen("localgcl top  ", "database")
+    shell = tmux("list-panes", "-F", "#{pane_pid}").strip()
+    (program,) = Path(f"/proc/{shell}/task/{shell}/children").read_text().split()
+    os.kill(int(program), signal.SIGSTOP)
+    tmux.await_screen("Stopped")
+    tmux.type("clear; fg", "Enter")
+    tmux.await_screen("localgcl top  ", "database", "every 0.1 s")
+    tmux.type("q")
+    tmux.type(f"{SETTINGS}; echo back $?", "Enter")
+    lines = tmux.await_screen("back 0", " icanon", " echo")
+    assert not [line for line in lines if line.strip() in ("-icanon", "-echo")]
+    assert "NAME" not in "\n".join(lines)
