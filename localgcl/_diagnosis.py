@@ -200,10 +200,17 @@ def _size(number: int) -> str:
     return f"{number} bytes" if number < 1024 else f"{number / 1024:.0f} KiB"
 
 
-def run_folder(path: str, strays: Sequence[str], *, exists: bool) -> Check:
-    """Tell whether there lies in the run folder what is not ours."""
-    if not exists:
+def run_folder(path: str, mode: int | None, strays: Sequence[str]) -> Check:
+    """Tell whether the run folder is one, if it is there (`mode`), and holds nothing but ours."""
+    if mode is None:
         return Check("run folder", "ok", f"{path} is not there; the next use makes it")
+    if not stat.S_ISDIR(mode):
+        return Check(
+            "run folder",
+            "fault",
+            f"{path} is not a folder, so nobody can use the database",
+            "move it away; the next use makes the folder",
+        )
     if not strays:
         return Check("run folder", "ok", f"{path} holds nothing but localgcl's own")
     return Check(

@@ -55,6 +55,17 @@ def examine(path: str, chosen_by: _location.ChosenBy) -> list[Check]:
     return [*checks, *_files(real, folder), *_contents(path, folder)]
 
 
+def exists(path: str) -> bool:
+    """Whether there is something at `path`; what cannot be told counts as being there."""
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
+
+
 def _problem(path: str, error: Exception) -> str:
     known = known_problem(path, error) if isinstance(error, sqlite3.Error | OSError) else None
     return known or f"it cannot be read: {error}; restore a backup, or move it away to begin anew"
@@ -81,9 +92,9 @@ def _clock_error() -> str | None:
 # The files, without opening any
 
 
-def _entry(path: str) -> Entry | None:
+def _entry(path: str, *, follow: bool = False) -> Entry | None:
     try:
-        status = os.lstat(path)
+        status = os.stat(path, follow_symlinks=follow)
     except OSError:  # gone meanwhile, or out of reach, which `denied` tells
         return None
     return Entry(path, status.st_mode, status.st_gid, _group(status.st_gid), status.st_size)
@@ -97,9 +108,10 @@ def _group(gid: int) -> str:
 
 
 def _files(real: str, folder: Folder) -> Iterator[Check]:
-    database, parent, run, wal, shm = map(
-        _entry, (real, os.path.dirname(real), folder.path, f"{real}-wal", f"{real}-shm")
+    database, parent, wal, shm = map(
+        _entry, (real, os.path.dirname(real), f"{real}-wal", f"{real}-shm")
     )
+    run = _entry(folder.path, follow=True)
     if database is None or parent is None:
         return  # gone meanwhile
     try:
@@ -119,7 +131,9 @@ def _files(real: str, folder: Folder) -> Iterator[Check]:
         yield _diagnosis.wal(database.size, wal.size, _processes.readers_of(f"{real}-shm"))
     strays = [os.path.basename(entry.path) for entry in inside if not _is_ours(entry)]
     yield _diagnosis.run_folder(
-        folder.path, [_processes.printable(name) for name in strays], exists=run is not None
+        folder.path,
+        None if run is None else run.mode,
+        [_processes.printable(name) for name in strays],
     )
 
 

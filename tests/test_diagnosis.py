@@ -197,11 +197,13 @@ def test_wal(database: int, wal: int, status: str) -> None:
 
 
 def test_run_folder() -> None:
-    """What is not ours there is a note."""
-    told(_diagnosis.run_folder("/x.db-run", [], exists=True), "ok", "/x.db-run")
-    told(_diagnosis.run_folder("/x.db-run", [], exists=False), "ok", "not there")
+    """What is not ours there is a note; what is no folder keeps everybody out."""
+    folder = FOLDER | 0o700
+    told(_diagnosis.run_folder("/x.db-run", folder, []), "ok", "/x.db-run")
+    told(_diagnosis.run_folder("/x.db-run", None, []), "ok", "not there")
     many = ["core", "gate~", "notes.txt", "x", "y"]
-    told(_diagnosis.run_folder("/x.db-run", many, exists=True), "note", "gate~", "2 more")
+    told(_diagnosis.run_folder("/x.db-run", folder, many), "note", "gate~", "2 more")
+    told(_diagnosis.run_folder("/x.db-run", FILE | 0o600, []), "fault", "not a folder")
 
 
 def test_gate() -> None:

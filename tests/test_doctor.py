@@ -343,6 +343,35 @@ def test_a_wal_that_does_not_shrink(limiter: Limiter, examine: Examine, path: st
     assert f"process {os.getpid()} (" in checks["wal"]["detail"]
 
 
+def test_a_run_folder_that_is_none(known: Limiter, examine: Examine, path: str) -> None:
+    """Nobody could use the database."""
+    os.rename(f"{path}-run", f"{path}-moved")
+    Path(f"{path}-run").touch(0o600)
+    assert statuses(examine(), "fault") == ["run folder"]
+
+
+def test_a_run_folder_behind_a_link(known: Limiter, examine: Examine, path: str) -> None:
+    """It may lie on a faster disk."""
+    os.rename(f"{path}-run", f"{path}-moved")
+    os.symlink(f"{path}-moved", f"{path}-run")
+    assert statuses(examine(), "fault") == []
+
+
+@pytest.mark.parametrize("where", ["a link to nothing", "below a file", "a name too long"])
+def test_paths_that_lead_nowhere(known: Limiter, path: str, where: str) -> None:
+    """They are told apart from a database that is not there yet, and nothing raises."""
+    asked, status = {
+        "a link to nothing": (f"{path}-link", 0),
+        "below a file": (f"{path}/limits.db", 1),
+        "a name too long": (f"{path}{'x' * 300}", 1),
+    }[where]
+    os.symlink(f"{path}-nothing", f"{path}-link")
+    result = CliRunner().invoke(localgcl, ["--db", asked, "doctor", "-o", "json"])
+    assert result.exit_code == status
+    assert statuses(found(result), "fault") == ["format"] * status
+    assert json.loads(result.stdout)["exists"] is (where == "a name too long")
+
+
 # The gate
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict
 
 import click
@@ -31,7 +30,7 @@ def doctor(ctx: click.Context, output: str | None) -> None:
             {
                 "database": path,
                 "chosen_by": chosen_by,
-                "exists": os.path.lexists(path),
+                "exists": _examination.exists(path),
                 "checks": [asdict(check) for check in checks],
             }
         )
