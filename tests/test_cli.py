@@ -491,7 +491,7 @@ def test_completion(program: list[str], limiter: Limiter, path: str, tmp_path: P
 
 
 @pytest.mark.parametrize(
-    "name", ["inspect", "update", "enable", "disable", "delete", "reset", "ps"]
+    "name", ["inspect", "update", "enable", "disable", "delete", "reset", "ps", "top"]
 )
 def test_names_are_completed_in_every_command_that_takes_one(
     name: str, limiter: Limiter, monkeypatch: pytest.MonkeyPatch, path: str
