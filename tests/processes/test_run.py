@@ -114,6 +114,13 @@ def waiting(limiter: Limiter, number: int = 1) -> Callable[[], bool]:
     return lambda: len(limiter.waiters("a")) == number
 
 
+def holder(limiter: Limiter) -> int:
+    """Return the pid of the one who holds `a`."""
+    (one,) = limiter.holders("a")
+    assert one.pid is not None  # no client from elsewhere
+    return one.pid
+
+
 def is_running(pid: int) -> bool:
     """Whether a process is there and is no zombie."""
     try:
@@ -412,7 +419,7 @@ def test_a_stopped_command(localgcl: Program, database: Limiter) -> None:
     process = localgcl.start("run", "a", "--", sys.executable, "-c", REPORTER, "1")
     assert line(process) == "ready"
     until(lambda: len(database.holders()) == 1 and database.holders()[0].pid != process.pid)
-    command = database.holders()[0].pid
+    command = holder(database)
     os.kill(command, signal.SIGSTOP)
     until(lambda: "State:\tT" in Path(f"/proc/{command}/status").read_text())
     process.send_signal(signal.SIGTERM)
@@ -463,7 +470,7 @@ def test_what_nohup_ignores_stays_ignored(localgcl: Program, database: Limiter) 
     lease.release()
     until(lambda: len(database.holders()) == 1 and database.holders()[0].pid != process.pid)
     process.send_signal(signal.SIGHUP)
-    os.kill(database.holders()[0].pid, signal.SIGHUP)
+    os.kill(holder(database), signal.SIGHUP)
     assert process.communicate("still here\n", timeout=DEADLINE_SECONDS)[0] == "still here\n"
     assert process.returncode == 0
 
