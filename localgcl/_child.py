@@ -27,6 +27,9 @@ _PASSED = (
     signal.SIGUSR2,
 )
 
+# A terminal stops its jobs by these; whoever is stopped inside a transaction holds up everybody.
+_STOPPING = (signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)
+
 # Python ignores these in itself; the command is to find them as a shell has them.
 _IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
 
@@ -68,12 +71,19 @@ class Signals:
             raise Interrupted(number)
 
     def hold(self) -> None:
-        """Keep the signals that come from now on."""
+        """Keep the signals that come from now on, and be stopped only while the command runs."""
         self._held = {*self._handled, signal.SIGCHLD}
-        signal.pthread_sigmask(signal.SIG_BLOCK, self._held)
+        signal.pthread_sigmask(signal.SIG_BLOCK, {*self._held, *_STOPPING})
 
     def attend(self, pid: int) -> int:
         """Pass signals to the command until it has ended, and return its status as shells do."""
+        signal.pthread_sigmask(signal.SIG_SETMASK, self.mask | self._held)
+        try:
+            return self._attend(pid)
+        finally:
+            signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
+
+    def _attend(self, pid: int) -> int:
         while True:
             number, by_terminal = _next_signal(self._held)
             if number == signal.SIGCHLD:
