@@ -1,0 +1,563 @@
+"""`run` and `rate-limit` as they are typed, and what they need of the rooms below."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from click.shell_completion import ShellComplete
+from click.testing import CliRunner, Result
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from localgcl import Limiter, _blocking, _child, _creation, _gate, _owners, _quick, _slots
+from localgcl._job import Job
+from localgcl._request import Terms
+from localgcl.cli import localgcl
+from localgcl.errors import ConcurrencySlotAcquisitionError, DatabaseError
+from tests.conftest import Ask, Clock, Invoke, Process, tables
+
+Processes = Callable[[], Process]
+
+
+# The two readers of a command line
+
+
+def meaning(job: Job, limiter: Limiter) -> dict[str, Any]:
+    """Return all that a job says."""
+    terms = {name: getattr(job.terms, name) for name in Terms.__slots__}
+    said = {name: value for name, value in vars(job).items() if name != "terms"}
+    command = None if job.command is None else list(job.command)
+    return {**terms, **said, "command": command, "database": limiter._database.path}
+
+
+class ReadError(Exception):
+    """What click has read, in place of doing it."""
+
+
+@pytest.fixture
+def by_click(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[str]], Any]:
+    """Return what click makes of a command line: its meaning, or its exit code."""
+
+    def tell(job: Job, limiter: Limiter) -> int:
+        raise ReadError(meaning(job, limiter))
+
+    monkeypatch.setattr(Job, "do", tell)
+
+    def read(words: list[str]) -> Any:
+        result = CliRunner().invoke(localgcl, words)
+        return (
+            result.exception.args[0]
+            if isinstance(result.exception, ReadError)
+            else result.exit_code
+        )
+
+    return read
+
+
+def quickly(words: list[str]) -> dict[str, Any] | None:
+    """Return what is made of a command line without click, None where that is left to click."""
+    found = _quick.read(words)
+    return None if found is None else meaning(*found)
+
+
+@pytest.mark.parametrize("name", ["run", "rate-limit"])
+def test_both_readers_have_the_same_options(name: str) -> None:
+    """What click knows of, the quick one does too, and the other way around."""
+    command = localgcl.get_command(click.Context(localgcl), name)
+    assert command is not None
+    by_click = {
+        switch: (one.name, one.is_flag)
+        for one in command.params
+        if isinstance(one, click.Option) and one.name != "help"
+        for switch in one.opts
+    }
+    quick = {switch: (to, read is None) for switch, (to, read) in _quick.OPTIONS[name].items()}
+    assert quick == by_click
+
+
+PLAIN = [
+    ["run", "a", "true"],
+    ["run", "a", "--", "true"],
+    ["run", "a", "--", "--", "true"],
+    ["run", "a", "true", "--timeout", "5", "--", "-v"],
+    ["run", "--timeout", "5", "a", "true"],
+    ["run", "a", "--timeout=5", "--", "true"],
+    ["run", "a", "-v", "--timeout", "inf", "true"],
+    ["run", "-n", "b", "--also", "a", "--also=c", "a", "--occupy", "2", "-E", "0", "ls", "-l"],
+    ["run", "--holder", "--", "a", "true"],
+    ["run", "--holder=", "a", "true"],
+    ["run", "--rate-limit", "--max-waiting", "3", "a", "true"],
+    ["run", "--limit", " 1_0 ", "a", "true"],
+    ["run", "--no-wait", "-v", "-l", "0", "two words", "true", ""],
+    ["rate-limit", "a"],
+    ["rate-limit", "--occupy", "3", "a", "--timeout", "0.5"],
+    ["rate-limit", "a", "--no-wait", "--"],
+    ["--db", "other.db", "run", "a", "true"],
+    ["--db=one.db", "--db", "other.db", "rate-limit", "a"],
+]
+
+
+@pytest.mark.parametrize("words", PLAIN, ids=" ".join)
+def test_plain_command_lines(words: list[str], by_click: Callable[[list[str]], Any]) -> None:
+    """What is read without click means what it means with it."""
+    assert quickly(words) == by_click(words)
+    assert quickly(words) is not None
+
+
+FOR_CLICK = [
+    ["run", "-vl2", "a", "true"],
+    ["run", "-l2", "a", "true"],
+    ["run", "--", "a", "true"],
+    ["run", "--", "a", "--", "-v"],
+    ["run", "a", "-vn", "b", "-v", "true"],
+]
+
+
+@pytest.mark.parametrize("words", FOR_CLICK, ids=" ".join)
+def test_what_is_left_to_click(words: list[str], by_click: Callable[[list[str]], Any]) -> None:
+    """What is not plain is right all the same."""
+    assert quickly(words) is None
+    assert isinstance(by_click(words), dict)
+
+
+def test_letters_behind_one_dash(by_click: Callable[[list[str]], Any]) -> None:
+    """The first letter that takes a value takes the rest of the word, or else the next word."""
+    said = by_click(["run", "-vl2", "a", "-vn", "b", "-En", "true"])
+    assert said == 2  # -E takes the n, which is no number
+    said = by_click(["run", "-vl2", "a", "-vn", "b", "-E7", "true", "-v"])
+    assert (said["limit"], said["names"], said["no_slot"]) == (2, ("a", "b"), 7)
+    assert said["command"] == ["true", "-v"]
+
+
+WRONG = [
+    ["run"],
+    ["run", "a"],
+    ["run", "a", "--"],
+    ["run", "--", "a"],
+    ["run", "a/b", "true"],
+    ["run", "", "true"],
+    ["run", "a\udc80", "true"],
+    ["run", "--also", "a%b", "a", "true"],
+    ["run", "--occupy", "0", "a", "true"],
+    ["run", "--occupy", str(2**53), "a", "true"],
+    ["run", "--occupy", "1.5", "a", "true"],
+    ["run", "--limit", "-1", "a", "true"],
+    ["run", "--timeout", "-1", "a", "true"],
+    ["run", "--timeout", "nan", "a", "true"],
+    ["run", "--timeout", "soon", "a", "true"],
+    ["run", "--timeout", "1", "--no-wait", "a", "true"],
+    ["run", "--rate-limit", "--limit", "1", "a", "true"],
+    ["run", "--max-waiting", "-1", "a", "true"],
+    ["run", "--conflict-exit-code", "256", "a", "true"],
+    ["run", "--holder", "\udc80", "a", "true"],
+    ["run", "--no-wait=1", "a", "true"],
+    ["run", "--no-such", "a", "true"],
+    ["run", "a", "--no-such", "true"],
+    ["run", "a", "-l"],
+    ["rate-limit"],
+    ["rate-limit", "a", "b"],
+    ["rate-limit", "--timeout", "1", "--no-wait", "a"],
+    ["rate-limit", "--limit", "1", "a"],
+    ["--db", ":memory:", "run", "a", "true"],
+    ["--db", "file:x", "rate-limit", "a"],
+]
+
+
+@pytest.mark.parametrize("words", WRONG, ids=lambda words: ascii(" ".join(words)))
+def test_wrong_usage(invoke: Invoke, words: list[str], path: str) -> None:
+    """Status 2 and click's usage, before anything is touched."""
+    result = invoke(*words)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith("Usage: localgcl ")
+    assert result.stderr.splitlines()[-1].startswith("Error: ")
+    assert quickly(words) is None
+    assert not os.path.exists(path)
+
+
+TOKENS = st.sampled_from(
+    [
+        *("a", "b", "c d", "", "-", "--", "x/y", "true", "5", "0", "-1", "1.5", "nan", "300"),
+        *("-v", "-n", "-l", "-E", "-vv", "-vl", "-l5", "-l=5", "--help", "-h", "--wrong"),
+        *("--also", "--also=b", "--limit", "--limit=3", "--occupy", "--timeout", "--timeout=2"),
+        *("--no-wait", "--no-wait=1", "--max-waiting", "--conflict-exit-code", "--rate-limit"),
+        *("--holder", "--holder=x=y", "--verbose", "--db", "--db=x.db", "run", "rate-limit"),
+    ]
+)
+
+
+def test_the_quick_reader_never_differs(by_click: Callable[[list[str]], Any]) -> None:
+    """Whatever is typed: what the quick one accepts, click reads in the same way."""
+
+    @settings(max_examples=400, deadline=None)
+    @given(
+        st.lists(st.sampled_from(["--db", "x.db", "--db=y.db"]), max_size=2),
+        st.sampled_from(["run", "run", "rate-limit"]),
+        st.lists(TOKENS, max_size=7),
+    )
+    def agree(before: list[str], command: str, after: list[str]) -> None:
+        words = [*before, command, *after]
+        quick = quickly(words)
+        assert quick is None or quick == by_click(words)
+
+    agree()
+
+
+def test_completion_is_clicks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a shell that completes, nothing is run."""
+    monkeypatch.setenv("_LOCALGCL_COMPLETE", "bash_complete")
+    assert _quick.read(["run", "a", "true"]) is None
+
+
+def completed(path: str, *words: str) -> list[tuple[str, str]]:
+    """Return what completes the last word: each with its kind."""
+    shell = ShellComplete(localgcl, {}, "localgcl", "_LOCALGCL_COMPLETE")
+    found = shell.get_completions(["--db", path, *words[:-1]], words[-1])
+    return [(one.value, one.type) for one in found]
+
+
+def test_completion(limiter: Limiter, path: str) -> None:
+    """Names of limits, then options, then the shell's own files for the command."""
+    for name in ("database", "datalake", "api"):
+        limiter.create(name, 1)
+    names = [("database", "plain"), ("datalake", "plain")]
+    assert completed(path, "run", "da") == names
+    assert completed(path, "run", "--also", "da") == names
+    assert completed(path, "rate-limit", "da") == names
+    assert completed(path, "run", "--max") == [("--max-waiting", "plain")]
+    assert completed(path, "run", "api", "--conf") == [("--conflict-exit-code", "plain")]
+    assert completed(path, "run", "api", "pg_") == [("pg_", "file")]
+    assert completed(path, "run", "api", "cat", "/et") == [("/et", "file")]
+
+
+# In this process
+
+
+@pytest.fixture(autouse=True)
+def signals() -> Iterator[None]:
+    """See that a command leaves this process's signals as it found them."""
+    numbers = [one for one in signal.Signals if one not in (signal.SIGKILL, signal.SIGSTOP)]
+    before = [signal.getsignal(one) for one in numbers]
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    yield
+    assert [signal.getsignal(one) for one in numbers] == before
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == mask
+
+
+def failed(result: Result) -> str:
+    """Check that a command failed with one line, and return that."""
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith("Error: ")
+    assert result.stderr.count("\n") == 1
+    return result.stderr
+
+
+def test_run_by_click(invoke: Invoke, limiter: Limiter) -> None:
+    """The way through click does the same."""
+    limiter.create("a", 1)
+    assert invoke("run", "-vl1", "a", "sh", "-c", "exit 7").exit_code == 7
+    assert limiter.holders() == []
+    assert "'b'" in failed(invoke("run", "-n", "b", "a", "true"))
+
+
+@pytest.mark.usefixtures("clock")
+def test_rate_limit(invoke: Invoke, limiter: Limiter, clock: Clock) -> None:
+    """It returns when the rate allows: at once, or at the exact moment."""
+    limiter.create("api", 2, slot_decay_per_second=0.5)
+    began = clock.now
+    for expected in (0.0, 0.0, 2.0, 4.0):
+        assert invoke("rate-limit", "api").exit_code == 0
+        assert clock.now - began == pytest.approx(expected)
+    assert invoke("rate-limit", "--occupy", "2", "api").exit_code == 0
+    assert clock.now - began == pytest.approx(8.0)
+
+
+@pytest.mark.parametrize("options", [["--no-wait"], ["--timeout", "0"], ["--timeout", "1.5"]])
+def test_no_slot_by_rate(
+    invoke: Invoke, limiter: Limiter, clock: Clock, options: list[str]
+) -> None:
+    """75, silently, and nobody is left in the queue."""
+    limiter.create("api", 1, slot_decay_per_second=0.5, active_slots=1)
+    result = invoke("rate-limit", *options, "api")
+    assert (result.exit_code, result.output) == (75, "")
+    assert limiter.waiters() == []
+    clock.advance(2.0)
+    assert invoke("rate-limit", "--no-wait", "api").exit_code == 0
+
+
+def test_rate_limit_errors(invoke: Invoke, limiter: Limiter) -> None:
+    """A missing limit, one without decay, and more than the limit are errors."""
+    limiter.create("a", 1)
+    limiter.create("api", 1, slot_decay_per_second=1)
+    assert "'missing'" in failed(invoke("rate-limit", "missing"))
+    assert "decay" in failed(invoke("rate-limit", "a"))
+    assert "2 slot(s)" in failed(invoke("rate-limit", "--occupy", "2", "api"))
+    assert "2 slot(s)" in failed(invoke("run", "--occupy", "2", "a", "true"))
+
+
+def test_an_inactive_limit_is_passed_by(invoke: Invoke, limiter: Limiter) -> None:
+    """A disabled limit holds up nobody."""
+    limiter.create("a", 0, active=False)
+    assert invoke("run", "--no-wait", "a", "sh", "-c", "exit 3").exit_code == 3
+    assert invoke("rate-limit", "--no-wait", "a").exit_code == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_rate_limit_interrupted(
+    invoke: Invoke, limiter: Limiter, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    """A signal while waiting leaves the queue."""
+    limiter.create("api", 1, slot_decay_per_second=0.001, active_slots=1)
+    monkeypatch.setattr(_blocking.Listener, "sleep", lambda *_: signal.raise_signal(number))
+    assert invoke("rate-limit", "api").exit_code == 128 + number
+    assert tables(limiter)["waiters"] == []
+    assert limiter.read("api").active_slots == 1
+
+
+def test_a_signal_after_the_command_has_ended(limiter: Limiter) -> None:
+    """What comes too late to be passed on changes nothing any more."""
+    with _child.Signals() as held:
+        held.hold()
+        pid = _child.start(["sh", "-c", "exit 5"], held.mask, None)
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        signal.raise_signal(signal.SIGTERM)
+        assert held.attend(pid) == 5
+        signal.raise_signal(signal.SIGUSR1)
+
+
+def test_only_the_first_signal_interrupts() -> None:
+    """What an interruption leaves is put in order without a second one."""
+    with _child.Signals():
+        with pytest.raises(_child.Interrupted) as interrupted:
+            signal.raise_signal(signal.SIGHUP)
+        signal.raise_signal(signal.SIGTERM)
+    assert interrupted.value.status == interrupted.value.code == 128 + signal.SIGHUP
+
+
+@pytest.mark.parametrize(
+    ("number", "status"),
+    [
+        (errno.ENOENT, 127),
+        (errno.EACCES, 126),
+        (errno.E2BIG, 126),
+        (errno.ENOTDIR, 126),
+        (errno.EAGAIN, 1),
+        (errno.ENOMEM, 1),
+    ],
+)
+def test_status_of_what_cannot_be_started(number: int, status: int) -> None:
+    """As shells have it, and 1 where it was not the command's fault."""
+    assert _child.status_of(OSError(number, os.strerror(number))) == status
+
+
+def test_the_end_is_free_though_the_database_fails(
+    invoke: Invoke, limiter: Limiter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The status is the command's, and a lifeline that somebody else has open counts as dead."""
+    limiter.create("a", 1)
+    transact = limiter._database.transact
+
+    def fail(work: Any, **options: Any) -> Any:
+        if "sign_out" in getattr(work, "__qualname__", ""):
+            raise DatabaseError(limiter._database.path, "the disk is full")
+        return transact(work, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(limiter._database, "transact", fail)
+        assert invoke("run", "a", "sh", "-c", "exit 6").exit_code == 6
+    assert len(tables(limiter)["leases"]) == 1
+    other = Process(limiter._database)
+    assert other.ask("a").granted
+    other.die()
+
+
+def test_the_shown_pid_is_not_worth_a_command(
+    invoke: Invoke, limiter: Limiter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the pid cannot be written, the command runs all the same."""
+    limiter.create("a", 1)
+
+    def fail(tx: object, pid: int) -> None:
+        raise _gate.GateTimeoutError
+
+    monkeypatch.setattr(_owners, "show_pid", fail)
+    assert invoke("run", "a", "sh", "-c", "exit 4").exit_code == 4
+
+
+# What the rooms below have for it
+
+
+def queued(limiter: Limiter, processes: Processes, *names: str, number: int) -> list[Ask]:
+    """Have so many played processes wait."""
+    return [processes().ask(*names) for _ in range(number)]
+
+
+def crowded(limiter: Limiter, names: list[str], max_waiting: int, *, holds: bool = True) -> bool:
+    """Whether a request over these limits is refused because so many wait."""
+    request = _slots.Request(
+        tuple(names),
+        1,
+        holds=holds,
+        strict=True,
+        once=False,
+        holder=None,
+        max_waiting=max_waiting,
+    )
+    process = Process(limiter._database)
+    ask = Ask(process, request)
+    ask._conclude(process.do(lambda tx: _slots.acquire(tx, request, ask.listener)))
+    refused = isinstance(ask.outcome, _slots.NotNow)
+    if not refused:
+        ask.abandon()
+    process.sign_out()
+    process.die()
+    return refused
+
+
+def test_so_many_wait(limiter: Limiter, processes: Processes) -> None:
+    """It counts who waits at any of its limits, and does not join them."""
+    for name in ("a", "b", "free"):
+        limiter.create(name, 1, active_slots=0 if name == "free" else 1)
+    queued(limiter, processes, "a", number=2)
+    queued(limiter, processes, "a", "b", number=1)
+    before = len(tables(limiter)["waiters"])
+    for names, expected in ((["a"], 3), (["b"], 1), (["a", "b"], 3), (["free", "b"], 1)):
+        for most in range(5):
+            assert crowded(limiter, names, most) is (most <= expected), (names, most)
+    assert not crowded(limiter, ["free"], 0)
+    assert len(tables(limiter)["waiters"]) == before
+
+
+def test_the_dead_do_not_count(limiter: Limiter, processes: Processes) -> None:
+    """However deep they stand in the queue."""
+    limiter.create("a", 1, active_slots=1)
+    waiting = queued(limiter, processes, "a", number=20)
+    assert crowded(limiter, ["a"], 20)
+    for ask in waiting[12:]:
+        ask.process.die()
+    assert crowded(limiter, ["a"], 12)
+    assert not crowded(limiter, ["a"], 13)
+
+
+def test_a_dead_holder_leaves_room_for_who_does_not_wait(
+    limiter: Limiter, processes: Processes
+) -> None:
+    """What looks full is looked at again without the dead, before it is refused."""
+    limiter.create("a", 1)
+    dead = processes()
+    assert dead.ask("a").granted
+    dead.die()
+    assert not crowded(limiter, ["a"], 1)
+
+
+def test_an_inactive_limit_has_no_crowd(limiter: Limiter, processes: Processes) -> None:
+    """Who stands in the queue of a limit that is passed by is not counted."""
+    limiter.create("a", 1, active_slots=1)
+    limiter.create("b", 1, active_slots=1)
+    queued(limiter, processes, "a", "b", number=2)
+    limiter.update("b", active=False)
+    limiter.create("c", 1, active_slots=1)
+    assert crowded(limiter, ["a", "c"], 2)
+    assert not crowded(limiter, ["b", "c"], 1)
+
+
+def test_by_rate_it_counts_too(limiter: Limiter, processes: Processes) -> None:
+    """Whoever would leave no lease has not signed in, and is refused in the same way."""
+    limiter.create("api", 1, slot_decay_per_second=0.001, active_slots=1)
+    processes().ask("api", holds=False)
+    assert crowded(limiter, ["api"], 1, holds=False)
+    assert not crowded(limiter, ["api"], 2, holds=False)
+
+
+def test_the_refusal_says_so() -> None:
+    """Its message is about waiting, and not about retries."""
+    error = ConcurrencySlotAcquisitionError(("a",), 1, 0.0, "crowded")
+    assert "--max-waiting" in str(error)
+
+
+def test_what_an_owner_shows(limiter: Limiter) -> None:
+    """The command that it is there for, and then that one's pid."""
+    limiter.create("a", 1)
+    limiter._database.transact(lambda tx: _owners.show_pid(tx, 1))  # no owner yet, and no harm
+    _owners.show_as(["backup.sh", "--full", "half \udc80 a letter"])
+    try:
+        lease = limiter.acquire("a")
+    finally:
+        _owners.show_as(())
+    limiter._database.transact(lambda tx: _owners.show_pid(tx, 4711))
+    (holder,) = limiter.holders()
+    assert (holder.command, holder.pid) == ("backup.sh --full half ? a letter", 4711)
+    lease.release()
+
+
+def test_only_the_missing_are_created(limiter: Limiter) -> None:
+    """What is there stays as it is, whoever made it in between."""
+    made = limiter.create("a", 7, active=False)
+    limiter._database.transact(lambda tx: _creation.insert_missing(tx, ["a", "b"], 2))
+    first, second = limiter.read_all()
+    assert first == made
+    assert (second.limit, second.active, second.slot_decay_per_second) == (2, True, 0.0)
+    assert second.id != made.id
+
+
+# As a program
+
+
+def loaded_by(*words: str) -> set[str]:
+    """Return the modules that the program has loaded when it ends."""
+    code = (
+        "import os, sys\n"
+        "leave = os._exit\n"
+        "def report(status):\n"
+        "    print(*sys.modules, file=sys.stderr, flush=True)\n"
+        "    leave(status)\n"
+        "os._exit = report\n"
+        "from localgcl.__main__ import main\n"
+        "main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return set(done.stderr.split())
+
+
+@pytest.mark.parametrize(
+    "words", [["run", "a", "true"], ["run", "-l", "2", "new", "true"], ["rate-limit", "api"]]
+)
+def test_it_loads_little(limiter: Limiter, path: str, words: list[str]) -> None:
+    """What it imports decides the start of every cron job."""
+    limiter.create("a", 1)
+    limiter.create("api", 1, slot_decay_per_second=1000)
+    loaded = loaded_by("--db", path, *words)
+    assert "sqlite3" in loaded
+    heavy = {"click", "pydantic", "filelock", "aiosqlite", "asyncio", "subprocess", "logging"}
+    assert not heavy & loaded
+
+
+def program(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run the program to its end."""
+    command = [sys.executable, "-m", "localgcl", *words]
+    return subprocess.run(command, capture_output=True, text=True, **options)
+
+
+def test_errors_of_the_quick_way(tmp_path: Path) -> None:
+    """One line on standard error and status 1, never a traceback; nothing where it is closed."""
+    noise = tmp_path / "noise.db"
+    noise.write_bytes(b"no database" * 1000)
+    done = program("--db", str(noise), "run", "a", "true")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("Error: ")
+    assert done.stderr.count("\n") == 1
+    closed = subprocess.run(
+        ["sh", "-c", f'exec "{sys.executable}" -m localgcl --db "{noise}" run a true 2>&-'],
+        capture_output=True,
+        text=True,
+    )
+    assert (closed.returncode, closed.stdout, closed.stderr) == (1, "", "")
