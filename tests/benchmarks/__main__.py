@@ -10,7 +10,19 @@ import tempfile
 from collections.abc import Collection, Iterator
 from types import FrameType
 
-from tests.benchmarks import crowd, growth, handover, idle, pairs, peers, rate, rush, start, tasks
+from tests.benchmarks import (
+    crowd,
+    growth,
+    handover,
+    idle,
+    pairs,
+    peers,
+    rate,
+    rush,
+    shell,
+    start,
+    tasks,
+)
 from tests.benchmarks.figures import Measure, Row, Setting
 from tests.benchmarks.table import HEAD, headline, render
 
@@ -26,6 +38,7 @@ FIGURES: dict[str, Measure] = {
     "idle": idle.idle,
     "tasks": tasks.tasks,
     "import": start.start,
+    "run": shell.run,
     "growth": growth.growth,
 }
 PEERS = "peers"
