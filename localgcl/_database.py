@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 import threading
 import weakref
 
 from localgcl import _clock
-from localgcl._file import File, begin, explained, identity_of, remaining
+from localgcl._file import File, begin, explained, identity_of, left_open, remaining
 from localgcl._gate import GateTimeoutError
 from localgcl._lifeline import Folder, existing_lifeline
 from localgcl.errors import DatabaseError, LocalGCLError
@@ -160,6 +161,12 @@ class Database:
             raise strange(self.path, error) from error
 
     def _reopen(self, deadline: float | None) -> File:
+        if (identity := identity_of(self.path)) is not None and identity in _crossed:
+            raise DatabaseError(
+                self.path,
+                "it was in use when this process was forked, and could not be closed; start the"
+                " process by exec, as subprocess and multiprocessing's spawn do",
+            )
         while True:
             self._discard(deadline)
             self._file = file = File(self.path, deadline)
@@ -195,10 +202,28 @@ class Database:
         if file is not None:
             file.close(deadline)
 
+    def close_before_fork(self, deadline: float) -> None:
+        """Close the file, and keep it closed until `go_on_after_fork`."""
+        if self._lock._is_owned():  # type: ignore[attr-defined]
+            return  # a signal handler forks, inside a transaction
+        _forking.databases.append(self)
+        if self._lock.acquire(timeout=remaining(deadline)):
+            with contextlib.suppress(sqlite3.Error, OSError):  # whoever looks next finds out
+                self._discard(deadline)
+
+    def go_on_after_fork(self) -> None:
+        """Let the parent open the file again."""
+        if self._lock._is_owned():  # type: ignore[attr-defined]
+            self._lock.release()
+
     def forget_after_fork(self) -> None:
-        """Begin afresh in a child: a connection must not cross a fork, nor be closed beyond it."""
+        """Begin afresh in a child, which is not to open what was not closed before."""
+        kept_closed = self in _forking.databases and self._lock._is_owned()  # type: ignore[attr-defined]
+        if self._file is not None or not kept_closed:
+            with contextlib.suppress(OSError):
+                _crossed.add(identity_of(self.path))
         if self._file is not None:
-            self._file.never_close()  # https://sqlite.org/howtocorrupt.html, 2.6
+            self._file.never_close()
         self._lock = threading.RLock()
         self._file = None
 
@@ -225,12 +250,53 @@ _databases: weakref.WeakSet[Database] = weakref.WeakSet()
 
 def open_databases() -> list[Database]:
     """Return the databases that this process has made use of."""
-    return list(_databases)
+    while True:
+        try:
+            return list(_databases)
+        except RuntimeError:
+            continue  # another thread has just added one
+
+
+# SQLite notes in a table of the process, by inode, which locks it has; the kernel gives a child
+# none of them. With a connection that crossed a fork, the child would believe that it has those of
+# its parent, and go on in a write-ahead log that others delete
+# (https://sqlite.org/howtocorrupt.html, 2.6).
+_FORK_PATIENCE_SECONDS = 1.0
+
+
+class _Forking(threading.local):
+    """The databases that this thread keeps closed while it forks."""
+
+    def __init__(self) -> None:
+        self.databases: list[Database] = []
+
+
+_forking = _Forking()
+_crossed: set[tuple[int, int] | None] = set()  # files that a fork found open
+
+
+def _close_all_before_fork() -> None:
+    deadline = _clock.now() + _FORK_PATIENCE_SECONDS
+    # In one order, or two threads that fork at the same time could wait for each other.
+    for database in sorted(open_databases(), key=id):
+        database.close_before_fork(deadline)
+
+
+def _go_on_after_fork() -> None:
+    for database in _forking.databases:
+        database.go_on_after_fork()
+    _forking.databases.clear()
 
 
 def _forget_all_after_fork() -> None:
-    for database in tuple(_databases):
+    _crossed.update(left_open)
+    for database in open_databases():
         database.forget_after_fork()
+    _forking.databases.clear()
 
 
-os.register_at_fork(after_in_child=_forget_all_after_fork)
+os.register_at_fork(
+    before=_close_all_before_fork,
+    after_in_parent=_go_on_after_fork,
+    after_in_child=_forget_all_after_fork,
+)

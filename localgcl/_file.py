@@ -26,6 +26,10 @@ _BUSY_PATIENCE_SECONDS = 60.0
 _PAGE_SIZE = 1024
 
 
+# Files with a connection that will never be closed.
+left_open: set[tuple[int, int]] = set()
+
+
 class File:
     """An open database: the connection, its gate, its run folder, and which file it is."""
 
@@ -82,6 +86,8 @@ class File:
         """Keep the connection from being closed, even when the interpreter ends."""
         import ctypes
 
+        if self.identity is not None:
+            left_open.add(self.identity)
         # A reference that nobody gives back.
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(self.connection))
 
