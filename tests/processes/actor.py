@@ -1,4 +1,4 @@
-"""A process that does what it is told: `python -m tests.processes.actor DATABASE`.
+"""A process that does what it is told: `python -m tests.processes.actor DATABASE [USER GROUP]`.
 
 It reads a JSON list of a verb and its arguments from each line of standard input, and answers each
 with one line of JSON once it is done.
@@ -6,13 +6,19 @@ with one line of JSON once it is done.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import signal
 import sys
+import threading
+import time
+from collections.abc import Callable
 from typing import Any
 
-from localgcl import Lease, Limiter
+from localgcl import DatabaseError, Lease, Limiter, _slots
+from localgcl._blocking import Listener
+from localgcl._database import Transaction
 
 
 class Script:
@@ -41,14 +47,114 @@ class Script:
             os._exit(0)
         return os.waitpid(child, 0)[1] == 0
 
+    def block(self, name: str) -> None:
+        """Hold inside a `with` block that only a signal ends."""
+        with self.limiter.concurrency(name, strict=True):
+            time.sleep(600)
+
+    def stop_inside_acquire(self, name: str) -> None:
+        """Stop oneself inside the transaction that takes a slot, which is taken already there."""
+        stop = functools.partial(os.kill, os.getpid(), signal.SIGSTOP)
+        self.limiter._database.transact(self._taking(name, stop))
+
+    def _taking(self, name: str, then: Callable[[], object]) -> Callable[[Transaction], None]:
+        request = _slots.Request((name,), 1, holds=True, strict=True, once=True, holder=None)
+        listener = Listener(self.limiter._database, request)
+
+        def work(tx: Transaction) -> None:
+            assert isinstance(_slots.acquire(tx, request, listener), _slots.Granted)
+            request.settled = True  # there is nothing that the listener has to undo
+            then()
+
+        return work
+
+    def stop_inside_release(self) -> None:
+        """Stop oneself inside the transaction that frees a slot, which is free already there."""
+
+        def work(tx: Transaction) -> None:
+            assert _slots.release_by_id(tx, self.leases[-1].id)
+            os.kill(os.getpid(), signal.SIGSTOP)
+
+        self.limiter._database.transact(work)
+
+    def fork_beside_a_transaction(self, name: str, stuck: bool) -> int:
+        """Fork while another thread is inside a transaction; the child takes a slot and frees it.
+
+        The thread takes a slot too, and stays for 50 ms, or, where it is `stuck`, to the end.
+        """
+        inside, ended = threading.Event(), threading.Event()
+
+        def stay() -> None:
+            inside.set()
+            ended.wait(30 if stuck else 0.05)
+
+        work = self._taking(name, stay)
+        thread = threading.Thread(target=self.limiter._database.transact, args=(work,))
+        thread.start()
+        inside.wait()
+        child = os.fork()
+        if not child:
+            status = 1
+            try:
+                self.limiter.acquire(name, timeout_seconds=30).release()
+                status = 0
+            except DatabaseError as error:
+                status = 2 if "forked" in str(error) else 1
+            finally:
+                os._exit(status)
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        ended.set()
+        thread.join()
+        return status
+
+    def fork_and_close(self, name: str) -> int:
+        """Fork with the file open, close it here, and have the child take a slot; return its pid.
+
+        The child frees it when this process ends, and ends with it.
+        """
+        self.limiter.read_all()
+        here, there = os.pipe(), os.pipe()
+        child = os.fork()
+        if not child:
+            self.limiter.read_all()
+            os.write(there[1], b"open")
+            os.read(here[0], 1)
+            self.limiter.acquire(name, timeout_seconds=0)
+            os.write(there[1], b"held")
+            os.close(here[1])
+            os.read(here[0], 1)  # to the end of its parent
+            os._exit(0)
+        os.read(there[0], 4)
+        self.limiter.close()
+        os.write(here[1], b"!")
+        assert os.read(there[0], 4) == b"held"
+        return child
+
     def leave(self) -> None:
         os._exit(3)
+
+
+def become(user: int, group: int) -> None:
+    """Give up root's privileges for those of a user."""
+    # What is loaded later could lie in a folder that this user cannot enter.
+    import filelock
+
+    import localgcl._limits
+
+    filelock.FileLock("/dev/null")
+    assert localgcl._limits
+    os.setgroups([])
+    os.setresgid(group, group, group)
+    os.setresuid(user, user, user)
 
 
 def main() -> None:
     """Answer until standard input ends."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    script = Script(sys.argv[1])
+    database, *account = sys.argv[1:]
+    if account:
+        become(*map(int, account))
+    script = Script(database)
     print(json.dumps("ready"), flush=True)
     for line in sys.stdin:
         verb, *arguments = json.loads(line)

@@ -21,12 +21,15 @@ from localgcl import Limiter
 DEADLINE_SECONDS = 30.0
 
 
+_STOPPED = os.WSTOPPED | os.WNOHANG | os.WNOWAIT
+
+
 class Actor:
     """A process that answers each line it is told with a line."""
 
-    def __init__(self, database: Path) -> None:
+    def __init__(self, database: Path, *account: int) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.processes.actor", str(database)],
+            [sys.executable, "-m", "tests.processes.actor", str(database), *map(str, account)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -60,6 +63,10 @@ class Actor:
     def signal(self, number: int) -> None:
         """Send it a signal."""
         os.kill(self.pid, number)
+
+    def until_stopped(self) -> None:
+        """Wait until it has stopped itself."""
+        until(lambda: os.waitid(os.P_PID, self.pid, _STOPPED) is not None)
 
     def kill(self) -> None:
         """Kill it, and wait until it is gone."""
@@ -98,12 +105,12 @@ def limiter(path: Path) -> Iterator[Limiter]:
 
 
 @pytest.fixture
-def actor(path: Path) -> Iterator[Callable[[], Actor]]:
-    """Start actors that are ended with the test."""
+def actor(path: Path) -> Iterator[Callable[..., Actor]]:
+    """Start actors, as a user and its group if these are given, that are ended with the test."""
     started: list[Actor] = []
 
-    def start() -> Actor:
-        started.append(Actor(path))
+    def start(*account: int) -> Actor:
+        started.append(Actor(path, *account))
         return started[-1]
 
     yield start
