@@ -33,7 +33,14 @@ _CHECK_SECONDS = 0.05
 
 
 class GateTimeoutError(Exception):
-    """The gate stayed shut until the deadline: a process was stopped inside a transaction."""
+    """The gate stayed shut until the deadline: a process was stopped inside a transaction.
+
+    Where the transaction is `under_way` all the same, in a thread, what it did has to be undone.
+    """
+
+    def __init__(self, *, under_way: bool = False) -> None:
+        super().__init__()
+        self.under_way = under_way
 
 
 class Gate:

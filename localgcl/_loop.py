@@ -36,6 +36,9 @@ _MAX_TOGETHER = 32
 # Nobody waits longer than this for a clean-up or an end; the thread goes on by itself.
 PATIENCE_SECONDS = 1.0
 
+# A transaction has at least so long, or the last look of a timeout would never be a look.
+LEAST_SECONDS = 0.05
+
 # Errors of the machine, not of one transaction's own: everybody who shared it is told.
 _Outcome = tuple[Any, BaseException | None]
 
@@ -43,19 +46,21 @@ _Outcome = tuple[Any, BaseException | None]
 class _Job:
     """A transaction that a task waits for, or nobody does."""
 
-    __slots__ = ("alone", "create", "durable", "future", "work")
+    __slots__ = ("alone", "create", "durable", "future", "request", "work")
 
     def __init__(
         self,
         work: Callable[[Transaction], Any],
         future: asyncio.Future[Any] | None,
         *,
+        request: Request | None = None,
         alone: bool = False,
         durable: bool = False,
         create: bool = True,
     ) -> None:
         self.work = work
         self.future = future
+        self.request = request
         self.alone = alone
         self.durable = durable
         self.create = create
@@ -135,11 +140,14 @@ class Session:
         if request is not None:
             work = functools.partial(self._for_request, request, work)
         future: asyncio.Future[Any] = self.loop.create_future()
-        self._post(_Job(work, future, alone=alone, durable=durable, create=create))
+        self._post(_Job(work, future, request=request, alone=alone, durable=durable, create=create))
         if deadline is None:
             return await future
         timer = self.loop.call_later(
-            max(0.0, deadline - _clock.now()), _fail, future, GateTimeoutError()
+            max(LEAST_SECONDS, deadline - _clock.now()),
+            _fail,
+            future,
+            GateTimeoutError(under_way=True),
         )
         try:
             return await future
@@ -158,6 +166,8 @@ class Session:
             self._requests[request.ticket] = request
         else:
             self._drop(request)
+            if isinstance(outcome, Granted):
+                request.granted = outcome  # should its task be cancelled before it learns of it
         return outcome
 
     def _drop(self, request: Request) -> None:
@@ -170,10 +180,10 @@ class Session:
         future: asyncio.Future[Any] = self.loop.create_future()
 
         def work(tx: Transaction) -> None:
-            self._drop(request)
-            decided = self._decided.pop(request, None)
+            decided = self._decided.get(request)
             if isinstance(decided, Granted):
                 request.granted = decided
+            self.forget(request)
             _slots.abandon(tx, request)
 
         self._post(_Job(work, future, create=False))
@@ -218,6 +228,9 @@ class Session:
                     self._decided[request] = outcome
         except BaseException as error:
             outcomes = [(None, error)] * len(jobs)
+            for job in jobs:
+                if job.request is not None:
+                    job.request.granted = None
         self._hand_over(
             [
                 (job.future, *outcome)

@@ -131,8 +131,8 @@ def flow(terms: Terms, request: Request, listener: Listener) -> Flow:
     try:
         try:
             outcome = yield Transact(ask, gate)
-        except GateTimeoutError:
-            request.settled = True  # nothing was begun
+        except GateTimeoutError as error:
+            request.settled = not error.under_way  # or else nothing was begun
             raise
         while True:
             if type(outcome) is Granted:

@@ -17,10 +17,14 @@ from localgcl._database import NoDatabaseError, Transaction
 from localgcl._gate import GateTimeoutError
 from localgcl._limits import Action
 from localgcl._location import choose
-from localgcl._loop import PATIENCE_SECONDS, Session, session_of
+from localgcl._loop import LEAST_SECONDS, PATIENCE_SECONDS, Session, session_of
 from localgcl._request import Terms, Transact, flow
 from localgcl._slots import Granted, Request
-from localgcl.errors import AcquireConcurrencySlotTimeoutError, ConcurrencySlotAcquisitionError
+from localgcl.errors import (
+    AcquireConcurrencySlotTimeoutError,
+    ConcurrencySlotAcquisitionError,
+    LocalGCLError,
+)
 from localgcl.models import Holder, Limit, Waiter
 
 P = ParamSpec("P")
@@ -135,15 +139,17 @@ async def _obtain(
     try:
         granted = await _drive(terms, request, session)
     except BaseException as error:
-        if not request.settled:
-            undone = session.abandon(request)
-            # A coroutine that is thrown away cannot wait, and a second cancellation need not: the
-            # thread does it in any case.
-            if not isinstance(error, GeneratorExit):
-                await asyncio.wait([undone], timeout=PATIENCE_SECONDS)
+        if request.settled:
+            session.forget(request)
+            raise
+        undone = session.abandon(request)
+        # A coroutine that is thrown away cannot wait, and a second cancellation need not: the
+        # thread does it in any case.
+        if not isinstance(error, GeneratorExit):
+            late = isinstance(error, LocalGCLError)
+            await asyncio.wait([undone], timeout=LEAST_SECONDS if late else PATIENCE_SECONDS)
         raise
-    finally:
-        session.forget(request)
+    session.forget(request)
     waited = max(0.0, _clock.now() - began)
     return AsyncLease(request, waited, granted if terms.holds else None, path)
 

@@ -94,6 +94,27 @@ def test_cancelled_at_random(path: Path) -> None:
     nothing_is_left(path)
 
 
+def test_a_rate_cancelled_at_random(path: Path) -> None:
+    """What a cancelled call has taken by rate is given back, however far it had come."""
+    rng = random.Random(5)
+
+    async def main() -> None:
+        limiter = AsyncLimiter(path)
+        await limiter.create("api", 1, slot_decay_per_second=0.001)
+        for _ in range(300):
+            task = asyncio.create_task(limiter.rate_limit("api"))
+            for _ in range(rng.randrange(12)):
+                await asyncio.sleep(0)
+            await asyncio.sleep(rng.random() * 0.0015)
+            task.cancel()
+            await asyncio.wait([task])
+            assert (await limiter.read("api")).active_slots == (0 if task.cancelled() else 1)
+            await limiter.reset("api")
+
+    asyncio.run(main())
+    nothing_is_left(path)
+
+
 def test_a_coroutine_that_is_thrown_away(path: Path) -> None:
     """A request that is closed in the middle, as an abandoned coroutine is, leaves nothing."""
 

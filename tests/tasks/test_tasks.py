@@ -173,6 +173,33 @@ def test_the_loop_goes_on_while_the_gate_is_shut(path: Path, call: str) -> None:
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("waits", [True, False])
+def test_a_timeout_while_the_gate_is_shut(path: Path, waits: bool) -> None:
+    """It is kept, and what the thread does of the request later is undone."""
+
+    async def main() -> None:
+        limiter = AsyncLimiter(path)
+        lease = await limiter.acquire("a") if waits else None
+        other = asyncio.create_task(limiter.acquire("a", timeout_seconds=0.2 if waits else 30))
+        if waits:
+            await until(lambda: somebody_waits(limiter))
+        gate = shut_gate(str(path))
+        late = asyncio.create_task(limiter.acquire("a", timeout_seconds=0.1))
+        for task in (late, other) if waits else (late,):
+            with pytest.raises(AcquireConcurrencySlotTimeoutError):
+                await task
+        os.close(gate)
+        if not waits:
+            lease = await other
+        assert lease is not None
+        assert [one.lease for one in await limiter.holders()] == [lease.id]
+        assert await limiter.waiters() == []
+        await lease.release()
+
+    asyncio.run(main())
+    nothing_is_left(path)
+
+
 def shut_gate(path: str) -> int:
     """Enter the gate of a database as another process does; return what is closed to leave."""
     os.makedirs(f"{path}-run", mode=0o700, exist_ok=True)
