@@ -187,11 +187,17 @@ class _Fifo:
         return os.fstat(self.descriptor).st_nlink > 0
 
     def mend(self) -> None:
-        if not self.is_there():
-            # The new one is there before the old one ends, lest a watcher see a death.
-            taken = self.descriptor
-            self.descriptor = self.folder.make_fifo(self.name)
+        taken = self.renew()
+        if taken is not None:
             os.close(taken)
+
+    def renew(self) -> int | None:
+        """Make it again where it was taken; return the old end then, for the caller to close."""
+        if self.is_there():
+            return None
+        # The new one is there before the old one ends, lest a watcher see a death.
+        taken, self.descriptor = self.descriptor, self.folder.make_fifo(self.name)
+        return taken
 
     def close(self) -> None:
         os.close(self.descriptor)
@@ -261,12 +267,12 @@ class Ear(_Fifo):
         # Once a writer has come and gone, a FIFO without any reports a hang-up for ever.
         return _open_for_writing(f"{self.folder.path}/{self.name}")
 
-    def mend(self) -> None:
-        before = self.descriptor
-        super().mend()
-        if self.descriptor != before:
-            os.close(self._writer)
-            self._writer = self._open_writer()
+    def renew(self) -> int | None:
+        taken = super().renew()
+        if taken is not None:
+            former, self._writer = self._writer, self._open_writer()
+            os.close(former)
+        return taken
 
     def close(self) -> None:
         super().close()

@@ -101,6 +101,7 @@ class Session:
         self._lifeline: Lifeline | None = None
         self._ear: Ear | None = None
         self._listening = False
+        self._heard = -1  # the descriptor of the ear that is listened to
         self._selector = selectors.DefaultSelector()
         self._watched: dict[str, int] = {}
         self._ways: dict[str, set[Request]] = {}
@@ -118,8 +119,13 @@ class Session:
         return self._ear.name
 
     def mend(self) -> None:
-        if self._ear is not None:
-            self._ear.mend()
+        taken = None if self._ear is None else self._ear.renew()
+        if taken is not None:
+            try:
+                # Only the loop knows when nothing refers to the old end by its number any more.
+                self.loop.call_soon_threadsafe(self._listen_anew, taken)
+            except RuntimeError:
+                os.close(taken)  # the loop is closed, and so nobody listens
 
     # Transactions
 
@@ -317,9 +323,19 @@ class Session:
         if self._ear is None or self._listening:
             return
         self._listening = True
-        self._selector.register(self._ear.descriptor, selectors.EVENT_READ)
+        self._heard = self._ear.descriptor
+        self._selector.register(self._heard, selectors.EVENT_READ)
         self.loop.add_reader(self._selector.fileno(), self._woken)
         self._net_timer = self.loop.call_later(_NET_SECONDS, self._net)
+
+    def _listen_anew(self, taken: int) -> None:
+        """Listen to the ear that was made in place of one that a cleaner took."""
+        ear = self._ear
+        if self._listening and not self.closed and ear is not None:
+            self._selector.unregister(self._heard)
+            self._heard = ear.descriptor
+            self._selector.register(self._heard, selectors.EVENT_READ)
+        os.close(taken)
 
     def _woken(self) -> None:
         ear = self._ear
@@ -364,7 +380,7 @@ class Session:
         def work(tx: Transaction) -> None:
             if self._ear is None:
                 return
-            self._ear.mend()
+            self.mend()
             waiting = {
                 ticket
                 for ticket, request, verdict in tx.execute(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import subprocess
 import sys
@@ -12,7 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from localgcl import AsyncLimiter, Limiter
+from localgcl import AsyncLimiter, Limiter, _loop
+from localgcl._database import Transaction
+from localgcl._loop import session_of
 from tests.flavours import DEADLINE_SECONDS
 from tests.tasks.conftest import nothing_is_left, until
 
@@ -111,12 +114,15 @@ def test_a_loop_that_is_closed_while_a_task_waits(path: Path) -> None:
 
 PROGRAM = """
 import asyncio
+import functools
 import os
 import signal
 import sys
 import threading
 {more_imports}
-from localgcl import AsyncLimiter, Limiter
+from localgcl import AsyncLimiter, Limiter, _loop
+from localgcl._database import Transaction
+from localgcl._loop import session_of
 from localgcl.asyncio import concurrency
 
 limiter = AsyncLimiter()
@@ -299,4 +305,40 @@ def test_a_program_leaves_nothing(path: Path, name: str, loop: str) -> None:
     assert "never" not in done.stderr  # awaited, retrieved
     assert "destroyed" not in done.stderr
     assert set(os.listdir(f"{path}-run")) == {"gate", "create.lock"}
+    nothing_is_left(path)
+
+
+def test_a_cleaner_takes_the_ear_of_a_loop(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A loop hears of its grants through the new ear, and nothing takes the old one's number."""
+    monkeypatch.setattr(_loop, "_NET_SECONDS", 3600.0)
+    limiter, other = AsyncLimiter(path), Limiter(path)
+    other.create("b", 1)
+
+    def mend(session: _loop.Session, _: Transaction) -> None:
+        session.mend()
+
+    async def main() -> None:
+        for _ in range(3):
+            leases = [await limiter.acquire(name) for name in ("a", "b")]
+            first = asyncio.create_task(limiter.acquire("a"))
+
+            async def waits(name: str = "a") -> bool:
+                return (await limiter.read(name)).waiting == 1
+
+            await until(waits)
+            for name in os.listdir(f"{path}-run"):
+                if len(name) > 32:  # an ear, not a lifeline
+                    os.unlink(f"{path}-run/{name}")
+            session = await session_of(limiter.path)
+            await session.transact(functools.partial(mend, session))
+            second = asyncio.create_task(limiter.acquire("b"))
+            await until(functools.partial(waits, "b"))
+            for lease in leases:
+                await asyncio.to_thread(other.release, lease.id)
+            async with asyncio.timeout(DEADLINE_SECONDS):
+                for task in (first, second):
+                    await (await task).release()
+
+    asyncio.run(main())
+    other.close()
     nothing_is_left(path)
