@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import _thread
-import contextlib
 import functools
 import os
 import select
@@ -12,6 +10,7 @@ import time
 from localgcl import _clock, _slots
 from localgcl._database import NoDatabaseError
 from localgcl._gate import GateTimeoutError
+from localgcl._later import run_later
 from localgcl._lifeline import lifeline
 from localgcl._request import Transact, flow
 from localgcl.errors import DatabaseError
@@ -143,23 +142,10 @@ def insist(
 
 
 def clean_up(database: Database, request: Request) -> None:
-    """Undo a request; in a thread where somebody was stopped inside a transaction."""
+    """Undo a request; later where that fails, or where somebody was stopped in a transaction."""
     work = functools.partial(_slots.abandon, request=request)
     try:
         insist(database, work, _clock.now() + _CLEAN_UP_SECONDS)
-    except GateTimeoutError:
+    except (DatabaseError, GateTimeoutError):
         run_later(database, work)
     request.settled = True
-
-
-def run_later(database: Database, work: Callable[[Transaction], None]) -> None:
-    """Run a transaction for which nobody waits, in a thread."""
-    # Not by `threading`, whose locks a finalizer may find held by the very thread that it is in.
-    with contextlib.suppress(RuntimeError):  # at the interpreter's end, which frees everything
-        _thread.start_new_thread(_run, (database, work))
-
-
-def _run(database: Database, work: Callable[[Transaction], None]) -> None:
-    # Where it fails, as on a full disk, the end of the process frees what it is about.
-    with contextlib.suppress(DatabaseError, NoDatabaseError):
-        database.transact(work, create=False)

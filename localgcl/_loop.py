@@ -21,6 +21,7 @@ from aiosqlite.core import _STOP_RUNNING_SENTINEL
 from localgcl import _clock, _departure, _slots
 from localgcl._database import Database, Transaction
 from localgcl._gate import GateTimeoutError
+from localgcl._later import run_later
 from localgcl._lifeline import HINT_LENGTH, MAX_WATCHED, Ear, Folder, Lifeline, lifeline
 from localgcl._queue import promote
 from localgcl._request import Sleep
@@ -46,7 +47,7 @@ _Outcome = tuple[Any, BaseException | None]
 class _Job:
     """A transaction that a task waits for, or nobody does."""
 
-    __slots__ = ("alone", "create", "durable", "future", "request", "work")
+    __slots__ = ("alone", "create", "durable", "future", "insists", "request", "work")
 
     def __init__(
         self,
@@ -57,6 +58,7 @@ class _Job:
         alone: bool = False,
         durable: bool = False,
         create: bool = True,
+        insists: bool = False,
     ) -> None:
         self.work = work
         self.future = future
@@ -64,6 +66,7 @@ class _Job:
         self.alone = alone
         self.durable = durable
         self.create = create
+        self.insists = insists  # where it fails, it is tried again until it succeeds
 
 
 class _Thread(aiosqlite.Connection):
@@ -138,15 +141,26 @@ class Session:
         alone: bool = False,
         durable: bool = False,
         create: bool = True,
+        insists: bool = False,
     ) -> Any:
         """Run `work` in one transaction, in the thread, and return what it returns.
 
-        If this is cancelled, or `deadline` comes first (GateTimeoutError), it is run all the same.
+        If this is cancelled, or `deadline` comes first (GateTimeoutError), it is run all the same;
+        if it fails and `insists`, it is run again later, too.
         """
         if request is not None:
             work = functools.partial(self._for_request, request, work)
         future: asyncio.Future[Any] = self.loop.create_future()
-        self._post(_Job(work, future, request=request, alone=alone, durable=durable, create=create))
+        job = _Job(
+            work,
+            future,
+            request=request,
+            alone=alone,
+            durable=durable,
+            create=create,
+            insists=insists,
+        )
+        self._post(job)
         if deadline is None:
             return await future
         timer = self.loop.call_later(
@@ -192,12 +206,14 @@ class Session:
             self.forget(request)
             _slots.abandon(tx, request)
 
-        self._post(_Job(work, future, create=False))
+        # Where it fails it is tried again, and nobody need know.
+        future.add_done_callback(lambda undone: undone.cancelled() or undone.exception())
+        self._post(_Job(work, future, create=False, insists=True))
         return future
 
-    def undo(self, work: Callable[[Transaction], Any]) -> None:
+    def undo(self, work: Callable[[Transaction], Any], *, insists: bool = False) -> None:
         """Run a transaction for which nobody waits, as soon as may be."""
-        self._post(_Job(work, None, create=False))
+        self._post(_Job(work, None, create=False, insists=insists))
 
     def _post(self, job: _Job) -> None:
         self._jobs.append(job)
@@ -237,6 +253,8 @@ class Session:
             for job in jobs:
                 if job.request is not None:
                     job.request.granted = None
+                if job.insists and isinstance(error, DatabaseError):
+                    run_later(self.database, job.work)
         self._hand_over(
             [
                 (job.future, *outcome)
@@ -490,7 +508,7 @@ class Session:
         """Close what a loop has left that was closed without a word."""
         self.stop()
         for request in tuple(self._requests.values()):
-            self.undo(functools.partial(_slots.abandon, request=request))
+            self.undo(functools.partial(_slots.abandon, request=request), insists=True)
 
         def end() -> Any:
             self._close_file()

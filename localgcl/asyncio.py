@@ -73,7 +73,7 @@ class AsyncLease:
         if self._pid == os.getpid():
             session = await session_of(self._path)
             with contextlib.suppress(NoDatabaseError):  # and so nothing to free
-                await session.transact(self._release, create=False)
+                await session.transact(self._release, create=False, insists=True)
         self._granted = None
 
     def _release(self, tx: Transaction) -> None:

@@ -6,9 +6,10 @@ import functools
 import os
 
 from localgcl import _clock, _departure, _slots
-from localgcl._blocking import Listener, clean_up, drive, insist, run_later
+from localgcl._blocking import Listener, clean_up, drive, insist
 from localgcl._checks import check_lease_id
 from localgcl._database import Database, NoDatabaseError
+from localgcl._later import run_later
 from localgcl._location import choose
 from localgcl._request import Terms
 from localgcl.errors import AcquireConcurrencySlotTimeoutError, ConcurrencySlotAcquisitionError

@@ -23,7 +23,7 @@ LAYERS = (
     ("_gate", "_diagnosis"),
     ("_file",),
     ("_database", "_examination"),
-    ("_owners", "_creation"),
+    ("_owners", "_creation", "_later"),
     ("_queue",),
     ("_slots", "_limits"),
     ("_request", "_departure", "_apply", "_clients", "_metrics"),

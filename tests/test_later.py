@@ -1,0 +1,127 @@
+"""What cannot be undone while the file cannot be written is undone as soon as it can."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+import sqlite3
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from localgcl import AsyncLimiter, DatabaseError, Limiter, _blocking, _later, _slots
+from localgcl._database import Transaction
+from tests.flavours import DEADLINE_SECONDS
+
+
+@pytest.fixture
+def limiter(path: str, monkeypatch: pytest.MonkeyPatch) -> Limiter:
+    """A limiter with a limit of one slot, and clean-ups that are tried again soon."""
+    monkeypatch.setattr(_later, "_FIRST_PAUSE_SECONDS", 0.001)
+    limiter = Limiter(path)
+    limiter.create("a", 1)
+    return limiter
+
+
+def fail_at_first(patch: pytest.MonkeyPatch, name: str, times: int = 3) -> Callable[[], bool]:
+    """Have a transaction of `_slots` find the disk full; return whether it has done so often."""
+    real = getattr(_slots, name)
+    failures: list[str] = []
+
+    @functools.wraps(real)
+    def failing(tx: Transaction, *args: Any, **kwargs: Any) -> Any:
+        if len(failures) < times:
+            failures.append(name)
+            raise sqlite3.OperationalError("database or disk is full")
+        return real(tx, *args, **kwargs)
+
+    patch.setattr(_slots, name, failing)
+    return lambda: len(failures) == times
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait for something that a thread brings about."""
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+def test_interrupted_on_a_full_disk(limiter: Limiter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C is what the caller sees, and its place in the queue goes once there is room."""
+    lease = limiter.acquire("a")
+    failed = fail_at_first(monkeypatch, "abandon")
+
+    def interrupted(*_: object) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(_blocking.Listener, "sleep", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        limiter.acquire("a")
+    until(lambda: limiter.waiters() == [])
+    assert failed()
+    lease.release()
+    assert limiter.read("a").active_slots == 0
+
+
+def test_cancelled_on_a_full_disk(limiter: Limiter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cancelled task leaves the queue once there is room, and the loop hears of no error."""
+    lease = limiter.acquire("a")
+    failed = fail_at_first(monkeypatch, "abandon")
+    heard: list[dict[str, Any]] = []
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, what: heard.append(what))
+        other = AsyncLimiter(limiter._database.path)
+        task = asyncio.create_task(other.acquire("a"))
+        while not await other.waiters():
+            await asyncio.sleep(0.001)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        while await other.waiters():
+            await asyncio.sleep(0.001)
+
+    asyncio.run(asyncio.wait_for(main(), DEADLINE_SECONDS))
+    assert failed()
+    assert heard == []
+    lease.release()
+    assert limiter.read("a").active_slots == 0
+
+
+def test_a_block_ends_on_a_full_disk(limiter: Limiter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A block that cannot release raises, and its slots are free once there is room."""
+    failed = fail_at_first(monkeypatch, "release_granted")
+    with pytest.raises(DatabaseError, match="disk is full"), limiter.concurrency("a"):
+        pass
+    until(lambda: limiter.read("a").active_slots == 0)
+    assert failed()
+
+
+def test_an_awaited_block_ends_on_a_full_disk(
+    limiter: Limiter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same for a task."""
+    failed = fail_at_first(monkeypatch, "release_granted")
+
+    async def main() -> None:
+        other = AsyncLimiter(limiter._database.path)
+        with pytest.raises(DatabaseError, match="disk is full"):
+            async with other.concurrency("a"):
+                pass
+        while (await other.read("a")).active_slots:
+            await asyncio.sleep(0.001)
+
+    asyncio.run(asyncio.wait_for(main(), DEADLINE_SECONDS))
+    assert failed()
+
+
+def test_a_database_that_is_gone(limiter: Limiter, path: str) -> None:
+    """With the file there is nothing left to undo: the thread ends, and makes no new file."""
+    limiter.close()
+    os.unlink(path)
+    _later._run(limiter._database, lambda _: pytest.fail("there is nothing"))
+    assert not os.path.exists(path)
