@@ -63,20 +63,15 @@ def _bound_sockets(host: str, port: int) -> list[socket.socket]:
         found = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE | socket.AI_ADDRCONFIG
         )
-        for family, kind, protocol, _, address in dict.fromkeys(found):
-            one = socket.socket(family, kind, protocol)
-            bound.append(one)
-            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        for family, _, _, _, address in dict.fromkeys(found):
             # One number for all, also where the kernel chose it for the first.
-            number = port or (bound[0].getsockname()[1] if len(bound) > 1 else 0)
-            one.bind((address[0], number, *address[2:]))
-            one.listen(socket.SOMAXCONN)
-    except OSError as error:
+            number = port or (bound[0].getsockname()[1] if bound else 0)
+            bound.append(socket.create_server((address[0], number), family=family, backlog=1024))
+    except (OSError, UnicodeError) as error:  # a name can be none at all
         for one in bound:
             one.close()
-        raise AddressError(f"cannot serve at {host} port {port}: {error.strerror}") from error
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise AddressError(f"cannot serve at {host} port {port}: {reason}") from error
     return bound
 
 

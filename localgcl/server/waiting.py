@@ -26,7 +26,7 @@ NEXT_HOLD_SECONDS = 25.0
 # What a client that keeps its place is told to wait before it asks again, at the least; and how
 # much later than that it may come.
 AGAIN_SECONDS = 0.05
-_GRACE_SECONDS = 2.0
+GRACE_SECONDS = 2.0
 
 
 class AgainError(Exception):
@@ -95,7 +95,7 @@ class WaitingRoom:
             hung_up.cancel()
             closing.cancel()
         seconds = max(AGAIN_SECONDS, place.request.due - _clock.now())
-        self._keep(key, place, seconds + _GRACE_SECONDS)
+        self._keep(key, place, seconds + GRACE_SECONDS)
         raise AgainError(seconds)
 
     async def undo(self, place: Place) -> None:

@@ -29,6 +29,7 @@ class Served:
         self.sockets = run.sockets_for(host, 0, credentials)
         self.address: tuple[str, int] = self.sockets[0].getsockname()[:2]
         self.url = run.url_of(self.sockets[0]).rstrip("/")
+        self._connections: list[socket.socket] = []
         self._opened = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._server: run.Server | None = None
@@ -58,8 +59,14 @@ class Served:
         return httpx.Client(base_url=self.url, timeout=DEADLINE_SECONDS, trust_env=False, **options)
 
     def connect(self) -> socket.socket:
-        """Return a bare connection to it."""
-        return socket.create_connection(self.address, DEADLINE_SECONDS)
+        """Return a bare connection to it, which is closed with the test at the latest."""
+        self._connections.append(socket.create_connection(self.address, DEADLINE_SECONDS))
+        return self._connections[-1]
+
+    def hang_up(self) -> None:
+        """Close every connection of the test's."""
+        for connection in self._connections:
+            connection.close()
 
 
 Serve = Callable[..., Served]
@@ -77,6 +84,7 @@ def serve(path: str) -> Iterator[Serve]:
     yield start
     for one in started:
         one.end()
+        one.hang_up()
 
 
 @pytest.fixture

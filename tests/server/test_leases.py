@@ -1,0 +1,399 @@
+"""Slots over HTTP: taken, waited for, renewed and given back."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import json
+import socket
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from localgcl import Limiter
+from localgcl.server import waiting
+from tests.server.conftest import DEADLINE_SECONDS, LIMITS, Serve, Served
+
+TAKE = f"{LIMITS}/increment-with-lease"
+
+
+@pytest.fixture
+def pool() -> Iterator[concurrent.futures.ThreadPoolExecutor]:
+    """Threads for calls that wait."""
+    with concurrent.futures.ThreadPoolExecutor(16) as threads:
+        yield threads
+
+
+def take(client: httpx.Client, *names: str, slots: int = 1, **more: Any) -> httpx.Response:
+    """Ask for a lease."""
+    return client.post(TAKE, json={"names": list(names), "slots": slots, **more})
+
+
+def leased(client: httpx.Client, *names: str, **more: Any) -> str:
+    """Take a lease that must be free, and return its id."""
+    answer = take(client, *names, **more)
+    assert answer.status_code == 200, answer.text
+    return str(answer.json()["lease_id"])
+
+
+def give(client: httpx.Client, lease: str) -> httpx.Response:
+    """Give a lease back."""
+    return client.post(f"{LIMITS}/decrement-with-lease", json={"lease_id": lease})
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait for something that the server brings about."""
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, "it never came about"
+        time.sleep(0.005)
+
+
+def test_a_lease(client: httpx.Client, limiter: Limiter) -> None:
+    """Taken over several limits at once, seen by everybody, renewed and given back."""
+    ids = {name: limiter.create(name, 2).id for name in ("a", "b")}
+    answer = take(
+        client,
+        "a",
+        "b",
+        slots=2,
+        mode="concurrency",
+        lease_duration=60,
+        holder={"type": "flow_run", "id": str(uuid.uuid4())},
+    )
+    assert answer.status_code == 200
+    found = answer.json()
+    assert found["limits"] == [{"id": ids[name], "name": name, "limit": 2} for name in ("a", "b")]
+    lease = str(uuid.UUID(found["lease_id"]))
+    assert [one.active_slots for one in limiter.read_all()] == [2, 2]
+    (holder, _) = limiter.holders()
+    assert holder.pid is None
+    assert holder.command.startswith("127.0.0.1 python-httpx/")
+    assert json.loads(holder.holder or "")["type"] == "flow_run"
+    renew = f"{LIMITS}/leases/{lease.upper()}/renew"
+    assert client.post(renew, json={"lease_duration": 60.5}).status_code == 204
+    assert client.post(renew).status_code == 204
+    assert [give(client, lease).status_code for _ in range(2)] == [204, 204]
+    assert [one.active_slots for one in limiter.read_all()] == [0, 0]
+    gone = client.post(renew, json={"lease_duration": 60})
+    assert gone.status_code == 410
+    assert gone.json()["detail"].startswith("Lease not found")
+
+
+def test_limits_that_are_not_there_or_not_active(client: httpx.Client, limiter: Limiter) -> None:
+    """Unknown ones are left out of the answer, inactive ones are in it, neither is taken from."""
+    limiter.create("known", 1)
+    limiter.create("asleep", 1, active=False)
+    names = ["none", "known", "asleep", "a/b", "", "known"]
+    answer = take(client, *names).json()
+    assert [one["name"] for one in answer["limits"]] == ["known", "asleep"]
+    assert [one.active_slots for one in limiter.read_all()] == [0, 1]
+    nothing = take(client, "none", "%").json()
+    assert nothing["limits"] == []
+    assert uuid.UUID(nothing["lease_id"])
+    inactive = leased(client, "asleep", slots=9)
+    assert client.post(f"{LIMITS}/leases/{inactive}/renew", json={}).status_code == 204
+    assert give(client, inactive).status_code == 204
+
+
+def test_what_no_wait_would_serve(client: httpx.Client, limiter: Limiter) -> None:
+    """Too many slots, a limit of none, a rate that is none: the texts that clients show."""
+    limiter.create("db", 2)
+    limiter.create("none", 0)
+    for names, slots in ((["db"], 3), (["none"], 1)):
+        answer = take(client, *names, slots=slots)
+        assert answer.status_code == 422
+        assert answer.json() == {"detail": "Slots requested is greater than the limit"}
+    rate = {"names": ["db"], "slots": 1, "mode": "rate_limit"}
+    answer = client.post(f"{LIMITS}/increment", json=rate)
+    assert answer.status_code == 422
+    assert answer.json()["detail"] == (
+        "Only concurrency limits with slot decay can be used for rate limiting. The following"
+        " limits do not have a decay configured: 'db'"
+    )
+
+
+BAD_REQUESTS: dict[str, Any] = {
+    "no names": {"slots": 1},
+    "an empty list": {"names": [], "slots": 1},
+    "a name that is no text": {"names": [1], "slots": 1},
+    "no slots": {"names": ["db"]},
+    "none": {"names": ["db"], "slots": 0},
+    "fewer": {"names": ["db"], "slots": -1},
+    "half a slot": {"names": ["db"], "slots": 0.5},
+    "more than there can be": {"names": ["db"], "slots": 2**53},
+    "another mode": {"names": ["db"], "slots": 1, "mode": "x"},
+    "a moment": {"names": ["db"], "slots": 1, "lease_duration": 0},
+    "a lease without end": {"names": ["db"], "slots": 1, "lease_duration": 86401},
+    "a holder of another kind": {"names": ["db"], "slots": 1, "holder": {"type": "x", "id": "1"}},
+    "a holder that is text": {"names": ["db"], "slots": 1, "holder": "me"},
+}
+
+
+def test_bad_requests(client: httpx.Client, limiter: Limiter) -> None:
+    """Each is told what is wrong, and nothing is taken."""
+    limiter.create("db", 5)
+    for what, body in BAD_REQUESTS.items():
+        answer = client.post(TAKE, json=body)
+        assert answer.status_code == 422, what
+        assert answer.json()["exception_detail"][0]["msg"], what
+    assert client.post(f"{LIMITS}/leases/x/renew", json={}).status_code == 422
+    assert client.post(f"{LIMITS}/leases/{uuid.uuid4()}/renew", content="{").status_code == 422
+    assert give(client, "x").status_code == 422
+    assert give(client, str(uuid.uuid4())).status_code == 204
+    assert limiter.read("db").active_slots == 0
+
+
+def test_a_rate(client: httpx.Client, limiter: Limiter) -> None:
+    """Slots taken by rate come back by themselves, at the rate, and are held by nobody."""
+    limiter.create("api", 2, slot_decay_per_second=20)
+    rate = {"names": ["api"], "slots": 2, "mode": "rate_limit"}
+    began = time.monotonic()
+    for _ in range(4):
+        answer = client.post(f"{LIMITS}/increment", json=rate)
+        assert answer.status_code == 200
+        assert [set(one) for one in answer.json()] == [{"id", "name", "limit"}]
+    assert time.monotonic() - began > 0.29  # three times a tenth of a second was to be waited
+    assert limiter.holders() == []
+
+
+def test_slots_without_a_lease(client: httpx.Client, limiter: Limiter) -> None:
+    """As old clients take them: nobody's, until they are given back by number."""
+    limit = limiter.create("db", 3)
+    body = {"names": ["db", "none"], "slots": 2}
+    minimal = [{"id": limit.id, "name": "db", "limit": 3}]
+    assert client.post(f"{LIMITS}/increment", json=body).json() == minimal
+    assert limiter.read("db").active_slots == 2
+    back = f"{LIMITS}/decrement"
+    assert client.post(back, json={**body, "slots": 1, "occupancy_seconds": 0.5}).json() == minimal
+    assert limiter.read("db").active_slots == 1
+    assert client.post(back, json={"names": ["none"], "slots": 1}).json() == []
+    assert client.post(back, json={"names": ["db"], "slots": 0}).status_code == 422
+
+
+# Waiting
+
+
+def test_a_request_waits_in_the_one_queue(
+    served: Served, limiter: Limiter, pool: concurrent.futures.ThreadPoolExecutor
+) -> None:
+    """Over HTTP and in a process of this machine: who comes first is served first."""
+    limiter.create("db", 1)
+    held = limiter.acquire("db")
+    with served.client() as one, served.client() as other:
+        first = pool.submit(take, one, "db")
+        until(lambda: len(limiter.waiters()) == 1)
+        second = pool.submit(limiter.acquire, "db")
+        until(lambda: len(limiter.waiters()) == 2)
+        third = pool.submit(take, other, "db")
+        until(lambda: len(limiter.waiters()) == 3)
+        assert "127.0.0.1 python-httpx/" in (limiter.waiters()[0].holder or "")
+        held.release()
+        lease = first.result(DEADLINE_SECONDS).json()["lease_id"]
+        assert not second.done()
+        give(one, lease)
+        second.result(DEADLINE_SECONDS).release()
+        assert third.result(DEADLINE_SECONDS).status_code == 200
+
+
+def test_who_is_told_to_ask_again_keeps_its_place(
+    served: Served,
+    limiter: Limiter,
+    pool: concurrent.futures.ThreadPoolExecutor,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """After 423 and its Retry-After, the client is where it was, before those who came since."""
+    monkeypatch.setattr(waiting, "FIRST_HOLD_SECONDS", 0.05)
+    limiter.create("db", 1)
+    held = limiter.acquire("db")
+    with served.client() as client:
+        locked = take(client, "db")
+        assert (locked.status_code, locked.json()) == (423, {"detail": "Locked"})
+        assert float(locked.headers["retry-after"]) == waiting.AGAIN_SECONDS
+        (place,) = limiter.waiters()
+        later = pool.submit(limiter.acquire, "db")
+        until(lambda: len(limiter.waiters()) == 2)
+        again = pool.submit(take, client, "db")
+        held.release()
+        lease = again.result(DEADLINE_SECONDS).json()["lease_id"]
+        assert not later.done()
+        assert [one.since for one in limiter.holders()] > [place.since]
+        give(client, lease)
+        later.result(DEADLINE_SECONDS).release()
+
+
+def test_who_does_not_come_again_loses_its_place(
+    served: Served, limiter: Limiter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A grant that nobody comes for is undone, and the next is served."""
+    monkeypatch.setattr(waiting, "FIRST_HOLD_SECONDS", 0.05)
+    monkeypatch.setattr(waiting, "GRACE_SECONDS", 0.05)
+    limiter.create("db", 1)
+    held = limiter.acquire("db")
+    with served.client() as client:
+        assert take(client, "db").status_code == 423
+    held.release()
+    limiter.acquire("db", timeout_seconds=DEADLINE_SECONDS).release()
+    assert limiter.waiters() == []
+
+
+def test_a_rate_says_exactly_when(
+    served: Served, limiter: Limiter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where only time frees slots, Retry-After is that time, for each in the queue its own."""
+    monkeypatch.setattr(waiting, "FIRST_HOLD_SECONDS", 0.05)
+    limiter.create("api", 1, slot_decay_per_second=0.01, active_slots=1)
+    rate = {"names": ["api"], "slots": 1, "mode": "rate_limit"}
+    for ahead in (0, 1):
+        with served.client(headers={"user-agent": str(ahead)}) as client:
+            locked = client.post(f"{LIMITS}/increment", json=rate)
+            assert locked.status_code == 423
+            assert float(locked.headers["retry-after"]) == pytest.approx(100 * (ahead + 1), abs=20)
+
+
+def hold_connection(served: Served, body: dict[str, Any]) -> socket.socket:
+    """Send a request and leave its answer unread."""
+    content = json.dumps(body).encode()
+    connection = served.connect()
+    head = f"POST {TAKE} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(content)}\r\n\r\n"
+    connection.sendall(head.encode() + content)
+    return connection
+
+
+def test_who_hangs_up_leaves_the_queue(served: Served, limiter: Limiter) -> None:
+    """A client that is gone waits no more, and those behind it move up."""
+    limiter.create("db", 1)
+    held = limiter.acquire("db")
+    connection = hold_connection(served, {"names": ["db"], "slots": 1})
+    until(lambda: len(limiter.waiters()) == 1)
+    connection.close()
+    until(lambda: limiter.waiters() == [])
+    held.release()
+    assert limiter.read("db").active_slots == 0
+
+
+def test_a_grant_that_nobody_can_receive_is_undone(served: Served, limiter: Limiter) -> None:
+    """Clients that vanish while they are granted leave no slot behind."""
+    limiter.create("db", 1)
+    for _ in range(20):
+        held = limiter.acquire("db", timeout_seconds=DEADLINE_SECONDS)
+        connection = hold_connection(served, {"names": ["db"], "slots": 1, "lease_duration": 2})
+        until(lambda: len(limiter.waiters()) == 1)
+        connection.close()
+        held.release()
+    limiter.acquire("db", timeout_seconds=DEADLINE_SECONDS).release()
+    until(lambda: limiter.read("db").active_slots == 0)
+
+
+def test_a_limit_that_changes_under_a_client(
+    client: httpx.Client, limiter: Limiter, pool: concurrent.futures.ThreadPoolExecutor
+) -> None:
+    """Lowered, it is refused; disabled or deleted, it goes on without."""
+    changes: list[tuple[Callable[[], object], int]] = [
+        (lambda: limiter.update("db", limit=0), 422),
+        (lambda: limiter.update("db", active=False), 200),
+        (lambda: limiter.delete("db"), 200),
+    ]
+    for number, (change, status) in enumerate(changes):
+        limiter.upsert("db", 1, active_slots=1)
+        asked = pool.submit(take, client, "db", slots=1, lease_duration=100 + number)
+        until(lambda: len(limiter.waiters()) == 1)
+        change()
+        assert asked.result(DEADLINE_SECONDS).status_code == status
+
+
+def test_the_server_ends_under_a_client(
+    served: Served, limiter: Limiter, pool: concurrent.futures.ThreadPoolExecutor
+) -> None:
+    """Who waits is answered, and told to try again in a while; nothing is left of it."""
+    limiter.create("db", 1)
+    limiter.acquire("db")
+    with served.client() as client:
+        asked = pool.submit(take, client, "db")
+        until(lambda: len(limiter.waiters()) == 1)
+        served.end()
+        answer = asked.result(DEADLINE_SECONDS)
+    assert answer.status_code == 503
+    assert int(answer.headers["retry-after"]) > 0
+    assert limiter.waiters() == []
+
+
+def test_leases_outlive_the_server(serve: Serve, limiter: Limiter) -> None:
+    """Another server on the same database renews and frees what the one before has granted."""
+    limiter.create("db", 1)
+    first = serve()
+    with first.client() as client:
+        lease = leased(client, "db")
+    first.end()
+    assert limiter.read("db").active_slots == 1
+    with serve().client() as client:
+        assert client.post(f"{LIMITS}/leases/{lease}/renew", json={}).status_code == 204
+        assert give(client, lease).status_code == 204
+    assert limiter.read("db").active_slots == 0
+
+
+def test_a_lease_that_is_not_renewed_ends(client: httpx.Client, limiter: Limiter) -> None:
+    """Its slot comes back to whoever waits, without any look by the server."""
+    limiter.create("db", 1)
+    leased(client, "db", lease_duration=1)
+    with limiter.concurrency("db", timeout_seconds=DEADLINE_SECONDS) as lease:
+        assert lease.waited_seconds > 0.5
+
+
+def test_never_more_than_the_limit(
+    served: Served, limiter: Limiter, pool: concurrent.futures.ThreadPoolExecutor
+) -> None:
+    """Clients and threads of this machine contend for two slots: at no moment do three hold one."""
+    limiter.create("db", 2)
+    holding: list[int] = []
+    most: list[int] = []
+
+    def work() -> None:
+        holding.append(1)
+        most.append(len(holding))
+        time.sleep(0.002)
+        holding.pop()
+
+    def over_http() -> None:
+        with served.client() as client:
+            for _ in range(20):
+                lease = leased(client, "db")
+                work()
+                give(client, lease)
+
+    def directly() -> None:
+        for _ in range(20):
+            with limiter.concurrency("db"):
+                work()
+
+    for one in [pool.submit(task) for task in (over_http, directly) * 4]:
+        one.result(DEADLINE_SECONDS)
+    assert max(most) <= 2
+    assert len(most) == 160
+    assert limiter.read("db").active_slots == 0
+
+
+def test_two_hundred_wait_at_once(served: Served, limiter: Limiter) -> None:
+    """Each is served in the end, and nothing is left."""
+    limiter.create("db", 5)
+    held = limiter.acquire("db", occupy=5)
+    connections = [
+        hold_connection(served, {"names": ["db"], "slots": 1, "lease_duration": 300})
+        for _ in range(200)
+    ]
+    until(lambda: limiter.read("db").waiting == 200)
+    held.release()
+    served_ids = set()
+    with served.client() as client:
+        for connection in connections:
+            answer = connection.recv(65536).decode()
+            assert answer.startswith("HTTP/1.1 200 "), answer
+            lease = json.loads(answer.partition("\r\n\r\n")[2])["lease_id"]
+            served_ids.add(lease)
+            give(client, lease)
+            connection.close()
+    assert len(served_ids) == 200
+    assert limiter.read("db").active_slots == 0
