@@ -57,16 +57,15 @@ def serve(
         auth = _first_line(auth_file)
     if auth is not None and not all(auth.partition(":")):
         raise click.UsageError("What lets in is USER:PASSWORD, neither of them empty.", ctx)
-    # Who waits is shown with the command line of its process, which is no place for a password.
-    sys.argv[1:] = ["serve", "--host", host, "--port", str(port)]
     path = limiter_of(ctx)._database.path
     try:
         from localgcl.server.credentials import Credentials
         from localgcl.server.run import AddressError, Server, sockets_for, url_of
     except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] == "localgcl":
+        missing = (error.name or "").partition(".")[0]
+        if missing in ("", "localgcl"):
             raise
-        raise click.ClickException(f"{error.name} is missing; {_INSTALL}") from None
+        raise click.ClickException(f"{missing} is missing; {_INSTALL}") from None
     # Clients are told which limits there are; the log need not hear it too.
     logging.getLogger("localgcl").setLevel(logging.ERROR)
     credentials = Credentials(auth) if auth is not None else None
@@ -74,6 +73,9 @@ def serve(
         listening = sockets_for(host, port, credentials)
     except AddressError as error:
         raise click.ClickException(str(error)) from None
+
+    # Who waits is shown with the command line of its process, which is no place for a password.
+    sys.argv[1:] = ["serve", "--host", host, "--port", str(port)]
 
     def opened() -> None:
         for one in listening:

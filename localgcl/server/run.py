@@ -11,6 +11,7 @@ import socket
 from collections.abc import Callable, Iterator
 
 import uvicorn
+from uvicorn.protocols.websockets.wsproto_impl import WSProtocol
 
 from localgcl.server.app import application
 from localgcl.server.credentials import Credentials
@@ -105,7 +106,7 @@ class Server:
             uvicorn.Config(
                 application(self._service, host),
                 http=Protocol,
-                ws="wsproto",
+                ws=WSProtocol,
                 loop="asyncio",
                 lifespan="off",
                 log_config=None,
