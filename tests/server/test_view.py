@@ -37,7 +37,7 @@ def test_the_page_is_there(client: httpx.Client) -> None:
     assert page.status_code == 200
     assert page.headers["content-type"] == "text/html; charset=utf-8"
     assert "script-src 'self'" in page.headers["content-security-policy"]
-    assert client.get("/static/page.css").headers["content-type"].startswith("text/css")
+    assert client.get("/static/base.css").headers["content-type"].startswith("text/css")
 
 
 def test_all_limits(client: httpx.Client, limiter: Limiter) -> None:

@@ -1,4 +1,4 @@
-"""The page's place: its templates, its static files, and `GET /`.
+"""The page: its templates, its static files, and the addresses at which it is.
 
 The page reads `/ui/limits`, `/ui/limits/ID` and the stream `/ui/events`, and changes limits through
 `/api/v2/concurrency_limits`. What it is served with forbids inline scripts and styles.
@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import os
 
-from jinja2 import Environment, FileSystemLoader, select_autoescape
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
 
 from localgcl import __version__
 from localgcl.server.service import service_of
@@ -22,18 +23,40 @@ _FOLDER = os.path.dirname(__file__)
 _templates = Environment(
     loader=FileSystemLoader(os.path.join(_FOLDER, "templates")),
     autoescape=select_autoescape(default=True, default_for_string=True),
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
 )
 
 
-async def page(request: Request) -> Response:
-    """Return the page."""
-    shown = _templates.get_template("page.html").render(
+class _Static(StaticFiles):
+    """Files that a browser keeps, and asks about each time: the next release has others."""
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        response = await super().get_response(path, scope)
+        response.headers["cache-control"] = "no-cache"
+        return response
+
+
+async def limits(request: Request) -> Response:
+    """Return the page of all limits."""
+    return _page(request, "limits.html")
+
+
+async def limit(request: Request) -> Response:
+    """Return the page of one limit, which it finds by the id or the name in its address."""
+    return _page(request, "limit.html")
+
+
+def _page(request: Request, template: str) -> Response:
+    shown = _templates.get_template(template).render(
         database=service_of(request).limiter.path, version=__version__
     )
     return HTMLResponse(shown)
 
 
 ROUTES = [
-    Route("/", page, methods=["GET"]),
-    Mount("/static", StaticFiles(directory=os.path.join(_FOLDER, "static"))),
+    Route("/", limits, methods=["GET"]),
+    Route("/limits/{limit}", limit, methods=["GET"]),
+    Mount("/static", _Static(directory=os.path.join(_FOLDER, "static"))),
 ]
