@@ -49,11 +49,21 @@ class Live:
     async def _watch(self) -> None:
         while True:
             try:
-                self._compare(await self._limiter.read_all())
+                await self.read()
                 self.fault = None
             except DatabaseError as error:
                 self.fault = str(error)  # shown by /api/ready and tried again
             await asyncio.sleep(SAMPLE_SECONDS)
+
+    async def read(self) -> list[Limit]:
+        """Return all limits as they are now, and tell of what has changed.
+
+        Whoever is shown limits reads them here: what came and went between two looks would never
+        be told of, and stay on the page of somebody who has seen it in between.
+        """
+        limits = await self._limiter.read_all()
+        self._compare(limits)
+        return limits
 
     def _compare(self, limits: list[Limit]) -> None:
         now = {limit.id: limit for limit in limits}

@@ -21,7 +21,7 @@ _PATIENCE_SECONDS = 30.0
 
 async def limits(request: Request) -> Response:
     """List all limits with what is in use and who waits."""
-    found = await service_of(request).limiter.read_all()
+    found = await service_of(request).live.read()
     return JSONResponse({"limits": [limit_json(limit) for limit in found], "now": _clock.wall()})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from localgcl import Limiter
+from localgcl import AsyncLimiter, Limiter
 from localgcl.server import live
 from tests.server.conftest import LIMITS, Served
 
@@ -93,6 +94,23 @@ def test_changes_by_any_process_are_told(served: Served, limiter: Limiter) -> No
         assert next(heard) == {"limits": [], "deleted": [limit.id]}
 
 
+def test_what_was_shown_is_never_forgotten(path: str, limiter: Limiter) -> None:
+    """What came and went between two looks is told of where a page has read it in between."""
+
+    async def main() -> None:
+        watched = live.Live(AsyncLimiter(path))
+        heard = watched.changes()
+        assert b"hello" in await anext(heard)
+        limit = limiter.create("db", 2)
+        assert [one.name for one in await watched.read()] == ["db"]
+        assert b'"name": "db"' in await anext(heard)
+        limiter.delete("db")
+        assert await watched.read() == []
+        assert f'"deleted": ["{limit.id}"]'.encode() in await anext(heard)
+
+    asyncio.run(main())
+
+
 def test_the_past_is_kept(client: httpx.Client, limiter: Limiter) -> None:
     """What was in use when, for the chart: a point for each change."""
     limit = limiter.create("db", 5)
@@ -109,7 +127,6 @@ def test_the_past_is_kept(client: httpx.Client, limiter: Limiter) -> None:
 
 def test_a_listener_too_slow_is_told_to_read_anew() -> None:
     """What it cannot take in is not kept for it without bound."""
-    import asyncio
 
     async def main() -> list[dict[str, Any] | None]:
         queue: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue(maxsize=2)
