@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from localgcl import Limiter
+from tests.needs import lacks
 
 pytestmark = pytest.mark.processes
 
@@ -111,7 +111,7 @@ def test_jobs_of_the_crontab(
     assert log(tmp_path) == []
 
 
-@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="there is no systemd here")
+@pytest.mark.skipif(lacks("systemd-analyze"), reason="there is no systemd here")
 @pytest.mark.parametrize("unit", ["backup.service", "backup.timer"])
 def test_units_are_valid(unit: str, environment: dict[str, str], tmp_path: Path) -> None:
     """No fault is found in them by systemd, once their programs are where they are here."""

@@ -8,7 +8,6 @@ import fcntl
 import os
 import pty
 import select
-import shutil
 import signal
 import struct
 import subprocess
@@ -28,6 +27,7 @@ from localgcl.cli import _screen, _shared, top
 from localgcl.cli.top import _Source, _View, frame, shares
 from localgcl.models import Holder, Limit, Waiter
 from tests.conftest import Invoke, Process
+from tests.needs import lacks
 from tests.test_doctor import shut
 
 Processes = Callable[[], Process]
@@ -501,7 +501,7 @@ def tmux(tmp_path: Path) -> Iterator[Tmux]:
     made("kill-server")
 
 
-needs_tmux = pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is not installed")
+needs_tmux = pytest.mark.skipif(lacks("tmux"), reason="tmux is not installed")
 
 
 @pytest.mark.processes
