@@ -194,20 +194,20 @@ def acquire(
     if refused is not None:
         count_refusal(tx, refused[1])
         return Refused(*refused, missing=tuple(missing))
-    if request.once:
-        freed = _reap(tx, {way for row in rows for way in in_the_way(tx, row.key)[0]})
+    most = request.max_waiting
+    crowded = most is not None and any(row.active and row.waiting >= most for row in rows)
+    if request.once or crowded:
+        # The dead are not in the way and do not count, however deep they stand in a queue.
+        freed = (
+            _owners.sweep(tx)
+            if crowded
+            else _reap(tx, {way for row in rows for way in in_the_way(tx, row.key)[0]})
+        )
         if not freed:
             _count_timeout(tx, [row.key for row in rows])
             return NotNow(tuple(missing))
         promote(tx, freed)
         return acquire(tx, request, listener)  # which finds nobody dead any more
-    most = request.max_waiting
-    if most is not None and any(row.active and row.waiting >= most for row in rows):
-        freed = _owners.sweep(tx)  # the dead do not count
-        if not freed:
-            return NotNow(tuple(missing))
-        promote(tx, freed)
-        return acquire(tx, request, listener)
     return _enqueue(tx, request, listener, owner, rows, missing)
 
 

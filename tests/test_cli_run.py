@@ -477,6 +477,16 @@ def test_by_rate_it_counts_too(limiter: Limiter, processes: Processes) -> None:
     assert not crowded(limiter, ["api"], 2, holds=False)
 
 
+def test_a_crowd_is_counted(limiter: Limiter, processes: Processes) -> None:
+    """Giving up because so many wait is a time-out of each of its limits, once."""
+    for name in ("a", "b"):
+        limiter.create(name, 1, active_slots=1)
+    queued(limiter, processes, "a", number=1)
+    assert crowded(limiter, ["a", "b"], 1)
+    read = limiter._database.transact
+    assert read(lambda tx: tx.execute("SELECT timeouts FROM limits").fetchall()) == [(1,), (1,)]
+
+
 def test_the_refusal_says_so() -> None:
     """Its message is about waiting, and not about retries."""
     error = ConcurrencySlotAcquisitionError(("a",), 1, 0.0, "crowded")
