@@ -331,3 +331,28 @@ def test_tasks_and_threads_share_a_queue(path: Path) -> None:
     asyncio.run(main())
     blocking.close()
     nothing_is_left(path)
+
+
+def test_too_late_at_a_shut_gate(path: Path) -> None:
+    """A timeout that comes while the gate is shut leaves nothing once it opens."""
+
+    async def main() -> None:
+        limiter = AsyncLimiter(path)
+        await limiter.create("api", 1, slot_decay_per_second=1e-6)
+        await limiter.create("full", 1)
+        lease = await limiter.acquire("full")
+        gate = shut_gate(str(path))
+        calls = (
+            limiter.acquire("a", timeout_seconds=0.05),
+            limiter.acquire("full", timeout_seconds=0.05),
+            limiter.rate_limit("api", timeout_seconds=0.05),
+        )
+        for error in await asyncio.gather(*calls, return_exceptions=True):
+            assert isinstance(error, AcquireConcurrencySlotTimeoutError)
+        os.close(gate)
+        assert await limiter.waiters() == []
+        await lease.release()
+        assert [limit.active_slots for limit in await limiter.read_all()] == [0, 0, 0]
+
+    asyncio.run(main())
+    nothing_is_left(path)
