@@ -27,6 +27,9 @@ _PASSED = (
     signal.SIGUSR2,
 )
 
+# A terminal delivers these to every process of the group in its foreground.
+_KEYS = (signal.SIGINT, signal.SIGQUIT)
+
 # A terminal stops its jobs by these; whoever is stopped inside a transaction holds up everybody.
 _STOPPING = (signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)
 
@@ -91,7 +94,7 @@ class Signals:
                 if ended:
                     code = os.waitstatus_to_exitcode(status)
                     return code if code >= 0 else _SIGNALLED - code
-            elif not by_terminal or number not in (signal.SIGINT, signal.SIGQUIT):
+            elif not (by_terminal and number in _KEYS and os.getpgid(pid) == os.getpgrp()):
                 # It is another user's by now, as sudo is: its caller could not signal it either.
                 with contextlib.suppress(PermissionError):
                     os.kill(pid, number)  # which is there until waitpid has reported its end

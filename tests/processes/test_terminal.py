@@ -147,6 +147,17 @@ def test_a_key_reaches_the_command_once(
     assert screen.process.wait(DEADLINE_SECONDS) == 9
 
 
+def test_a_key_and_a_command_in_a_session_of_its_own(
+    terminal: Callable[..., Terminal], run: list[str]
+) -> None:
+    """What the terminal delivers to `run` alone is passed on."""
+    screen = terminal(*run, "--", "setsid", sys.executable, "-c", REPORTER, "1")
+    screen.expect("ready")
+    screen.type(INTERRUPT)
+    screen.expect("SIGINT")
+    assert screen.process.wait(DEADLINE_SECONDS) == 9
+
+
 def test_an_interrupt_that_is_sent_in_a_terminal(
     terminal: Callable[..., Terminal], run: list[str]
 ) -> None:
