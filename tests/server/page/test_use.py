@@ -134,6 +134,12 @@ def test_a_phone_needs_no_sideways_scrolling(page: Page, crowded: Limiter, path:
     )
     assert width <= NARROW[0]
     assert right <= NARROW[0]
+    squeezed = page.script(
+        "return [...document.querySelectorAll('main tbody th, main tbody td, main dd')].filter("
+        "(one) => one.checkVisibility() && one.scrollWidth > one.clientWidth + 1)"
+        ".map((one) => one.innerText)"
+    )
+    assert squeezed == []
     page.script("document.querySelector('[data-part=edit]').click()")
     box = page.one("#edit").rect
     assert box["x"] >= 0

@@ -13,7 +13,7 @@ import { showUsage } from "./usage.js";
 // Slots can change hands with no number changed, of which the stream does not tell.
 const LOOK_MS = 5000;
 
-const HEARD_MS = 5000;
+const HEARD_MS = 3000;
 
 const element = (id) => document.getElementById(id);
 const page = element("limit");
