@@ -1,0 +1,167 @@
+"""What goes wrong: processes are killed and stopped, files vanish, the disk is full."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from tests.endurance.journal import Journal, now
+
+# The disk of the database, where it has one of its own.
+DISK_BYTES = 4_000_000
+
+
+class Faults:
+    """Does one thing after another to the processes of a run."""
+
+    def __init__(
+        self, rng: random.Random, journal: Journal, database: str, *, own_disk: bool
+    ) -> None:
+        self.counts: Counter[str] = Counter()
+        self._rng = rng
+        self._say = journal.write
+        self._database = database
+        self._filler = f"{database}.filler"
+        self._later: list[tuple[float, Callable[[], None]]] = []
+        self._next = time.monotonic()
+        self._deeds: dict[Callable[[list[Any]], None], int] = {
+            self.stop: 8,
+            self.kill: 5,
+            self.delete_files: 3,
+            self.write_bytes: 2,
+        }
+        if own_disk:
+            self._deeds[self.fill_disk] = 1
+
+    def pass_time(self, workers: list[Any]) -> None:
+        """Do what is due to these workers."""
+        moment = time.monotonic()
+        for item in [one for one in self._later if one[0] <= moment]:
+            self._later.remove(item)
+            item[1]()
+        if moment >= self._next:
+            self._next = moment + self._rng.uniform(0.02, 0.3)
+            deed = self._rng.choices(list(self._deeds), list(self._deeds.values()))[0]
+            deed(workers)
+
+    def end(self) -> None:
+        """Take back whatever can be taken back."""
+        for _, undo in self._later:
+            undo()
+        self._later.clear()
+
+    def _undo(self, seconds: float, undo: Callable[[], None]) -> None:
+        self._later.append((time.monotonic() + seconds, undo))
+
+    def kill(self, workers: list[Any]) -> None:
+        """Kill a process with SIGKILL."""
+        if workers:
+            self.counts["killed"] += 1
+            self._rng.choice(workers).kill()
+
+    def stop(self, workers: list[Any]) -> None:
+        """Stop a process, and let it go on a little later."""
+        if workers:
+            worker = self._rng.choice(workers)
+            worker.signal(signal.SIGSTOP)
+            self.counts["stopped"] += 1
+            seconds = self._rng.choice([0.002, 0.02, 0.1, self._rng.uniform(0, 1.0)])
+            self._undo(seconds, lambda: worker.signal(signal.SIGCONT))
+
+    def delete_files(self, _: list[Any]) -> None:
+        """Delete FIFOs, or all the files of the run folder, or the folder."""
+        folder = f"{self._database}-run"
+        with contextlib.suppress(FileNotFoundError):
+            names = sorted(os.listdir(folder))
+            if self._rng.random() < 0.5:
+                names = self._rng.sample(names, min(len(names), 3))
+            self.counts["files deleted"] += len(names)
+            self._say("shake", "*")
+            for name in names:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(f"{folder}/{name}")
+            if self._rng.random() < 0.3:
+                with contextlib.suppress(OSError):
+                    os.rmdir(folder)
+            self._say("calm", "*")
+
+    def write_bytes(self, _: list[Any]) -> None:
+        """Write into every FIFO what nobody asked for."""
+        folder = f"{self._database}-run"
+        with contextlib.suppress(FileNotFoundError):
+            for name in os.listdir(folder):
+                if len(name) >= 32:
+                    with contextlib.suppress(OSError):
+                        fifo = os.open(f"{folder}/{name}", os.O_WRONLY | os.O_NONBLOCK)
+                        try:
+                            os.write(fifo, self._rng.randbytes(self._rng.choice([1, 8, 4096])))
+                        finally:
+                            os.close(fifo)
+            self.counts["bytes written to FIFOs"] += 1
+
+    def fill_disk(self, _: list[Any]) -> None:
+        """Leave no byte free, and free it again a little later."""
+        if os.path.exists(self._filler):
+            return
+        self._say("trouble")
+        with open(self._filler, "wb", buffering=0) as filler:
+            for size in (65536, 4096, 512, 1):
+                with contextlib.suppress(OSError):
+                    while True:
+                        filler.write(b"\0" * size)
+        self.counts["disk filled"] += 1
+        self._undo(self._rng.uniform(0.05, 0.8), self._free_disk)
+
+    def _free_disk(self) -> None:
+        os.unlink(self._filler)
+        self._say("better", now())
+
+
+class Worker:
+    """A process of the run, which nobody but its parent, us, may reap or kill."""
+
+    def __init__(self, name: str, command: list[str], journal: Journal, errors: str) -> None:
+        self.name = name
+        self.errors = errors
+        self.killed = False
+        self._journal = journal
+        self._over = False
+        with open(errors, "wb") as file:
+            self.process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=file, stderr=file
+            )
+
+    def signal(self, number: int) -> None:
+        """Send it a signal, unless it is gone."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+
+    def kill(self) -> None:
+        """Kill it, and say so before."""
+        self._journal.write("kill", self.name, now())
+        self.killed = True
+        self.signal(signal.SIGKILL)
+
+    def is_over(self) -> bool:
+        """Whether it is gone, which the journal then knows."""
+        if not self._over and self.process.poll() is not None:
+            self._over = True
+            self._journal.write("dead", self.name)
+        return self._over
+
+    @property
+    def complaint(self) -> str | None:
+        """Return what is wrong about its end, if anything is."""
+        with open(self.errors, encoding="utf-8", errors="replace") as file:
+            said = file.read().strip()
+        status = self.process.returncode
+        if said or (status and not (self.killed and status == -signal.SIGKILL)):
+            return f"{self.name} ended with status {status}: {said[-2000:]}"
+        return None

@@ -1,0 +1,50 @@
+"""What the processes of a run ask for: random, and the same again for the same seed."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+# The limits at the beginning: slots, and decay per second.
+LIMITS = {
+    "one": (1, 0.0),
+    "two": (2, 0.0),
+    "five": (5, 0.0),
+    "many": (12, 0.0),
+    "slow": (3, 20.0),
+    "fast": (10, 100.0),
+}
+# A limit of which one waiter gets the only slot and keeps it, while the others sleep.
+ASLEEP = "asleep"
+
+
+@dataclass(frozen=True)
+class Wish:
+    """One request: what to ask for, how long to wait, and what to do then."""
+
+    names: list[str]
+    slots: int
+    holds: bool
+    timeout_seconds: float | None
+    max_retries: int | None
+    hold_seconds: float
+    pause_seconds: float
+    broken_off_after: float | None  # seconds until it is cancelled or interrupted
+    form: str
+
+
+def wish(rng: random.Random) -> Wish:
+    """Return what is asked for next."""
+    holds = rng.random() < 0.8
+    names = list(LIMITS) if holds else ["slow", "fast", rng.choice(list(LIMITS))]
+    return Wish(
+        names=rng.sample(names, rng.choice([1, 1, 1, 2, 3])),
+        slots=rng.choice([1, 1, 1, 1, 1, 2, 3, 6]),
+        holds=holds,
+        timeout_seconds=rng.choice([None, None, 0, 0.01, 0.05, 0.2, rng.uniform(0, 2)]),
+        max_retries=rng.choice([None, None, None, None, 0, 1, 3]) if holds else None,
+        hold_seconds=rng.choice([0, 0, 0.001, 0.005, 0.02, rng.uniform(0, 0.1)]),
+        pause_seconds=rng.choice([0, 0.001, 0.02, rng.uniform(0, 0.1)]),
+        broken_off_after=rng.choice([None, None, 0.0005, 0.002, rng.uniform(0, 0.2)]),
+        form=rng.choice(["with", "with", "acquire", "function", "decorator"]),
+    )
