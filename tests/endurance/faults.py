@@ -6,13 +6,14 @@ import contextlib
 import os
 import random
 import signal
-import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
 
 from tests.endurance.journal import Journal, now
+from tests.endurance.workers import Worker, Wrapper
+
+Workers = list[Worker]
 
 # The disk of the database, where it has one of its own.
 DISK_BYTES = 4_000_000
@@ -31,16 +32,17 @@ class Faults:
         self._filler = f"{database}.filler"
         self._later: list[tuple[float, Callable[[], None]]] = []
         self._next = time.monotonic()
-        self._deeds: dict[Callable[[list[Any]], None], int] = {
+        self._deeds: dict[Callable[[Workers], None], int] = {
             self.stop: 8,
             self.kill: 5,
+            self.terminate: 2,
             self.delete_files: 3,
             self.write_bytes: 2,
         }
         if own_disk:
             self._deeds[self.fill_disk] = 1
 
-    def pass_time(self, workers: list[Any]) -> None:
+    def pass_time(self, workers: Workers) -> None:
         """Do what is due to these workers."""
         moment = time.monotonic()
         for item in [one for one in self._later if one[0] <= moment]:
@@ -60,13 +62,20 @@ class Faults:
     def _undo(self, seconds: float, undo: Callable[[], None]) -> None:
         self._later.append((time.monotonic() + seconds, undo))
 
-    def kill(self, workers: list[Any]) -> None:
+    def kill(self, workers: Workers) -> None:
         """Kill a process with SIGKILL."""
         if workers:
             self.counts["killed"] += 1
             self._rng.choice(workers).kill()
 
-    def stop(self, workers: list[Any]) -> None:
+    def terminate(self, workers: Workers) -> None:
+        """Send SIGTERM to a `localgcl run`."""
+        runs = [worker for worker in workers if isinstance(worker, Wrapper)]
+        if runs:
+            self.counts["terminated"] += 1
+            self._rng.choice(runs).signal(signal.SIGTERM)
+
+    def stop(self, workers: Workers) -> None:
         """Stop a process, and let it go on a little later."""
         if workers:
             worker = self._rng.choice(workers)
@@ -75,7 +84,7 @@ class Faults:
             seconds = self._rng.choice([0.002, 0.02, 0.1, self._rng.uniform(0, 1.0)])
             self._undo(seconds, lambda: worker.signal(signal.SIGCONT))
 
-    def delete_files(self, _: list[Any]) -> None:
+    def delete_files(self, _: Workers) -> None:
         """Delete FIFOs, or all the files of the run folder, or the folder."""
         folder = f"{self._database}-run"
         with contextlib.suppress(FileNotFoundError):
@@ -92,7 +101,7 @@ class Faults:
                     os.rmdir(folder)
             self._say("calm", "*")
 
-    def write_bytes(self, _: list[Any]) -> None:
+    def write_bytes(self, _: Workers) -> None:
         """Write into every FIFO what nobody asked for."""
         folder = f"{self._database}-run"
         with contextlib.suppress(FileNotFoundError):
@@ -106,7 +115,7 @@ class Faults:
                             os.close(fifo)
             self.counts["bytes written to FIFOs"] += 1
 
-    def fill_disk(self, _: list[Any]) -> None:
+    def fill_disk(self, _: Workers) -> None:
         """Leave no byte free, and free it again a little later."""
         if os.path.exists(self._filler):
             return
@@ -122,46 +131,3 @@ class Faults:
     def _free_disk(self) -> None:
         os.unlink(self._filler)
         self._say("better", now())
-
-
-class Worker:
-    """A process of the run, which nobody but its parent, us, may reap or kill."""
-
-    def __init__(self, name: str, command: list[str], journal: Journal, errors: str) -> None:
-        self.name = name
-        self.errors = errors
-        self.killed = False
-        self._journal = journal
-        self._over = False
-        with open(errors, "wb") as file:
-            self.process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=file, stderr=file
-            )
-
-    def signal(self, number: int) -> None:
-        """Send it a signal, unless it is gone."""
-        if self.process.poll() is None:
-            self.process.send_signal(number)
-
-    def kill(self) -> None:
-        """Kill it, and say so before."""
-        self._journal.write("kill", self.name, now())
-        self.killed = True
-        self.signal(signal.SIGKILL)
-
-    def is_over(self) -> bool:
-        """Whether it is gone, which the journal then knows."""
-        if not self._over and self.process.poll() is not None:
-            self._over = True
-            self._journal.write("dead", self.name)
-        return self._over
-
-    @property
-    def complaint(self) -> str | None:
-        """Return what is wrong about its end, if anything is."""
-        with open(self.errors, encoding="utf-8", errors="replace") as file:
-            said = file.read().strip()
-        status = self.process.returncode
-        if said or (status and not (self.killed and status == -signal.SIGKILL)):
-            return f"{self.name} ended with status {status}: {said[-2000:]}"
-        return None

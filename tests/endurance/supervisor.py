@@ -15,14 +15,15 @@ from contextlib import ExitStack, contextmanager
 
 from localgcl import Limiter
 from tests.endurance import actor
-from tests.endurance.faults import DISK_BYTES, Faults, Worker
+from tests.endurance.faults import DISK_BYTES, Faults
 from tests.endurance.journal import Journal, Reader, now
 from tests.endurance.wishes import ASLEEP, LIMITS
 from tests.endurance.witness import PATIENCE_SECONDS, Witness
+from tests.endurance.workers import Worker, Wrapper
 
 # So many at once, so that two cores are not overwhelmed.
 _WORKERS = 5
-_KINDS = {"single": 3, "threads": 2, "forks": 2, "tasks": 3}
+_KINDS = {"single": 3, "threads": 2, "forks": 2, "tasks": 3, "run": 6}
 
 # What waiting may cost: a look for each fault that concerns a waiter, and the start of Python.
 _IDLE_SHARE, _IDLE_SECONDS = 0.05, 2.0
@@ -89,8 +90,12 @@ class Run:
         self.started[kind or module] += 1
         name = f"{kind or module}.{self._count}"
         arguments = [kind, name, f"{life:.3f}"] if kind else []
+        errors = f"{self._logs}/{name}.err"
+        if kind == "run":
+            names = self._rng.sample(list(LIMITS), self._rng.choice([1, 1, 2]))
+            return Wrapper(name, self._rng, names, self._journal, errors)
         command = [sys.executable, "-m", f"tests.endurance.{module}", *arguments]
-        return Worker(name, command, self._journal, f"{self._logs}/{name}.err")
+        return Worker(name, command, self._journal, errors)
 
     def _turn(self) -> None:
         """Bury the dead, and read what is new."""

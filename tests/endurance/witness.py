@@ -7,11 +7,12 @@ request no longer counts at that limit (it is *excused* there). The lines:
 
     limit NAME SLOTS DECAY          a limit is there from here on
     ask TAG TIME HOLDS SLOTS NAMES  a request begins; its tag is PROCESS-NUMBER, names by commas
-    in TAG TIME                     it was granted
+    in TAG TIME                     it was granted; `began`, if the time is a little early
     out TAG TIME                    it is about to be released
     free TAG TIME                   the release is done
     not TAG REASON TIME             it was not granted, and so has left nothing
     lost TAG TIME PROBLEM           it ended with a DatabaseError, so what it leaves goes later
+    orphan TAG                      if a command holds for it, then until it says `out`
     fork PROCESS / born PROCESS PARENT
     kill PROCESS TIME               about to be killed / certainly gone: dead PROCESS
     shake NAME | *                  what is held there may change / calm NAME | * SLOTS DECAY OPEN
@@ -40,6 +41,8 @@ PATIENCE_SECONDS = 60.0
 # Who has given up while the gate was shut has a thread that tidies up once it opens.
 _TIDY_SECONDS = 5.0
 
+_COARSE_SECONDS = 0.02  # what a shell reads of the clock is so much early at most
+
 _REMEMBERED = 200_000  # requests that are over, for the views to be compared with
 
 
@@ -59,6 +62,7 @@ class Request:
     granted_at: float = math.inf
     excused: set[str] = field(default_factory=set)
     killed: bool = False
+    orphaned: bool = False
     ended: int = 0
     tidy_at: float = 0.0  # when nothing may be left of it any more
     waiting_since: int = 0  # the line that first showed it waiting
@@ -123,7 +127,7 @@ class Witness:
             request
             for request in self.requests.values()
             if request.state == "ask"
-            and not request.killed
+            and not (request.killed or request.orphaned)
             and now - request.began_at > PATIENCE_SECONDS
         ]
 
@@ -166,6 +170,13 @@ class Witness:
                 self._check_sum(name, pool)
         if not request.holds:
             self._finish(request)
+
+    def _began(self, tag: str, time: str) -> None:
+        self._in(tag, str(float(time) + _COARSE_SECONDS))
+
+    def _orphan(self, tag: str) -> None:
+        if tag in self.requests:
+            self.requests[tag].orphaned = True
 
     def _check_sum(self, name: str, pool: Pool) -> None:
         holders = [
