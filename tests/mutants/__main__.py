@@ -1,0 +1,98 @@
+"""`python -m tests.mutants [WORD ...]`: whether the tests notice each mutant.
+
+Each is made in a copy of the tree. With words, only those whose names hold one of them.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from tests.mutants.table import MUTANTS, Mutant
+
+ROOT = Path(__file__).parents[2]
+_COPIED = ("localgcl", "tests", "examples", "pyproject.toml", "README.md", "CHANGELOG.md")
+
+# A mutant may wait for ever; that is noticed too.
+_TEST_SECONDS, _FILE_SECONDS = 60, 600
+
+
+def main() -> int:
+    """Try each mutant, and return 1 if one was not noticed."""
+    words = sys.argv[1:]
+    chosen = [one for one in MUTANTS if not words or any(word in one.name for word in words)]
+    survivors = []
+    with tempfile.TemporaryDirectory(prefix="mutants-") as directory:
+        tree = Path(directory)
+        for name in _COPIED:
+            source = ROOT / name
+            if source.is_dir():
+                shutil.copytree(source, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy(source, tree / name)
+        for mutant in chosen:
+            began = time.monotonic()
+            by = _killer(tree, mutant)
+            outcome = f"killed by {by}" if by else "SURVIVED"
+            took = time.monotonic() - began
+            print(f"truth {mutant.truth:2}  {mutant.name}: {outcome} ({took:.0f} s)", flush=True)
+            if by is None:
+                survivors.append(mutant)
+    print(f"{len(chosen) - len(survivors)} of {len(chosen)} mutants killed")
+    return 1 if survivors else 0
+
+
+def mutated(mutant: Mutant, source: str) -> str:
+    """Return the source with the mutation; ValueError where it is not there exactly once."""
+    found = source.count(mutant.old)
+    if found != 1:
+        raise ValueError(f"{mutant.name}: {found} places in {mutant.file} have {mutant.old!r}")
+    return source.replace(mutant.old, mutant.new)
+
+
+def _killer(tree: Path, mutant: Mutant) -> str | None:
+    """Return the first test that notices a mutant."""
+    file = tree / "localgcl" / mutant.file
+    source = file.read_text(encoding="utf-8")
+    file.write_text(mutated(mutant, source), encoding="utf-8")
+    try:
+        for tests in mutant.tests:
+            failed = _run(tree, tests)
+            if failed is not None:
+                return failed
+        return None
+    finally:
+        file.write_text(source, encoding="utf-8")
+
+
+def _run(tree: Path, tests: str) -> str | None:
+    options = ["-x", "-q", "-p", "no:cacheprovider", "--timeout", str(_TEST_SECONDS)]
+    environment = {**os.environ, "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
+    with subprocess.Popen(
+        [sys.executable, "-m", "pytest", *options, tests],
+        cwd=tree,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        try:
+            said, _ = process.communicate(timeout=_FILE_SECONDS)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, 9)
+            return f"{tests}, which did not end"
+    if process.returncode == 0:
+        return None
+    failed = re.search(r"^(?:FAILED|ERROR) (\S+)", said, re.MULTILINE)
+    return failed[1] if failed else f"{tests}, which broke off"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

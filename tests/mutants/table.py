@@ -1,0 +1,355 @@
+"""Small changes that each break a truth of the design on purpose.
+
+A truth is one of the ten of the design: 1 never too many, 2 never lost, 3 never stolen, 4 in order,
+5 all or nothing, 6 exactly the rate, 7 woken and not polling, 8 seen as it is, 9 one answer,
+10 fails closed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+SLOTS = "tests/test_slots.py"
+MACHINE = "tests/test_machine.py"
+DECAY = "tests/test_decay.py"
+LIMITS = "tests/test_limits.py"
+DATABASE = "tests/test_database.py"
+LATER = "tests/test_later.py"
+TASKS = "tests/tasks/test_tasks.py"
+LOOPS = "tests/tasks/test_loops.py"
+CANCELLATION = "tests/tasks/test_cancellation.py"
+OWNERS = "tests/processes/test_owners.py"
+CROWDS = "tests/processes/test_crowds.py"
+
+# What is run where a mutant does not say, in this order.
+USUAL = (SLOTS, LIMITS, DATABASE, MACHINE, OWNERS, CROWDS)
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """In `file`, `old` becomes `new`, and one of `tests` is to fail."""
+
+    name: str
+    truth: int
+    file: str
+    old: str
+    new: str
+    tests: tuple[str, ...] = USUAL
+
+
+MUTANTS = (
+    Mutant(
+        "slots of several are not added",
+        1,
+        "_slots.py",
+        "elif row.used + slots > row.limit or not request.holds:",
+        "elif row.used >= row.limit or not request.holds:",
+    ),
+    Mutant(
+        "a waiter fits where one slot is left",
+        1,
+        "_queue.py",
+        "elif row.used + slots > row.limit:",
+        "elif row.used >= row.limit:",
+    ),
+    Mutant(
+        "the sum counts leases and not slots",
+        1,
+        "_schema.py",
+        "SET used = used + NEW.slots,",
+        "SET used = used + 1,",
+    ),
+    Mutant(
+        "a child keeps its parent's connection",
+        1,
+        "_database.py",
+        "        self._lock = threading.RLock()\n        self._file = None\n",
+        "        self._lock = threading.RLock()\n",
+        (DATABASE, OWNERS, CROWDS, LOOPS),
+    ),
+    Mutant(
+        "a file that was replaced is used on",
+        1,
+        "_database.py",
+        "            if file is None or identity_of(self.path) != file.identity:\n"
+        "                if not create",
+        "            if file is None:\n                if not create",
+    ),
+    Mutant(
+        "what the dead hold stays taken",
+        2,
+        "_owners.py",
+        '    tx.execute("DELETE FROM leases WHERE owner = ?", (owner,))\n',
+        "",
+    ),
+    Mutant(
+        "nobody is found dead",
+        2,
+        "_lifeline.py",
+        "            return error.errno not in _GONE\n        return True\n\n    def ring",
+        "            return True\n        return True\n\n    def ring",
+    ),
+    Mutant(
+        "a release serves nobody",
+        2,
+        "_slots.py",
+        "    elif awaited:\n        promote(tx, awaited)\n",
+        "",
+    ),
+    Mutant(
+        "an exit serves nobody",
+        2,
+        "_departure.py",
+        "promote(tx, _owners.sign_out(tx, if_idle=if_idle))",
+        "_owners.sign_out(tx, if_idle=if_idle)",
+        (DATABASE, OWNERS, CROWDS, LOOPS),
+    ),
+    Mutant(
+        "a child keeps its parent's lifeline open",
+        2,
+        "_lifeline.py",
+        "    for ours in _lifelines.values():\n        ours.drop()\n    _lifelines.clear()",
+        "    _kept.append(dict(_lifelines))\n    _lifelines.clear()\n\n\n_kept: list[object] = []",
+        (DATABASE, SLOTS, OWNERS, CROWDS),
+    ),
+    Mutant(
+        "a child keeps the gate open",
+        2,
+        "_gate.py",
+        "    for descriptor in tuple(_descriptors):\n        _close(descriptor)",
+        "    _descriptors.clear()",
+        (DATABASE, OWNERS, CROWDS),
+    ),
+    Mutant(
+        "a clean-up that failed is not tried again",
+        2,
+        "_later.py",
+        "            time.sleep(pause)\n",
+        "            return\n",
+        (LATER,),
+    ),
+    Mutant(
+        "a lifeline that was taken is not made anew",
+        3,
+        "_lifeline.py",
+        "    else:\n        ours.mend()\n    return ours",
+        "    return ours",
+    ),
+    Mutant(
+        "a release in a forked child frees its parent's",
+        3,
+        "sync.py",
+        "        if self._pid == os.getpid():\n            insist(database, self._release)",
+        "        if self._pid:\n            insist(database, self._release)",
+    ),
+    Mutant(
+        "a release frees all of its process",
+        3,
+        "_slots.py",
+        '_FREE = "DELETE FROM leases WHERE limit_key = ? AND owner = ? AND lease = ?"',
+        "_FREE = \"DELETE FROM leases WHERE limit_key = ? AND owner = ? AND lease > '' || ?1 * 0\"",
+    ),
+    Mutant(
+        "a client's lease lapses at once",
+        3,
+        "_owners.py",
+        "if (tx.folder.is_alive(name) if expires is None else expires > tx.now)",
+        "if (tx.folder.is_alive(name) if expires is None else expires < tx.now)",
+        ("tests/test_clients.py",),
+    ),
+    Mutant(
+        "a newcomer overtakes those who wait",
+        4,
+        "_slots.py",
+        "if row.waiting or slots > row.limit:",
+        "if slots > row.limit:",
+    ),
+    Mutant(
+        "who is not first at each limit is served",
+        4,
+        "_queue.py",
+        "            first = False\n",
+        "            pass\n",
+    ),
+    Mutant(
+        "the smallest request is asked first",
+        4,
+        "_queue.py",
+        '        " ORDER BY ticket LIMIT 1",\n        (key,),',
+        '        " ORDER BY waits.slots, ticket LIMIT 1",\n        (key,),',
+    ),
+    Mutant(
+        "one limit of several is taken",
+        5,
+        "_queue.py",
+        "        taken.append(row.key)\n    return taken",
+        "        taken.append(row.key)\n        break\n    return taken",
+    ),
+    Mutant(
+        "a release frees one limit of several",
+        5,
+        "_slots.py",
+        "        held = True\n        if undecayed",
+        "        if held:\n            continue\n        held = True\n        if undecayed",
+    ),
+    Mutant(
+        "a waiter leaves one queue of several",
+        5,
+        "_queue.py",
+        "    keys = keys_in(limits)\n    for key in keys:",
+        "    keys = keys_in(limits)\n    for key in keys[:1]:",
+    ),
+    Mutant(
+        "decay comes in whole slots",
+        6,
+        "_decay.py",
+        "return max(0.0, level - rate * max(0.0, now - then))",
+        "return max(0.0, level - math.floor(rate * max(0.0, now - then)))",
+        (DECAY, SLOTS),
+    ),
+    Mutant(
+        "the rate forgets a slot of a burst",
+        6,
+        "_decay.py",
+        "return at if excess <= DUST else",
+        "return at if excess <= 1.0 else",
+        (DECAY, SLOTS),
+    ),
+    Mutant(
+        "a grant ahead of its moment is not slept out",
+        6,
+        "_request.py",
+        "if outcome.at > _clock.now():",
+        "if outcome.at > _clock.now() + 60:",
+        (SLOTS, TASKS, CROWDS, OWNERS),
+    ),
+    Mutant(
+        "a lease gives back what has decayed",
+        6,
+        "_owners.py",
+        "_decay.given_back(slots, rate, at - decays_from)",
+        "_decay.given_back(slots, rate, 0.0)",
+    ),
+    Mutant(
+        "a reboot does not count as time",
+        6,
+        "_schema.py",
+        "if recorded and recorded[0][0] != boot:",
+        "if not recorded:",
+        (DATABASE, MACHINE, SLOTS),
+    ),
+    Mutant(
+        "a waiter's timer forgets those before it",
+        6,
+        "_slots.py",
+        "slots = slots_ahead(tx, key, ticket) + request.occupy",
+        "slots = slots_ahead(tx, key, ticket) * 0 + request.occupy",
+    ),
+    Mutant(
+        "nobody is woken",
+        7,
+        "_queue.py",
+        "    tx.rings.setdefault(ear, set()).add(ticket)",
+        "    tx.rings.setdefault(ear, set())",
+    ),
+    Mutant(
+        "a waiter polls",
+        7,
+        "_blocking.py",
+        "_TICK_SECONDS = 2.0",
+        "_TICK_SECONDS = 0.002",
+    ),
+    Mutant(
+        "who comes to the front is not told to watch",
+        7,
+        "_queue.py",
+        "    if not all(watches for _, watches, *_ in front):",
+        "    if not front:",
+    ),
+    Mutant(
+        "a view shows the level of long ago",
+        8,
+        "_limits.py",
+        "_decay.level_at(level, then, rate, now)",
+        "_decay.level_at(level, then, rate, then)",
+    ),
+    Mutant(
+        "a view shows the queue backwards",
+        8,
+        "_limits.py",
+        "ORDER BY limits.name, ticket",
+        "ORDER BY limits.name, ticket DESC",
+    ),
+    Mutant(
+        "a view shows the dead",
+        8,
+        "_limits.py",
+        "        key_of(tx, name)\n        promote(tx, _owners.sweep(tx))",
+        "        key_of(tx, name)",
+    ),
+    Mutant(
+        "a timeout stays in the queue",
+        9,
+        "_slots.py",
+        "        _leave(tx, request.ticket, gives_up=True)\n        return",
+        "        return",
+    ),
+    Mutant(
+        "an interruption leaves everything",
+        9,
+        "sync.py",
+        "        if not request.settled:\n            clean_up",
+        "        if request.settled:\n            clean_up",
+    ),
+    Mutant(
+        "a cancellation leaves everything",
+        9,
+        "asyncio.py",
+        "        if request.settled:\n            session.forget",
+        "        if request:\n            session.forget",
+        (CANCELLATION, TASKS),
+    ),
+    Mutant(
+        "an abandoned grant stays taken",
+        9,
+        "_slots.py",
+        "    if request.holds:\n        release_by_id(tx, request.id)",
+        "    if request.holds:\n        pass",
+        (SLOTS, CANCELLATION, MACHINE),
+    ),
+    Mutant(
+        "a grant that was peeked at leaves its row",
+        9,
+        "_slots.py",
+        "    if granted.ticket:\n",
+        "    if not granted.ticket:\n",
+    ),
+    Mutant(
+        "a failed transaction stays open",
+        10,
+        "_database.py",
+        "                    if file.connection.in_transaction:",
+        "                    if not file.connection:",
+    ),
+    Mutant(
+        "a newer schema is used",
+        10,
+        "_file.py",
+        "if version > _schema.VERSION:",
+        "if version < 0:",
+    ),
+    Mutant(
+        "another program's file is used",
+        10,
+        "_schema.py",
+        "return 0 if (application_id, version, objects) == (0, 0, 0) else None",
+        "return 0",
+    ),
+    Mutant(
+        "a failed write is passed over",
+        10,
+        "_database.py",
+        "            self._discard()\n            raise explained(self.path, error) from error",
+        "            self._discard()\n            return None  # type: ignore[return-value]",
+    ),
+)
