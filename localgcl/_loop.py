@@ -245,7 +245,7 @@ class Session:
             )
             outcomes = [(result, None) for result in results]
             for request, outcome in looked.items():
-                if isinstance(outcome, Granted | Refused):
+                if _is_decided(outcome):
                     self._drop(request)
                     self._decided[request] = outcome
         except BaseException as error:
@@ -270,7 +270,8 @@ class Session:
         while self._ear is not None and (tickets := tx.rings.pop(self._ear.name, None)):
             for ticket in tickets:
                 request = self._requests.get(ticket)
-                if request is not None:
+                # A look that serves the request itself rings for it once more.
+                if request is not None and not _is_decided(looked.get(request)):
                     looked[request] = _slots.look(tx, request, self)
         return looked
 
@@ -564,6 +565,10 @@ def _forget_after_fork() -> None:
 _kept: list[Session] = []  # lest the child close what is its parent's
 
 os.register_at_fork(after_in_child=_forget_after_fork)
+
+
+def _is_decided(outcome: object) -> bool:
+    return isinstance(outcome, Granted | Refused)
 
 
 def _succeed(future: asyncio.Future[Any] | None, result: Any) -> None:

@@ -22,6 +22,8 @@ from localgcl import (
     Limiter,
     LimitNotFoundError,
 )
+from localgcl._database import Transaction
+from localgcl._loop import session_of
 from localgcl.asyncio import concurrency, rate_limit
 from tests.flavours import DEADLINE_SECONDS
 from tests.tasks.conftest import nothing_is_left, until
@@ -211,6 +213,36 @@ def shut_gate(path: str) -> int:
 async def somebody_waits(limiter: AsyncLimiter) -> bool:
     """Whether a request is in the queue."""
     return (await limiter.read("a")).waiting > 0
+
+
+def test_a_look_that_serves_its_own_request(path: Path) -> None:
+    """A task that a stray hint wakes just when it is its moment is granted once, and told so."""
+
+    async def main() -> None:
+        limiter = AsyncLimiter(path)
+        await limiter.create("api", 1, slot_decay_per_second=1e-6)
+        await limiter.rate_limit("api")
+        task = asyncio.create_task(limiter.acquire("api"))
+
+        async def waits() -> bool:
+            return (await limiter.read("api")).waiting == 1
+
+        await until(waits)
+        session = await session_of(limiter.path)
+
+        def hint(tx: Transaction) -> None:
+            tx.execute("UPDATE limits SET level = 0 WHERE name = 'api'")
+            ((ear, ticket),) = tx.execute("SELECT ear, ticket FROM waiters").fetchall()
+            tx.rings[ear] = {ticket}
+
+        await session.transact(hint)
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            lease = await task
+        assert [one.lease for one in await limiter.holders()] == [lease.id]
+        await lease.release()
+
+    asyncio.run(main())
+    nothing_is_left(path)
 
 
 # A loop that stands still
