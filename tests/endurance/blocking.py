@@ -49,6 +49,7 @@ class Interrupter:
     def disarm(self) -> None:
         """Let what follows alone."""
         self._armed = False
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 @contextlib.contextmanager

@@ -115,7 +115,7 @@ class Wrapper(Worker):
     @property
     def complaint(self) -> str | None:
         said = self._said().splitlines()
-        expected = {0: 0, 1: 1, _NO_SLOT: 1, 128 + signal.SIGTERM: 0, -signal.SIGTERM: 0}
+        expected = {0: 0, 1: 1, _NO_SLOT: 0, 128 + signal.SIGTERM: 0, -signal.SIGTERM: 0}
         if self.killed or expected.get(self.process.returncode) == len(said):
             return None
         return f"{self.name} ended with status {self.process.returncode}: {said}"
