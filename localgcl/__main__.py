@@ -15,7 +15,11 @@ def main() -> None:
     """Run the command line: by click, unless it is one that can do without."""
     try:
         found = read(sys.argv[1:])
-        status = None if found is None else found[0].do(found[1])
+        if found is None:
+            from localgcl.cli import main as with_click
+
+            return with_click()
+        status = found[0].do(found[1])
     except LocalGCLError as error:
         say(f"Error: {' '.join(str(error).splitlines())}")
         status = 1
@@ -23,10 +27,6 @@ def main() -> None:
         status = interrupted.status
     except KeyboardInterrupt:  # before there was anything to be interrupted
         status = 128 + signal.SIGINT
-    if status is None:
-        from localgcl.cli import main as with_click
-
-        return with_click()
     # Everything is signed out of. What remains, a checkpoint above all, writes to the disk twice
     # over, and whoever uses the database next does as well.
     os._exit(status)

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 # So often a waiter asks whether the file was replaced, or its own FIFOs taken away.
 _TICK_SECONDS = 2.0
 
+# So often who cannot watch all that are in its way looks whether they live.
+_BLIND_SECONDS = 1.0
+
 # A clean-up waits so long for the gate; then a thread waits, and the caller goes on.
 _CLEAN_UP_SECONDS = 1.0
 
@@ -35,7 +38,7 @@ _CLEAN_UP_SECONDS = 1.0
 class Listener:
     """What one blocked thread sleeps on: an ear, borrowed for as long as its request waits."""
 
-    far_net_seconds = 30.0
+    far_net_seconds = 10.0
     _request: Request | None = None
 
     def __init__(self, database: Database, request: Request) -> None:
@@ -65,13 +68,14 @@ class Listener:
                 time.sleep(seconds)
             return []
         dead = ear.watch.turn_to(ear.folder, step.ways)
+        until = step.until if ear.watch.is_whole else min(step.until, _clock.now() + _BLIND_SECONDS)
         if not dead:
             poll = select.poll()
             poll.register(ear.descriptor, select.POLLIN)
             for descriptor in ear.watch.descriptors.values():
                 poll.register(descriptor, 0)  # errors are always reported
             events: list[tuple[int, int]] = []
-            while not events and (seconds := step.until - _clock.now()) > 0:
+            while not events and (seconds := until - _clock.now()) > 0:
                 events = poll.poll(min(seconds, _TICK_SECONDS) * 1000)
                 if not events and not self._is_intact():
                     break

@@ -91,7 +91,10 @@ def check_holder(holder: str | Mapping[str, Any] | None) -> str | None:
     if isinstance(holder, Mapping):
         import json
 
-        holder = json.dumps(dict(holder), separators=(",", ":"), allow_nan=False)
+        try:
+            holder = json.dumps(dict(holder), separators=(",", ":"), allow_nan=False)
+        except RecursionError:
+            raise ValueError("holder is nested too deeply to be written as JSON") from None
     if not isinstance(holder, str):
         raise TypeError(f"holder is a str or a mapping, not {type(holder).__name__}")
     try:

@@ -9,7 +9,7 @@ import threading
 import weakref
 
 from localgcl import _clock
-from localgcl._file import File, begin, explained, identity_of, left_open, remaining
+from localgcl._file import File, begin, explained, identity_of, remaining
 from localgcl._gate import GateTimeoutError
 from localgcl._lifeline import Folder, existing_lifeline
 from localgcl.errors import DatabaseError, LocalGCLError
@@ -289,7 +289,6 @@ def _go_on_after_fork() -> None:
 
 
 def _forget_all_after_fork() -> None:
-    _crossed.update(left_open)
     for database in open_databases():
         database.forget_after_fork()
     _forking.databases.clear()

@@ -37,6 +37,9 @@ def moment(level: float, then: float, rate: float, limit: int, slots: int, now: 
     >>> moment(level=5.0, then=100.0, rate=2.0, limit=5, slots=1, now=100.1)
     100.5
     """
+    ahead = then - now
+    if ahead > 0 and level + rate * ahead + slots <= limit + DUST:
+        return now  # even if all that is in use then were in use already
     at = max(now, then)
     excess = level_at(level, then, rate, at) + slots - limit
     return at if excess <= DUST else at + excess / rate

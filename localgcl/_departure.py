@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import threading
 
 from localgcl import _clock, _owners
 from localgcl._database import NoDatabaseError, open_databases
@@ -37,11 +38,22 @@ def depart(database: Database, *, if_idle: bool) -> None:
         database.transact(sign_out, deadline=deadline, create=False)
 
 
+# The name of our own threads, none of which works on behalf of a block.
+THREAD_NAME = "localgcl"
+
+
+def is_ours(thread: threading.Thread) -> bool:
+    """Whether a thread is one of ours."""
+    return thread.name.startswith(THREAD_NAME)
+
+
 @atexit.register
 def _depart_from_all() -> None:
+    # Daemon threads go on, inside a `with` block perhaps, until the very end.
+    goes_on = any(one.daemon and not is_ours(one) for one in threading.enumerate())
     for database in open_databases():
         try:
-            depart(database, if_idle=False)
+            depart(database, if_idle=goes_on)
             database.close(_clock.now() + _PATIENCE_SECONDS)
         except DatabaseError:
             continue  # a full disk, a corrupt file: the dead are found without our help

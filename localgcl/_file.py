@@ -26,10 +26,6 @@ _BUSY_PATIENCE_SECONDS = 60.0
 _PAGE_SIZE = 1024
 
 
-# Files with a connection that will never be closed.
-left_open: set[tuple[int, int]] = set()
-
-
 class File:
     """An open database: the connection, its gate, its run folder, and which file it is."""
 
@@ -42,6 +38,8 @@ class File:
         self.identity = identity_of(path)
         self.gate = Gate(self.folder)
         try:
+            with self.gate.entered(deadline):
+                self._drop_stale_log()
             self.connection = _connect(path)
             # One cursor for every statement: making one costs a third of a small statement, and
             # each statement, COMMIT at the last, ends the one before it.
@@ -72,7 +70,9 @@ class File:
             with self.gate.entered(deadline):
                 self.connection.close()
         except GateTimeoutError:
-            self.never_close()
+            # SQLite makes the checkpoint of a close under a lock of its own, which it does not get
+            # while anybody else has the file open.
+            self.connection.close()
 
     def _leave_no_folder(self) -> None:
         # With a file of another program, say, there is to be nothing new beside it.
@@ -86,8 +86,6 @@ class File:
         """Keep the connection from being closed, even when the interpreter ends."""
         import ctypes
 
-        if self.identity is not None:
-            left_open.add(self.identity)
         # A reference that nobody gives back.
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(self.connection))
 
@@ -98,6 +96,7 @@ class File:
             self._create_or_migrate(deadline)
         with self.gate.entered(deadline):
             self._adopt_companions()
+            self._note_log()
             offset = _clock.wall() - _clock.now()
             recorded = self.connection.execute("SELECT id, offset FROM boot").fetchall()
             boot = _clock.boot_id()
@@ -147,6 +146,28 @@ class File:
         execute("COMMIT")
         execute("PRAGMA synchronous = NORMAL")
 
+    def _drop_stale_log(self) -> None:
+        """Unlink a write-ahead log that was another file's than the one that is there now.
+
+        Whoever has the other file open goes on in its log, and would keep everybody else out of
+        this file; and what is in there must not be replayed into a backup put in its place.
+        """
+        real = os.path.realpath(self.path)
+        log = identity_of(f"{real}-wal")
+        noted = self.gate.note().split()
+        replaced = noted[:2] != _words(self.identity) and noted[2:] == _words(log)
+        if log is not None and (os.path.getsize(real) == 0 or replaced):
+            for suffix in ("-wal", "-shm"):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(real + suffix)
+
+    def _note_log(self) -> None:
+        """Note at the gate which log is whose."""
+        log = identity_of(f"{os.path.realpath(self.path)}-wal")
+        note = " ".join([*_words(self.identity), *_words(log)])
+        if self.gate.note() != note:
+            self.gate.write_note(note)
+
     def _adopt_companions(self) -> None:
         """Give -wal and -shm the group of the database; SQLite gave them its mode."""
         for suffix in ("-wal", "-shm"):
@@ -194,6 +215,10 @@ def identity_of(path: str) -> tuple[int, int] | None:
     except FileNotFoundError:
         return None
     return status.st_dev, status.st_ino
+
+
+def _words(identity: tuple[int, int] | None) -> list[str]:
+    return [str(number) for number in identity or ()]
 
 
 def begin(execute: Callable[[str], object], deadline: float | None) -> None:

@@ -32,6 +32,9 @@ _PAUSE_SECONDS = 50e-6
 _CHECK_SECONDS = 0.05
 
 
+_MAX_NOTE_LENGTH = 200
+
+
 class GateTimeoutError(Exception):
     """The gate stayed shut until the deadline: a process was stopped inside a transaction.
 
@@ -131,6 +134,15 @@ class Gate:
             yield
         finally:
             self.leave()
+
+    def note(self) -> str:
+        """Return what was noted in the file."""
+        return os.pread(self._descriptor, _MAX_NOTE_LENGTH, 0).decode(errors="replace")
+
+    def write_note(self, note: str) -> None:
+        """Note something in the file, for whoever enters later."""
+        os.pwrite(self._descriptor, note.encode(), 0)
+        os.ftruncate(self._descriptor, len(note))
 
     def close(self) -> None:
         """Close what is open."""

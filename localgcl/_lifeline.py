@@ -21,8 +21,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-# Watched at most by one waiter; deaths beyond are found by the safety net. Select's old limit on
-# descriptors, and the usual soft limit on open files, are 1,024 for the whole process.
+# Watched at most by one process; deaths beyond are found by looking again and again. The usual soft
+# limit on open files is 1,024.
 MAX_WATCHED = 256
 _MAX_WATCHED_IDLE = 16
 
@@ -126,18 +126,23 @@ class Folder:
                 os.close(descriptor)
 
     def open_to_watch(self, name: str) -> int | None:
-        """Return a write end of a lifeline, None where it cannot be watched.
+        """Return a write end of a lifeline, None where it cannot be watched; see `end_watch`.
 
         ProcessLookupError where it has ended.
         """
         try:
             if not is_fifo_name(name):
                 raise FileNotFoundError
-            return os.open(f"{self.path}/{name}", _WRITE)
+            descriptor = os.open(f"{self.path}/{name}", _WRITE)
         except OSError as error:
             if error.errno in _GONE or isinstance(error, FileNotFoundError):
                 raise ProcessLookupError(name) from None
             return None  # what cannot be told counts as alive
+        if len(_watched) >= MAX_WATCHED:
+            os.close(descriptor)
+            return None
+        _watched.add(descriptor)
+        return descriptor
 
     def discard(self, fifo: str) -> None:
         """Unlink one FIFO if it is there."""
@@ -151,6 +156,15 @@ class Folder:
         while _unlink(f"{self.path}/{lifeline}.{number}"):
             number += 1
         _unlink(f"{self.path}/{lifeline}")
+
+
+_watched: set[int] = set()  # the write ends that this process holds open
+
+
+def end_watch(descriptor: int) -> None:
+    """Close what `Folder.open_to_watch` has opened."""
+    _watched.discard(descriptor)
+    os.close(descriptor)
 
 
 def adopt(descriptor: int, mode: int, group: int) -> None:
@@ -208,12 +222,14 @@ class Watch:
 
     def __init__(self) -> None:
         self.descriptors: dict[str, int] = {}
+        self.is_whole = True  # or else deaths go unnoticed until `turn_to` is called again
 
     def turn_to(self, folder: Folder, lifelines: Iterable[str]) -> list[str]:
         """Watch these lifelines and no others; return those that are dead."""
         wanted = list(lifelines)
         self._let_go((self.descriptors.keys() - set(wanted)) | self._reported())
         dead = []
+        self.is_whole = True
         for name in wanted:
             if name in self.descriptors:
                 continue
@@ -223,11 +239,9 @@ class Watch:
                 dead.append(name)
                 continue
             if descriptor is None:
-                continue
-            if len(self.descriptors) < MAX_WATCHED:
-                self.descriptors[name] = descriptor
+                self.is_whole = False
             else:
-                os.close(descriptor)
+                self.descriptors[name] = descriptor
         return dead
 
     def _reported(self) -> set[str]:
@@ -243,7 +257,7 @@ class Watch:
 
     def _let_go(self, names: Iterable[str]) -> None:
         for name in names:
-            os.close(self.descriptors.pop(name))
+            end_watch(self.descriptors.pop(name))
 
     def close(self) -> None:
         """Hold nothing open any more."""

@@ -22,10 +22,10 @@ from localgcl import _clock, _departure, _slots
 from localgcl._database import Database, Transaction
 from localgcl._gate import GateTimeoutError
 from localgcl._later import run_later
-from localgcl._lifeline import HINT_LENGTH, MAX_WATCHED, Ear, Folder, Lifeline, lifeline
+from localgcl._lifeline import HINT_LENGTH, Ear, Folder, Lifeline, end_watch, lifeline
 from localgcl._queue import promote
 from localgcl._request import Sleep
-from localgcl._slots import Granted, Refused, Request, Waiting
+from localgcl._slots import Granted, NotNow, Refused, Request, Waiting
 from localgcl.errors import DatabaseError
 
 # So often a loop looks, for all its waiters, whether an event was missed.
@@ -78,6 +78,7 @@ class _Thread(aiosqlite.Connection):
 
     def __init__(self, database: Database) -> None:
         super().__init__(lambda: database, 0)  # type: ignore[arg-type, return-value]
+        self._thread.name = f"{_departure.THREAD_NAME}-loop"
         self._thread.daemon = True  # one that was never closed is not to keep the process
         self._thread.start()
 
@@ -109,8 +110,17 @@ class Session:
         self._watched: dict[str, int] = {}
         self._ways: dict[str, set[Request]] = {}
         self._net_timer: asyncio.TimerHandle | None = None
+        self._uses = 0
         self.end: AsyncGenerator[None, None] | None = None
         self.closed = False
+
+    # In use, inside a `with` block, it is not closed
+
+    def __enter__(self) -> None:
+        self._uses += 1
+
+    def __exit__(self, *_: object) -> None:
+        self._uses -= 1
 
     # The listener of every request here; called in the thread, inside transactions
 
@@ -161,18 +171,19 @@ class Session:
             insists=insists,
         )
         self._post(job)
-        if deadline is None:
-            return await future
-        timer = self.loop.call_later(
-            max(LEAST_SECONDS, deadline - _clock.now()),
-            _fail,
-            future,
-            GateTimeoutError(under_way=True),
-        )
-        try:
-            return await future
-        finally:
-            timer.cancel()
+        with self:
+            if deadline is None:
+                return await future
+            timer = self.loop.call_later(
+                max(LEAST_SECONDS, deadline - _clock.now()),
+                _fail,
+                future,
+                GateTimeoutError(under_way=True),
+            )
+            try:
+                return await future
+            finally:
+                timer.cancel()
 
     def _for_request(
         self, request: Request, work: Callable[[Transaction], Any], tx: Transaction
@@ -216,6 +227,11 @@ class Session:
         self._post(_Job(work, None, create=False, insists=insists))
 
     def _post(self, job: _Job) -> None:
+        if self.closed:  # and the thread has ended
+            run_later(self.database, job.work)
+            if not self.loop.is_closed():
+                _succeed(job.future, None)
+            return
         self._jobs.append(job)
         self._thread.post(self._run_jobs)
 
@@ -428,7 +444,7 @@ class Session:
         dead = []
         for name in ways:
             self._ways.setdefault(name, set()).add(request)
-            if name in self._watched or len(self._watched) >= MAX_WATCHED:
+            if name in self._watched:
                 continue
             assert self._ear is not None  # nobody waits without
             try:
@@ -456,13 +472,13 @@ class Session:
         descriptor = self._watched.pop(name, None)
         if descriptor is not None:
             self._selector.unregister(descriptor)
-            os.close(descriptor)
+            end_watch(descriptor)
 
     # The end
 
     async def close_if_idle(self) -> None:
-        """Close all that is open, or, where tasks wait, what they do not need to go on waiting."""
-        if not (self._requests or self._sleepers or self._jobs):
+        """Close all that is open, or, where other tasks are at it, what is opened again."""
+        if not self._uses:
             await self.close()
             return
         closed: asyncio.Future[None] = self.loop.create_future()
@@ -568,7 +584,7 @@ os.register_at_fork(after_in_child=_forget_after_fork)
 
 
 def _is_decided(outcome: object) -> bool:
-    return isinstance(outcome, Granted | Refused)
+    return isinstance(outcome, Granted | Refused | NotNow)
 
 
 def _succeed(future: asyncio.Future[Any] | None, result: Any) -> None:

@@ -99,11 +99,12 @@ def take(
         if not row.active:
             continue
         if row.decay:
-            level = _decay.level_at(row.level, row.level_at, row.decay, at) + slots
+            then = max(at, row.level_at)
+            level = _decay.level_at(row.level, row.level_at, row.decay, then) + slots
             # What leaves a lease is counted by that.
             tx.execute(
                 "UPDATE limits SET level = ?, level_at = ?, grants = grants + ? WHERE key = ?",
-                (level, at, owner is None, row.key),
+                (level, then, owner is None, row.key),
             )
         if owner is not None:
             tx.execute(
@@ -185,6 +186,12 @@ def serve(tx: Transaction, ticket: int) -> dict[int, bool]:
     if refused is not None:
         refuse(tx, ticket, ear, *refused)
         return dict.fromkeys(leave_queues(tx, ticket, limits), True)
+    if until < tx.now:
+        # It would have given up by now if it could run; nobody is to wait until it can.
+        tx.execute("UPDATE waiters SET verdict = 'late' WHERE ticket = ?", (ticket,))
+        _wake(tx, ear, ticket)
+        count_timeout(tx, keys_in(limits))
+        return dict.fromkeys(leave_queues(tx, ticket, limits), True)
     at = opening(rows, slots, tx.now)
     if not first or at > tx.now + _decay.HORIZON_SECONDS or at > until:
         return {}
@@ -221,6 +228,12 @@ def count_refusal(tx: Transaction, names: Iterable[str]) -> None:
     """Count a request that no wait would have served, at each limit that is the reason."""
     for name in names:
         tx.execute("UPDATE limits SET refusals = refusals + 1 WHERE name = ?", (name,))
+
+
+def count_timeout(tx: Transaction, limits: Iterable[int]) -> None:
+    """Count a request that was given up, at each of its limits."""
+    for key in limits:
+        tx.execute("UPDATE limits SET timeouts = timeouts + 1 WHERE key = ?", (key,))
 
 
 def leave_queues(tx: Transaction, ticket: int, limits: str) -> set[int]:

@@ -127,7 +127,7 @@ def flow(terms: Terms, request: Request, listener: Listener) -> Flow:
     gate = None if timeout is None else began + (timeout or _GATE_PATIENCE_SECONDS)
     ask = functools.partial(acquire, request=request, listener=listener)
     warned: set[str] = set()
-    try_ends = math.inf
+    try_ends, late = math.inf, False
     try:
         try:
             outcome = yield Transact(ask, gate)
@@ -158,7 +158,7 @@ def flow(terms: Terms, request: Request, listener: Listener) -> Flow:
             now = _clock.now()
             work: Callable[..., Any] = look
             if now >= deadline:
-                work = withdraw
+                work, late = withdraw, True
             elif now >= try_ends and tries is not None:
                 tries, try_ends = tries - 1, math.inf
                 work = look if tries else withdraw
@@ -166,12 +166,12 @@ def flow(terms: Terms, request: Request, listener: Listener) -> Flow:
                 functools.partial(work, request=request, listener=listener, dead=woken), gate
             )
     except GateTimeoutError:
-        outcome = NotNow()
+        outcome, late = NotNow(), True
     waited = _clock.now() - began
     _warn(outcome.missing, warned)
     if isinstance(outcome, Refused):
         raise ConcurrencySlotAcquisitionError(outcome.names, request.occupy, waited, outcome.reason)
-    if timeout is not None and waited >= timeout:
+    if timeout is not None and (late or waited >= timeout):  # a timer may be early by its rounding
         raise AcquireConcurrencySlotTimeoutError(request.names, request.occupy, waited, timeout)
     reason: Refusal = "retries" if terms.max_waiting is None else "crowded"
     raise ConcurrencySlotAcquisitionError(request.names, request.occupy, waited, reason)

@@ -81,7 +81,7 @@ CREATE TABLE waiters (                     -- requests that are not yet served, 
     verdict TEXT,                          -- NULL while it waits; then, until it is collected,
     at REAL,                               -- granted, as of this moment,
     taken TEXT,                            -- from these limits (keys, by spaces),
-    names TEXT                             -- or the reason of the refusal and its limits, by lines
+    names TEXT                             -- or late, or why it is refused, and at which, by lines
 );
 CREATE TABLE waits (                       -- the places of a waiter in the queues of its limits
     limit_key INTEGER NOT NULL,

@@ -12,6 +12,7 @@ from localgcl._queue import (
     WATCHERS,
     LimitRow,
     count_refusal,
+    count_timeout,
     earlier,
     in_the_way,
     keys_in,
@@ -204,7 +205,7 @@ def acquire(
             else _reap(tx, {way for row in rows for way in in_the_way(tx, row.key)[0]})
         )
         if not freed:
-            _count_timeout(tx, [row.key for row in rows])
+            count_timeout(tx, [row.key for row in rows])
             return NotNow(tuple(missing))
         promote(tx, freed)
         return acquire(tx, request, listener)  # which finds nobody dead any more
@@ -307,6 +308,8 @@ def look(
     tx.execute("DELETE FROM waiters WHERE ticket = ?", (request.ticket,))
     if verdict == "granted":
         return Granted(at, _lines(passed), owner, keys_in(taken))
+    if verdict == "late":
+        return NotNow(_lines(passed))
     return Refused(verdict, _lines(names), _lines(passed))
 
 
@@ -409,13 +412,8 @@ def _leave(tx: Transaction, ticket: int, *, gives_up: bool) -> None:
     left = leave_queues(tx, ticket, limits)
     tx.execute("DELETE FROM waiters WHERE ticket = ?", (ticket,))
     if gives_up:
-        _count_timeout(tx, left)
+        count_timeout(tx, left)
     promote(tx, left)
-
-
-def _count_timeout(tx: Transaction, limits: Iterable[int]) -> None:
-    for key in limits:
-        tx.execute("UPDATE limits SET timeouts = timeouts + 1 WHERE key = ?", (key,))
 
 
 def withdraw(

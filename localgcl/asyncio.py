@@ -112,7 +112,8 @@ class _Concurrency:
     def __call__(
         self, function: Callable[P, Coroutine[Any, Any, R]]
     ) -> Callable[P, Coroutine[Any, Any, R]]:
-        if not inspect.iscoroutinefunction(function):
+        # An object may be called as well.
+        if not any(map(inspect.iscoroutinefunction, (function, type(function).__call__))):
             raise TypeError(
                 f"{function!r} is not an async def; decorate it with localgcl.sync.concurrency"
             )
@@ -135,6 +136,11 @@ async def _obtain(
         return AsyncLease(request)
     path = limiter.path if limiter is not None else choose(None)[0]
     session = await session_of(path)
+    with session:
+        return await _obtain_in(session, terms, request, path)
+
+
+async def _obtain_in(session: Session, terms: Terms, request: Request, path: str) -> AsyncLease:
     began = _clock.now()
     try:
         granted = await _drive(terms, request, session)

@@ -135,10 +135,17 @@ class _Concurrency:
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
         import inspect
 
-        if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
-            raise TypeError(
-                f"{function!r} is asynchronous; decorate it with localgcl.asyncio.concurrency"
-            )
+        # An object may be called as well.
+        for code in (function, type(function).__call__):
+            if inspect.iscoroutinefunction(code) or inspect.isasyncgenfunction(code):
+                raise TypeError(
+                    f"{function!r} is asynchronous; decorate it with localgcl.asyncio.concurrency"
+                )
+            if inspect.isgeneratorfunction(code):
+                raise TypeError(
+                    f"{function!r} is a generator, which runs after its call has returned; use a"
+                    " `with` block inside it"
+                )
 
         @functools.wraps(function)
         def limited(*args: P.args, **kwargs: P.kwargs) -> R:

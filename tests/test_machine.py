@@ -101,6 +101,9 @@ class Pool:
             return now
         if not self.decay:
             return now if self.used + slots <= self.slots else math.inf
+        ahead = self.level_at - now
+        if ahead > 0 and self.level + self.decay * ahead + slots <= self.slots + DUST:
+            return now
         at = max(now, self.level_at)
         excess = self.level_then(at) + slots - self.slots
         return at if excess <= DUST else at + excess / self.decay
@@ -206,7 +209,8 @@ class Model:
         place.taken = len(place.active)
         for pool in place.active:
             if pool.decay:
-                pool.level, pool.level_at = pool.level_then(at) + place.slots, at
+                then = max(at, pool.level_at)
+                pool.level, pool.level_at = pool.level_then(then) + place.slots, then
             if place.holds:
                 pool.parts[place.id] = Part(place.slots, place.owner, 0.0, at)
             else:

@@ -79,9 +79,7 @@ class _Commands(click.Group):
         except OSError as error:
             if error.errno == errno.EPIPE:
                 raise  # whoever read has enough, which click deals with
-            # What could not be written is not to be tried again when the interpreter ends.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise click.ClickException(f"cannot write: {error.strerror}") from None
+            raise _unwritable(error) from None
 
 
 def _on_one_line(text: str) -> str:
@@ -118,4 +116,15 @@ def main() -> None:
         # A name in any alphabet is shown, escaped, where the terminal cannot write it.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    localgcl(prog_name="localgcl")
+    try:
+        localgcl(prog_name="localgcl")
+    except OSError as error:  # of --help and --version, which end before there is a command
+        failed = _unwritable(error)
+        failed.show()
+        sys.exit(failed.exit_code)
+
+
+def _unwritable(error: OSError) -> click.ClickException:
+    # What could not be written is not to be tried again when the interpreter ends.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return click.ClickException(f"cannot write: {error.strerror}")
