@@ -35,9 +35,10 @@ NARROW = (360, 740)
 class Server:
     """`localgcl serve` in a process of its own, which can be ended and started anew."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *options: str) -> None:
         self.database = folder / "limits.db"
         self._environment = {**os.environ, "HOME": str(folder)}
+        self._options = options
         self._port = "0"
         self.start()
 
@@ -45,7 +46,7 @@ class Server:
         """Start it, at the port that it had."""
         command = [sys.executable, "-m", "localgcl", "--db", str(self.database), "serve"]
         self.process = subprocess.Popen(
-            [*command, "--port", self._port],
+            [*command, "--port", self._port, *self._options],
             stdout=subprocess.PIPE,
             env=self._environment,
             text=True,
@@ -118,21 +119,33 @@ class Page:
         """Give the browser a command of its DevTools."""
         self.browser.execute_cdp_cmd(name, parameters)
 
-    def rows(self) -> list[WebElement]:
-        """Return the rows of the limits."""
-        return self.all("#limits tbody tr")
+    # What is live may change between two questions, so each of these is one.
 
-    def row(self, name: str) -> WebElement:
-        """Return a limit's row."""
-        for row in self.rows():
-            if row.find_element(By.CSS_SELECTOR, "bdi").get_property("textContent") == name:
-                return row
-        raise AssertionError(f"no row of {name}")
+    def rows(self) -> list[list[str]]:
+        """Return what can be read in the cells of each limit's row, in order."""
+        found: list[list[str]] = self.script(
+            """const rows = [...document.querySelectorAll("#limits tbody tr")];
+            return rows.filter((row) => row.checkVisibility())
+                .map((row) => [...row.children].map((cell) => cell.innerText.trim()));"""
+        )
+        return found
+
+    def row(self, name: str) -> list[str]:
+        """Return what can be read in the cells of a limit's row."""
+        (found,) = [row for row in self.rows() if row[0] == name]
+        return found
 
     def names(self) -> list[str]:
         """Return the names that are listed, in order."""
-        cells = self.all("#limits tbody bdi")
-        return [cell.text for cell in cells if cell.is_displayed()]
+        return [row[0] for row in self.rows()]
+
+    def follow(self, name: str) -> None:
+        """Click a limit's name."""
+        self.script(
+            """const names = [...document.querySelectorAll("#limits a")];
+            return names.find((one) => one.textContent === arguments[0]);""",
+            name,
+        ).click()
 
     def press(self, name: str) -> None:
         """Click the button that is called `name`."""
@@ -140,7 +153,6 @@ class Page:
 
     def button(self, name: str) -> WebElement:
         """Return the button that can be used and is called `name`, as a screen reader has it."""
-        # In one go: what is live may change between two questions.
         found: list[WebElement] = self.script(
             """const place = document.querySelector("dialog[open]") ?? document;
             return [...place.querySelectorAll("button")].filter((one) => one.checkVisibility()
@@ -212,7 +224,7 @@ def until(condition: Callable[[], T]) -> T:
         if found:
             return found
         assert time.monotonic() < deadline, "it never came about"
-        time.sleep(0.02)
+        time.sleep(0.05)
 
 
 def program(name: str) -> str:

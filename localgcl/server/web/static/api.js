@@ -22,6 +22,10 @@ export const reset = (id) => change(id, { active_slots: 0 });
 export const remove = (id) => call("DELETE", `${LIMITS}/${id}`);
 export const free = (lease) => call("POST", `/ui/leases/${encodeURIComponent(lease)}/release`);
 
+// Against the origin, for an address that was opened with a user and a password in it is none that
+// can be fetched from.
+export const whole = (path) => location.origin + path;
+
 async function call(method, path, body) {
   const options = { method, cache: "no-store", signal: AbortSignal.timeout(PATIENCE_MS) };
   if (body !== undefined) {
@@ -31,7 +35,7 @@ async function call(method, path, body) {
   let response;
   let answer;
   try {
-    response = await fetch(path, options);
+    response = await fetch(whole(path), options);
     answer = await response.text();
   } catch {
     throw new Refusal(0, "The server does not answer. See that localgcl serve runs, then try again.");

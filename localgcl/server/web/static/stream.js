@@ -2,7 +2,7 @@
 //
 // Not by EventSource: that tells neither why it was refused nor that a server has gone silent.
 
-import { refusal } from "./api.js";
+import { refusal, whole } from "./api.js";
 
 // The server says something every 15 seconds.
 const SILENCE_MS = 40_000;
@@ -65,7 +65,7 @@ async function readStream(signal, heard) {
 async function readEvents(signal, expect, heard) {
   let response;
   try {
-    response = await fetch("/ui/events", { cache: "no-store", signal });
+    response = await fetch(whole("/ui/events"), { cache: "no-store", signal });
   } catch {
     throw new Error("The server does not answer.");
   }
