@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from localgcl import Limiter
@@ -23,9 +22,7 @@ def test_every_limit_is_shown(page: Page, limiter: Limiter) -> None:
     limiter.create("closed", 0)
     limiter.update("database", active_slots=5)
     page.open()
-    assert [
-        [cell.text for cell in row.find_elements(By.XPATH, "*")][:5] for row in page.rows()
-    ] == [
+    assert [row[:5] for row in page.rows()] == [
         ["api", "0 / 10", "-", "0.25/s", "on"],
         ["closed", "0 / 0\nclosed", "-", "-", "on"],
         ["database", "5 / 5\nfull", "-", "-", "on"],
@@ -59,14 +56,14 @@ def test_what_other_processes_do_is_shown(
     page.open()
     holder, waiter = actor(), actor()
     holder.do("acquire", ["database"])
-    until(lambda: "1 / 1" in page.row("database").text)
+    until(lambda: page.row("database")[1].startswith("1 / 1"))
     waiter.tell("acquire", ["database"])
     until(lambda: page.text("#summary") == "1 limit, 1 full, 1 waiting")
-    assert page.row("database").find_element(By.CSS_SELECTOR, ".some").text == "1"
+    assert page.row("database")[2] == "1"
     holder.kill()
     waiter.answer()
     waiter.do("release")
-    until(lambda: "0 / 1" in page.row("database").text)
+    until(lambda: page.row("database")[1].startswith("0 / 1"))
     limiter.create("another", 2)
     until(lambda: page.names() == ["another", "database"])
     limiter.delete("database")
@@ -124,11 +121,12 @@ def test_what_cannot_be_is_said_at_its_field(page: Page, limiter: Limiter) -> No
         for typed, message in table.items():
             page.type(field, typed)
             page.submit()
-            element = page.browser.switch_to.active_element
-            assert element.get_attribute("name") == field
-            assert element.get_attribute("aria-invalid") == "true"
-            assert element.get_property("value") == typed
-            assert [one.text for one in page.all("#edit .wrong") if one.text] == [message]
+            assert page.script(
+                """const {name, value, ariaInvalid} = document.activeElement;
+                const wrong = [...document.querySelectorAll("#edit .wrong")];
+                const said = wrong.map((one) => one.innerText).filter(Boolean);
+                return [name, value, ariaInvalid, said];"""
+            ) == [field, typed, "true", [message]]
             assert page.wrong(field) == message
         page.type(field, good[field])
     assert limiter.read_all() == []
@@ -206,7 +204,7 @@ def test_slots_in_use_can_be_written(page: Page, limiter: Limiter) -> None:
     page.submit()
     page.closes()
     assert limiter.read("database").active_slots == 4
-    until(lambda: "4 / 5" in page.row("database").text)
+    until(lambda: page.row("database")[1].startswith("4 / 5"))
 
 
 def test_disable_and_enable(page: Page, limiter: Limiter) -> None:
@@ -256,7 +254,7 @@ def test_reset_asks_first(page: Page, limiter: Limiter, actor: Callable[[], Acto
     page.submit()
     page.closes()
     assert limiter.read("database").active_slots == 0
-    until(lambda: "0 / 5" in page.row("database").text)
+    until(lambda: page.row("database")[1].startswith("0 / 5"))
 
 
 def test_delete_asks_first(page: Page, limiter: Limiter) -> None:
@@ -331,7 +329,7 @@ def test_a_row_in_use_does_not_move_away(page: Page, limiter: Limiter) -> None:
     assert page.names() == ["a", "b"]
     page.button("Edit a").send_keys("")  # which only gives it the focus
     limiter.update("b", active_slots=2)
-    until(lambda: "2 / 2" in page.row("b").text)
+    until(lambda: page.row("b")[1].startswith("2 / 2"))
     assert page.names() == ["a", "b"]
     page.one("#search").click()
     until(lambda: page.names() == ["b", "a"])

@@ -105,7 +105,7 @@ def test_every_text_can_be_read(page: Page, crowded: Limiter, scheme: str) -> No
         assert faint == {}
 
     page.open()
-    until(lambda: page.row("database").text.startswith("database"))
+    until(lambda: "database" in page.names())
     page.script("document.getAnimations().forEach((one) => one.finish())")
     examine("body", 40)
     page.press("New limit")
@@ -193,7 +193,10 @@ def test_tables_are_tables_to_a_screen_reader(page: Page, crowded: Limiter) -> N
     for size in ((1200, 900), NARROW):
         page.resize(size)
         page.open()
-        roles = [one.aria_role for one in page.all("#limits, #limits tr, #limits th, #limits td")]
+        roles = [
+            one.aria_role
+            for one in page.all("#limits, #limits tr:first-child, #limits tr:first-child > *")
+        ]
         assert set(roles) == {"table", "row", "columnheader", "rowheader", "cell"}
 
 
