@@ -1,7 +1,8 @@
 // Keeping what is shown up with the server: read anew when there is reason to, and say when it fails.
 
-import { listen } from "./stream.js";
+import { moment } from "./format.js";
 import { fault, heal } from "./notices.js";
+import { listen } from "./stream.js";
 
 const AGAIN_MS = 3000;
 
@@ -32,11 +33,11 @@ export function follow(read, changed) {
       if (change.missed || refresh.isRunning()) refresh();
       else changed(change);
     },
-    lost(reason) {
+    lost(reason, last) {
+      const since = last ? ` What is shown is from ${moment(last)}.` : "";
+      // Said once, and not at each try.
       if (connection.dataset.state !== "lost") {
-        const since = new Date().toLocaleTimeString();
-        lostNotice.textContent =
-          `${reason} What is shown is from ${since} at the latest; the page tries to connect again.`;
+        lostNotice.textContent = `${reason}${since} The page tries to connect again.`;
       }
       show("lost", "Not connected");
     },

@@ -9,9 +9,12 @@ const SILENCE_MS = 40_000;
 
 const RETRY_MS = [500, 1000, 2000, 4000];
 
-// Calls `opened` at each connection, `changed` with each change, `lost` with the reason at each loss.
+// Calls `opened` at each connection, `changed` with each change, and `lost` at each loss, with the
+// reason and with the time at which the server was heard last, if it ever was.
 export function listen({ opened, changed, lost }) {
   let seen = null;
+  let last = null;
+  const heard = () => (last = new Date());
 
   function turn() {
     if (document.hidden) {
@@ -26,7 +29,7 @@ export function listen({ opened, changed, lost }) {
   async function follow(signal) {
     for (let tries = 0; !signal.aborted; tries++) {
       try {
-        await readStream(signal, (event, data) => {
+        await readStream(signal, heard, (event, data) => {
           tries = -1;
           if (event === "hello") opened();
           if (event === "change") changed(data);
@@ -34,7 +37,7 @@ export function listen({ opened, changed, lost }) {
         throw new Error("The server has ended the connection.");
       } catch (error) {
         if (signal.aborted) return;
-        lost(error.message);
+        lost(error.message, last);
       }
       await pause(RETRY_MS[Math.min(Math.max(tries, 0), RETRY_MS.length - 1)], signal);
     }
@@ -44,7 +47,7 @@ export function listen({ opened, changed, lost }) {
   turn();
 }
 
-async function readStream(signal, heard) {
+async function readStream(signal, heard, tell) {
   const connection = new AbortController();
   const { promise: broken, reject } = Promise.withResolvers();
   signal.addEventListener("abort", () => connection.abort(), { signal: connection.signal });
@@ -55,14 +58,15 @@ async function readStream(signal, heard) {
   };
   try {
     expect();
-    await Promise.race([broken, readEvents(connection.signal, expect, heard)]);
+    const alive = () => (expect(), heard());
+    await Promise.race([broken, readEvents(connection.signal, alive, tell)]);
   } finally {
     clearTimeout(silence);
     connection.abort();
   }
 }
 
-async function readEvents(signal, expect, heard) {
+async function readEvents(signal, alive, tell) {
   let response;
   try {
     response = await fetch(whole("/ui/events"), { cache: "no-store", signal });
@@ -80,22 +84,22 @@ async function readEvents(signal, expect, heard) {
       throw new Error("The connection broke.");
     }
     if (part.done) return;
-    expect();
+    alive();
     const blocks = (text + part.value).split("\n\n");
     text = blocks.pop();
-    for (const block of blocks) tell(block, heard);
+    for (const block of blocks) interpret(block, tell);
   }
 }
 
 // https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation
-function tell(block, heard) {
+function interpret(block, tell) {
   let event = "message";
   const data = [];
   for (const line of block.split("\n")) {
     if (line.startsWith("event: ")) event = line.slice(7);
     if (line.startsWith("data: ")) data.push(line.slice(6));
   }
-  if (data.length) heard(event, JSON.parse(data.join("\n")));
+  if (data.length) tell(event, JSON.parse(data.join("\n")));
 }
 
 function pause(milliseconds, signal) {
