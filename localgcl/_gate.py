@@ -7,11 +7,11 @@ before 3.51.3 can corrupt a WAL database when a commit and a checkpoint overlap
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import fcntl
 import math
 import os
-import threading
 import time
 
 from localgcl import _clock
@@ -55,6 +55,7 @@ class Gate:
         self._descriptor = self._open()
         self._seen_at = -math.inf  # when the file was last known to be the one that others use
         self._entered: int | None = None  # the descriptor that holds the lock, if a helper got it
+        self._turn: _Turn | None = None  # a helper that still queues
 
     def _open(self) -> int:
         try:
@@ -88,12 +89,16 @@ class Gate:
         if self._tries(_TRIES):
             return
         # No flock has a deadline, and polling would starve behind those who queue: so a thread
-        # queues, through a descriptor of its own, and what it gets too late it closes again.
-        turn = _Turn(self._open())
+        # queues, through a descriptor of its own, and what it gets too late it closes again, unless
+        # somebody here has come after it by then.
+        turn = self._turn
         try:
-            turn.start()
-            if turn.came.wait(min(threading.TIMEOUT_MAX, max(0.0, deadline - _clock.now()))):
-                self._entered = turn.descriptor
+            if turn is None or not turn.is_wanted_again():
+                turn = _Turn(self._open())
+                turn.start()
+                self._turn = turn
+            if turn.comes_within(max(0.0, deadline - _clock.now())):
+                self._entered, self._turn = turn.descriptor, None
         except RuntimeError:
             # The interpreter is ending and starts no threads any more.
             while not self._tries(1):
@@ -101,7 +106,7 @@ class Gate:
                     raise GateTimeoutError from None
             return
         finally:
-            if self._entered is None:
+            if self._entered is None and turn is not None:
                 turn.give_up()
         if self._entered is None:
             raise GateTimeoutError
@@ -120,7 +125,8 @@ class Gate:
         """Open the gate for the next; harmless where it is not ours, and when done twice."""
         entered = self._entered
         if entered is None:
-            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+            if self._descriptor >= 0:
+                fcntl.flock(self._descriptor, fcntl.LOCK_UN)
         else:
             fcntl.flock(entered, fcntl.LOCK_UN)
             self._entered = None
@@ -149,7 +155,11 @@ class Gate:
         entered, self._entered = self._entered, None
         if entered is not None:
             _close(entered)
-        _close(self._descriptor)
+        # Whoever leaves once more, as an interrupted `with` may, finds nothing to unlock; the
+        # number may be another file's by then.
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            _close(descriptor)
 
 
 def is_shut(path: str) -> bool:
@@ -175,30 +185,48 @@ def is_shut(path: str) -> bool:
 class _Turn:
     """A thread that queues for the gate on behalf of somebody who may not wait for ever."""
 
+    # Not by `threading`: a Ctrl-C in its conditions leaves their locks astray.
+
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
-        self.came = threading.Event()
-        self._lock = threading.Lock()
-        self._given_up = False
+        self._lock = _thread.allocate_lock()
+        self._has_come = False
+        self._is_given_up = False
+        self._is_over = False
+        self._arrival = _thread.allocate_lock()
+        self._arrival.acquire()
 
     def start(self) -> None:
         """Begin to queue; apart from the constructor, so that an interrupted start is known of."""
-        threading.Thread(target=self._queue, name="localgcl-gate", daemon=True).start()
+        _thread.start_new_thread(self._queue, ())
+
+    def comes_within(self, seconds: float) -> bool:
+        """Wait for so long, and return whether the turn has come."""
+        return self._arrival.acquire(timeout=min(_thread.TIMEOUT_MAX, seconds))
 
     def _queue(self) -> None:
         fcntl.flock(self.descriptor, fcntl.LOCK_EX)
         with self._lock:
-            if self._given_up:
-                _close(self.descriptor)
-            else:
-                self.came.set()
+            self._has_come = True
+            self._arrival.release()
+            self._end_if_unwanted()
 
     def give_up(self) -> None:
         """Pass the turn on, whether it has come or not."""
         with self._lock:
-            self._given_up = True
-            if self.came.is_set():
-                _close(self.descriptor)
+            self._is_given_up = True
+            self._end_if_unwanted()
+
+    def is_wanted_again(self) -> bool:
+        """Want a turn again that was given up; return whether it is still to be had."""
+        with self._lock:
+            self._is_given_up = False
+            return not self._is_over
+
+    def _end_if_unwanted(self) -> None:
+        if self._has_come and self._is_given_up and not self._is_over:
+            self._is_over = True
+            _close(self.descriptor)
 
 
 _descriptors: set[int] = set()
