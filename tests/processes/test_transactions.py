@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import signal
 import sqlite3
 import subprocess
@@ -85,6 +87,24 @@ def test_stopped_inside_a_transaction(limiter: Limiter, actor: Start, path: Path
     assert stopped.answer() is None
     assert [one.pid for one in limiter.holders("a")] == [stopped.pid]
     assert is_sound(path)
+
+
+def test_tries_at_a_gate_that_is_shut(limiter: Limiter, path: Path) -> None:
+    """Calls that give up share one thread and one descriptor, which go when the gate opens."""
+    limiter.create("a", 1)
+    limiter.acquire("a").release()
+    before = len(os.listdir("/proc/self/fd")), len(os.listdir("/proc/self/task"))
+    gate = os.open(f"{path}-run/gate", os.O_RDWR)
+    fcntl.flock(gate, fcntl.LOCK_EX)
+    for _ in range(50):
+        with pytest.raises(TimeoutError):
+            limiter.acquire("a", timeout_seconds=0.001)
+    now = len(os.listdir("/proc/self/fd")), len(os.listdir("/proc/self/task"))
+    assert now == (before[0] + 2, before[1] + 1)
+    os.close(gate)
+    limiter.acquire("a", timeout_seconds=0).release()
+    until(lambda: len(os.listdir("/proc/self/task")) == before[1])
+    assert len(os.listdir("/proc/self/fd")) == before[0]
 
 
 # Forked

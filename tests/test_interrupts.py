@@ -1,0 +1,190 @@
+"""Ctrl-C at every point of a call: nothing stays taken, and nothing stays shut."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import itertools
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from types import CodeType, FrameType
+from typing import Any
+
+import pytest
+
+import localgcl
+from localgcl import AcquireConcurrencySlotTimeoutError, Limiter
+
+PACKAGE = os.path.dirname(localgcl.__file__)
+
+# Only a fault makes what a thread does take as long.
+DEADLINE_SECONDS = 10.0
+
+
+def inside_localgcl(frame: FrameType | None) -> bool:
+    """Whether a frame is localgcl's, or one that it has called."""
+    while frame is not None and frame.f_code.co_filename != __file__:
+        if frame.f_code.co_filename.startswith(PACKAGE):
+            return True
+        frame = frame.f_back
+    return False
+
+
+class Interrupts:
+    """A Ctrl-C at a time, each where none was before, for as long as there are such points.
+
+    Python looks for signals when a function is entered, and when one written in C has returned.
+    A profiler is called at the very same points, and what it raises is raised there.
+    """
+
+    def __init__(self) -> None:
+        self._tried: set[tuple[CodeType, int, str]] = set()
+        self.came = False
+        # Python 3.11 may call a profiler once more after it has raised and been let go of.
+        self._profiler = self._look
+
+    def __enter__(self) -> Interrupts:
+        self.came = False
+        sys.setprofile(self._profiler)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        sys.setprofile(None)
+
+    def _look(self, frame: FrameType, event: str, _: Any) -> None:
+        if event not in ("call", "c_return") or not inside_localgcl(frame):
+            return
+        point = (frame.f_code, frame.f_lasti, event)
+        if point not in self._tried:
+            self._tried.add(point)
+            self.came = True
+            raise KeyboardInterrupt
+
+
+def interrupt_everywhere(limiter: Limiter, call: Callable[[], object]) -> int:
+    """Make a call with a Ctrl-C at each of its points in turn; return how many there are."""
+    interrupts = Interrupts()
+    for points in itertools.count():
+        with contextlib.suppress(KeyboardInterrupt), interrupts:
+            call()
+        if not interrupts.came:
+            return points
+        nothing_is_left(limiter)
+    raise AssertionError
+
+
+def nothing_is_left(limiter: Limiter) -> None:
+    """Check that all is free and open, at the latest when a thread has seen to it."""
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while not (
+        gate_is_open(limiter) and limiter.read("a").active_slots == 0 and limiter.waiters() == []
+    ):
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+def gate_is_open(limiter: Limiter) -> bool:
+    """Whether another process could enter now."""
+    gate = os.open(f"{limiter._database.path}-run/gate", os.O_RDWR)
+    try:
+        fcntl.flock(gate, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(gate)
+    return True
+
+
+def hold(limiter: Limiter, **arguments: Any) -> None:
+    """Take a slot in a `with` block."""
+    with limiter.concurrency("a", **arguments):
+        pass
+
+
+@pytest.fixture(autouse=True)
+def _a_limit_of_one(limiter: Limiter) -> None:
+    limiter.create("a", 1)
+
+
+@pytest.fixture(autouse=True)
+def _finalizers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let Ctrl-C strike in a finalizer too, where Python can do no more than tell of it."""
+    tell = sys.unraisablehook
+
+    def tell_of_others(unraisable: sys.UnraisableHookArgs) -> None:
+        if not issubclass(unraisable.exc_type, KeyboardInterrupt):
+            tell(unraisable)
+
+    monkeypatch.setattr(sys, "unraisablehook", tell_of_others)
+
+
+CALLS: dict[str, Callable[[Limiter], object]] = {
+    "a slot that is free": lambda limiter: hold(limiter),
+    "with a timeout": lambda limiter: hold(limiter, timeout_seconds=5.0),
+    "a try": lambda limiter: hold(limiter, timeout_seconds=0),
+    "opened and closed": lambda limiter: hold_and_close(limiter),
+    "administration": lambda limiter: limiter.update("a", limit=1),
+    "the gate is shut for a moment": lambda limiter: in_spite_of_the_gate(limiter, 5.0),
+    "the gate is shut for longer": lambda limiter: in_spite_of_the_gate(limiter, 0.0003, 5.0),
+    "wait in vain": lambda limiter: wait_in_vain(limiter),
+    "wait and be served": lambda limiter: wait_and_be_served(limiter),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_interrupted_anywhere(limiter: Limiter, call: str) -> None:
+    """A call that is interrupted anywhere leaves no slot taken, no place and no gate shut."""
+    assert interrupt_everywhere(limiter, lambda: CALLS[call](limiter)) > 20
+
+
+def hold_and_close(limiter: Limiter) -> None:
+    """Open the file, take a slot, and close the file."""
+    hold(limiter)
+    limiter.close()
+
+
+def in_spite_of_the_gate(limiter: Limiter, *timeouts: float) -> None:
+    """Try to take a slot while somebody else has the gate for a millisecond."""
+    gate = os.open(f"{limiter._database.path}-run/gate", os.O_RDWR)
+    fcntl.flock(gate, fcntl.LOCK_EX)
+    timer = threading.Timer(0.001, os.close, (gate,))
+    timer.start()
+    try:
+        for timeout in timeouts[:-1]:
+            with contextlib.suppress(AcquireConcurrencySlotTimeoutError):
+                hold(limiter, timeout_seconds=timeout)
+        hold(limiter, timeout_seconds=timeouts[-1])
+    finally:
+        timer.join()
+
+
+def wait_in_vain(limiter: Limiter) -> None:
+    """Wait for a slot that somebody else has, until the time is over."""
+    with somebody_else(limiter), contextlib.suppress(AcquireConcurrencySlotTimeoutError):
+        hold(limiter, timeout_seconds=0.002)
+
+
+def wait_and_be_served(limiter: Limiter) -> None:
+    """Wait for a slot that somebody else frees."""
+    with somebody_else(limiter) as release:
+        timer = threading.Timer(0.002, release)
+        timer.start()
+        try:
+            hold(limiter, timeout_seconds=5.0)
+        finally:
+            timer.join()
+
+
+@contextlib.contextmanager
+def somebody_else(limiter: Limiter) -> Iterator[Callable[[], object]]:
+    """Take the slot in another thread, which Ctrl-C does not concern; yield what frees it."""
+    with ThreadPoolExecutor(1) as pool:
+        lease = pool.submit(limiter.acquire, "a").result()
+        try:
+            yield lease.release
+        finally:
+            pool.submit(lease.release).result()
