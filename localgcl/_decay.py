@@ -42,7 +42,11 @@ def moment(level: float, then: float, rate: float, limit: int, slots: int, now: 
         return now  # even if all that is in use then were in use already
     at = max(now, then)
     excess = level_at(level, then, rate, at) + slots - limit
-    return at if excess <= DUST else at + excess / rate
+    if excess <= DUST:
+        return at
+    if rate < 0:
+        raise ValueError(f"a decay of {rate} slots per second")
+    return at + excess / rate
 
 
 def given_back(slots: int, rate: float, held_seconds: float) -> float:

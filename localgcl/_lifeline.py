@@ -34,8 +34,10 @@ _NAME_LENGTH = 32
 HINT_LENGTH = 8  # bytes; select.PIPE_BUF, up to which writes are not mixed, is a multiple
 
 
-def is_fifo_name(name: str) -> bool:
+def is_fifo_name(name: object) -> bool:
     """Whether `name` is a lifeline's or an ear's; rows of the database are not to be trusted."""
+    if not isinstance(name, str):
+        return False
     lifeline, _, number = name.partition(".")
     return len(lifeline) == _NAME_LENGTH and lifeline.isalnum() and (not number or number.isdigit())
 

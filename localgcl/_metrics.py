@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
 from localgcl import _decay, _owners
+from localgcl._checks import check_name
 from localgcl._database import Transaction
 from localgcl._limits import Action
 from localgcl._queue import promote
@@ -86,7 +87,12 @@ def counters() -> Action[list[Row]]:
 
     def view(result: tuple[float, list[Any]]) -> list[Row]:
         now, rows = result
-        return [{**dict(zip(_COLUMNS, row, strict=True)), "now": now} for row in rows]
+        found = [{**dict(zip(_COLUMNS, row, strict=True)), "now": now} for row in rows]
+        for row in found:
+            check_name(row["name"])
+            for metric in METRICS:
+                metric.value(row)  # an error that says so, if nobody can make sense of it
+        return found
 
     return Action(work, view, absent=list)
 

@@ -68,7 +68,7 @@ class Limit(_View):
     active: bool
     limit: WholeNumber
     active_slots: int
-    slot_decay_per_second: float
+    slot_decay_per_second: Rate
     avg_slot_occupancy_seconds: float
     waiting: int
 

@@ -31,6 +31,7 @@ ROWS: dict[str, tuple[str, tuple[str, ...]]] = {
     "slots, bytes": ("UPDATE limits SET slots = x'ff'", ("read", "read_all")),
     "waiting, a text": ("UPDATE limits SET waiting = 'many'", ("read", "read_all")),
     "id, bytes": ("UPDATE limits SET id = x'ff' WHERE name = 'database'", ("read", "read_all")),
+    "decay, negative": ("UPDATE limits SET decay = -1", ("read", "read_all")),
     "level, endless": ("UPDATE limits SET decay = 1, level = 9e999", ("read", "read_all")),
     "level, a text": ("UPDATE limits SET decay = 1, level = 'x'", ("read", "read_all")),
     "name, with a slash": ("UPDATE limits SET name = 'a/b' WHERE name = 'other'", ("read_all",)),
@@ -103,3 +104,27 @@ def test_strange_rows_in_commands(command: str, busy: Limiter, invoke: Invoke) -
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr.startswith("Error: The database ")
     assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_negative_decay_admits_nobody(limiter: Limiter) -> None:
+    """A level that rises with time lets nobody pass who is above the limit."""
+    limiter.create("api", 1, slot_decay_per_second=1.0)
+    limiter.rate_limit("api")
+    write(limiter, "UPDATE limits SET decay = -1")
+    with pytest.raises(DatabaseError, match="decay"):
+        limiter.rate_limit("api", timeout_seconds=0)
+
+
+def test_an_ear_that_is_no_text(busy: Limiter) -> None:
+    """An ear that is bytes is an error of ours, also where it was to be rung."""
+    write(busy, "UPDATE waiters SET ear = x'ff'")
+    with pytest.raises(DatabaseError, match="did not write"):
+        busy.update("database", limit=3)
+
+
+def test_counters_that_are_no_numbers(busy: Limiter, invoke: Invoke) -> None:
+    """The counters say so in one line too."""
+    write(busy, "UPDATE limits SET held = 'long'")
+    result = invoke("metrics")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "did not write" in result.stderr

@@ -211,8 +211,8 @@ MUTANTS = (
         "the rate forgets a slot of a burst",
         6,
         "_decay.py",
-        "return at if excess <= DUST else",
-        "return at if excess <= 1.0 else",
+        "if excess <= DUST:",
+        "if excess <= 1.0:",
         (DECAY, SLOTS),
     ),
     Mutant(
