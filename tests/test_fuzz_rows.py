@@ -1,0 +1,141 @@
+"""Every column of every table, with every kind of value that another program can write there.
+
+Whatever it is, a call gives what it means or a DatabaseError: no other exception, and no hang.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Callable
+from functools import partial
+
+import pytest
+
+from localgcl import DatabaseError, Limiter, LocalGCLError, _schema
+from tests.conftest import Invoke, Process
+
+VALUES = (
+    *(None, "", "text", "1 2", b"\xff\x00", "\0"),
+    *(-1, 0, 99, 0.5, 1e-300, 1e300, float("inf"), float("-inf"), 2**63 - 1),
+)
+
+# Limits first: the sums of what is deleted after them need not add up.
+TABLES = ("limits", "leases", "waits", "waiters", "owners", "boot")
+
+
+def columns() -> list[tuple[str, str]]:
+    """Return each table with each of its columns."""
+    connection = sqlite3.connect(":memory:")
+    for statement in _schema.statements_from(0):
+        connection.execute(statement)
+    tables = connection.execute(
+        "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite%'"
+    ).fetchall()
+    found = [
+        (table, column)
+        for (table,) in tables
+        for _, column, *_ in connection.execute(f"PRAGMA table_info({table})").fetchall()
+    ]
+    connection.close()
+    return found
+
+
+def write(path: str, table: str, column: str, value: object) -> bool:
+    """Write as another program does; return whether SQLite let it."""
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        try:
+            connection.execute(f"UPDATE {table} SET {column} = ?", (value,))
+        except sqlite3.IntegrityError:
+            return False
+        connection.commit()
+        return True
+
+
+@pytest.fixture
+def busy(limiter: Limiter, processes: Callable[[], Process]) -> Callable[[], Process]:
+    """Fill a database with limits, holders and waiters; return the waiters' maker."""
+
+    def fill() -> Process:
+        for limit in limiter.read_all():
+            limiter.delete(limit.name)
+        limiter.create("plain", 1)
+        limiter.create("rate", 1, slot_decay_per_second=0.5)
+        process = processes()
+        process.ask("plain", "rate")
+        process.ask("plain", "rate", strict=True)
+        process.ask("plain")
+        return process
+
+    return fill
+
+
+def calls(limiter: Limiter, process: Process) -> dict[str, Callable[[], object]]:
+    """Return what is tried on a strange database, by name."""
+    return {
+        "read_all": limiter.read_all,
+        "holders": limiter.holders,
+        "waiters": limiter.waiters,
+        "acquire": partial(limiter.acquire, ["plain", "rate"], timeout_seconds=0),
+        "acquire strictly": partial(limiter.acquire, "plain", timeout_seconds=0.002, strict=True),
+        "rate_limit": partial(limiter.rate_limit, "rate", timeout_seconds=0),
+        "other process": lambda: process.ask("plain", once=True),
+        "wait": lambda: process.ask("plain", "rate").withdraw(),
+        "update": partial(limiter.update, "plain", limit=3),
+        "change decay": partial(limiter.update, "rate", slot_decay_per_second=2.0),
+        "disable": partial(limiter.update, "rate", active=False),
+        "upsert": partial(limiter.upsert, "rate", 2),
+        "read": partial(limiter.read, "plain"),
+        "release": lambda: [limiter.release(one.lease) for one in limiter.holders()],
+        "reset": partial(limiter.reset, "plain"),
+        "rename": partial(limiter.update, "plain", new_name="new"),
+        "delete": partial(limiter.delete, "rate"),
+    }
+
+
+@pytest.mark.parametrize(("table", "column"), columns())
+def test_calls(table: str, column: str, limiter: Limiter, busy: Callable[[], Process]) -> None:
+    """Every call gives something or an error of ours, whatever stands in the column."""
+    path = limiter._database.path
+    for value in VALUES:
+        process = busy()
+        if not write(path, table, column, value):
+            continue
+        for name, call in calls(limiter, process).items():
+            try:
+                call()
+            except LocalGCLError as error:
+                if isinstance(error, DatabaseError):
+                    assert error.path == path
+            except Exception as error:
+                raise AssertionError(f"{name} with {value!r} raised {error!r}") from error
+        limiter.close()
+        with contextlib.closing(sqlite3.connect(path)) as connection:
+            for name in TABLES:
+                connection.execute(f"DELETE FROM {name}")
+            connection.commit()
+
+
+@pytest.mark.parametrize(("table", "column"), columns())
+def test_commands(
+    table: str, column: str, limiter: Limiter, busy: Callable[[], Process], invoke: Invoke
+) -> None:
+    """Every command that shows something ends with 0 or 1, and with one line of error at most."""
+    for value in ("text", b"\xff\x00", -1, 1e300, 2**63 - 1):
+        busy()
+        if not write(limiter._database.path, table, column, value):
+            continue
+        for command in (
+            *(["ls"], ["ps"], ["ls", "-o", "json"], ["ps", "-o", "json"], ["export"]),
+            *(["inspect", "plain"], ["metrics"], ["doctor"], ["doctor", "-o", "json"], ["top"]),
+        ):
+            result = invoke(*command)
+            told = f"{command} with {value!r}: {result.exception!r} {result.stderr}"
+            assert result.exit_code in (0, 1), told
+            assert result.exception is None or isinstance(result.exception, SystemExit), told
+            assert len(result.stderr.splitlines()) <= 1, told
+        limiter.close()
+        with contextlib.closing(sqlite3.connect(limiter._database.path)) as connection:
+            for name in TABLES:
+                connection.execute(f"DELETE FROM {name}")
+            connection.commit()
