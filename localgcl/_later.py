@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import _thread
 import contextlib
+import os
 import time
+import weakref
+from collections import deque
 
 from localgcl._database import NoDatabaseError
 from localgcl.errors import DatabaseError
@@ -19,26 +22,57 @@ if TYPE_CHECKING:
 
     from localgcl._database import Database, Transaction
 
+    Work = Callable[[Transaction], object]
+
 _FIRST_PAUSE_SECONDS = 0.5
 _LONGEST_PAUSE_SECONDS = 30.0
 
 
-def run_later(database: Database, work: Callable[[Transaction], object]) -> None:
+class _Backlog:
+    """What is still to be done at one database, and the lock of the one thread that does it."""
+
+    __slots__ = ("lock", "works")
+
+    def __init__(self) -> None:
+        self.works: deque[Work] = deque()
+        self.lock = _thread.allocate_lock()
+
+
+_backlogs: weakref.WeakKeyDictionary[Database, _Backlog] = weakref.WeakKeyDictionary()
+
+
+def run_later(database: Database, work: Work) -> None:
     """Run a transaction, which may be run twice, as soon as that is possible."""
+    backlog = _backlogs.setdefault(database, _Backlog())
+    backlog.works.append(work)
     # Not by `threading`, whose locks a finalizer may find held by the very thread that it is in.
     with contextlib.suppress(RuntimeError):  # at the interpreter's end, which frees everything
-        _thread.start_new_thread(_run, (database, work))
+        _thread.start_new_thread(_run, (database, backlog))
 
 
-def _run(database: Database, work: Callable[[Transaction], object]) -> None:
-    pause = _FIRST_PAUSE_SECONDS
-    while True:
+def _run(database: Database, backlog: _Backlog) -> None:
+    # Whoever is at it may have seen the last of the works before the newest came, so look again.
+    while backlog.works and backlog.lock.acquire(blocking=False):
         try:
-            database.transact(work, create=False)
+            _work_off(database, backlog.works)
+        finally:
+            backlog.lock.release()
+
+
+def _work_off(database: Database, works: deque[Work]) -> None:
+    pause = _FIRST_PAUSE_SECONDS
+    while works:
+        try:
+            database.transact(works[0], create=False)
         except NoDatabaseError:
-            return  # and so nothing to free
+            pass  # and so nothing to free
         except DatabaseError:
+            works.rotate(-1)  # lest one that never succeeds keep the others from it
             time.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
-        else:
-            return
+            continue
+        works.popleft()
+
+
+# The child owns nothing that its parent has to undo.
+os.register_at_fork(after_in_child=_backlogs.clear)

@@ -29,7 +29,11 @@ from localgcl._slots import (
     look,
     withdraw,
 )
-from localgcl.errors import AcquireConcurrencySlotTimeoutError, ConcurrencySlotAcquisitionError
+from localgcl.errors import (
+    AcquireConcurrencySlotTimeoutError,
+    ConcurrencySlotAcquisitionError,
+    DatabaseError,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -133,6 +137,9 @@ def flow(terms: Terms, request: Request, listener: Listener) -> Flow:
             outcome = yield Transact(ask, gate)
         except GateTimeoutError as error:
             request.settled = not error.under_way  # or else nothing was begun
+            raise
+        except DatabaseError:
+            request.settled = True  # it was rolled back
             raise
         while True:
             if type(outcome) is Granted:

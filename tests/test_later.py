@@ -6,7 +6,9 @@ import asyncio
 import functools
 import os
 import sqlite3
+import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -119,9 +121,38 @@ def test_an_awaited_block_ends_on_a_full_disk(
     assert failed()
 
 
+def test_one_thread_for_all(limiter: Limiter) -> None:
+    """However much is to be undone, one thread is at it, and what never succeeds holds up none."""
+    threads, done = set[int](), list[int]()
+
+    def work(number: int, tx: Transaction) -> None:
+        threads.add(threading.get_ident())
+        if number == 0 and len(done) < 9:
+            raise sqlite3.OperationalError("database or disk is full")
+        done.append(number)
+
+    for number in range(10):
+        _later.run_later(limiter._database, functools.partial(work, number))
+    until(lambda: len(done) == 10)
+    assert done[-1] == 0
+    assert len(threads) == 1
+
+
+def test_a_request_that_was_never_begun(limiter: Limiter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where already the first transaction fails, nothing is left that were to be undone later."""
+    fail_at_first(monkeypatch, "take")
+    later = list[object]()
+    monkeypatch.setattr(_blocking, "run_later", lambda *args: later.append(args))
+    with pytest.raises(DatabaseError):
+        limiter.acquire("a")
+    assert later == []
+
+
 def test_a_database_that_is_gone(limiter: Limiter, path: str) -> None:
     """With the file there is nothing left to undo: the thread ends, and makes no new file."""
     limiter.close()
     os.unlink(path)
-    _later._run(limiter._database, lambda _: pytest.fail("there is nothing"))
+    works: deque[_later.Work] = deque([lambda _: pytest.fail("there is nothing")])
+    _later._work_off(limiter._database, works)
+    assert not works
     assert not os.path.exists(path)

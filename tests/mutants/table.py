@@ -124,8 +124,8 @@ MUTANTS = (
         "a clean-up that failed is not tried again",
         2,
         "_later.py",
-        "            time.sleep(pause)\n",
-        "            return\n",
+        "            works.rotate(-1)",
+        "            return",
         (LATER,),
     ),
     Mutant(
