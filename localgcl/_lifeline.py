@@ -31,6 +31,9 @@ _WRITE = os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW
 _GONE = (errno.ENXIO, errno.ENOENT)
 _NAME_LENGTH = 32
 
+# A cleaner may take a file at any moment, also while it is being made.
+_TRIES = 3
+
 HINT_LENGTH = 8  # bytes; select.PIPE_BUF, up to which writes are not mixed, is a multiple
 
 
@@ -82,6 +85,12 @@ class Folder:
 
     def make_fifo(self, name: str) -> int:
         """Make the FIFO `name`, in place of one that may be there, and return its read end."""
+        for _ in range(_TRIES):
+            with contextlib.suppress(FileNotFoundError):
+                return self._make_fifo(name)
+        return self._make_fifo(name)
+
+    def _make_fifo(self, name: str) -> int:
         path = f"{self.path}/{name}"
         try:
             os.mkfifo(path, self.mode)

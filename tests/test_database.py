@@ -844,3 +844,21 @@ def test_the_file_does_not_grow(limiter: Limiter, path: str) -> None:
     limiter.read_all()
     assert os.path.getsize(f"{path}-wal") < 4 * 1024 * 1024
     assert os.listdir(f"{path}-run").count("gate") == 1
+
+
+def test_a_cleaner_takes_a_fifo_while_it_is_made(
+    limiter: Limiter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that is gone the moment it was made is made again."""
+    limiter.create("a", 1)
+    real, taken = os.mkfifo, list[str]()
+
+    def make(path: str, mode: int) -> None:
+        real(path, mode)
+        if len(taken) < 2:
+            taken.append(path)
+            os.unlink(path)
+
+    monkeypatch.setattr(os, "mkfifo", make)
+    limiter.acquire("a").release()
+    assert len(taken) == 2
