@@ -26,6 +26,7 @@ def main() -> int:
             _show("faults", run.faults.counts)
             _show("requests and operations", run.witness.counts)
             print(f"sleeping waiters: {run.idle_share:.2%} of a core")
+            print(f"largest -wal: {run.largest_wal / 1e6:.2f} MB")
     for violation in run.violations:
         print(violation)
     print(f"{len(run.violations)} violation(s)" + (f"; the journal is {kept}" if kept else ""))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import resource
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from types import FrameType
@@ -34,6 +35,7 @@ class Interrupter:
     def __init__(self) -> None:
         self._armed = False
         signal.signal(signal.SIGALRM, self._ring)
+        sys.unraisablehook = _heed_no_alarm
 
     def _ring(self, _: int, __: FrameType | None) -> None:
         if self._armed:
@@ -50,6 +52,12 @@ class Interrupter:
         """Let what follows alone."""
         self._armed = False
         signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def _heed_no_alarm(what: sys.UnraisableHookArgs) -> None:
+    # An alarm that strikes inside a finalizer is told of by Python, and goes no further.
+    if what.exc_type is not BrokenOffError:
+        sys.__unraisablehook__(what)
 
 
 @contextlib.contextmanager

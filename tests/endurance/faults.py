@@ -16,7 +16,7 @@ from tests.endurance.workers import Worker, Wrapper
 Workers = list[Worker]
 
 # The disk of the database, where it has one of its own.
-DISK_BYTES = 4_000_000
+DISK_BYTES = 16_000_000
 
 
 class Faults:

@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 
 from localgcl import Limiter
 from tests.endurance import actor
@@ -39,6 +39,7 @@ class Run:
         self.violations: list[str] = []
         self.started: Counter[str] = Counter()
         self.idle_share = 0.0
+        self.largest_wal = 0
         self.database = f"{directory}/limits.db"
         self._logs = tempfile.mkdtemp(prefix="endurance-")
         self._rng = random.Random(f"{seed} supervisor")
@@ -105,6 +106,8 @@ class Run:
                 self.witness.wrong(0, worker.complaint)
             else:
                 os.unlink(worker.errors)
+        with suppress(FileNotFoundError):
+            self.largest_wal = max(self.largest_wal, os.stat(f"{self.database}-wal").st_size)
         self.witness.read(self._reader.lines())
         for request in self.witness.too_long(now()):
             self.witness.wrong(2, f"{request} waits longer than anything could take")

@@ -105,6 +105,7 @@ class Witness:
         self.restored = 0  # the line before which rows may be ghosts
         self.trouble = 0
         self.better_at = -1  # the line at which the last trouble ended
+        self.calm_at = -1  # the line at which everything was shaken last
         self._tidy_from = 0.0  # when what it has left is to be gone
         self._look_line, self._looked_at = 0, 0.0
         self._swept: set[str] = set()
@@ -213,8 +214,13 @@ class Witness:
     def _lost(self, tag: str, time: str, problem: str) -> None:
         request = self.requests[tag]
         self.counts["failed"] += 1
-        excused = problem.startswith("cramped") or request.killed
-        if not excused and not self.trouble and request.began > self.better_at:
+        excused = (
+            problem.startswith("cramped")
+            or request.killed
+            or self.trouble
+            or request.began < max(self.better_at, self.calm_at)
+        )
+        if not excused:
             self.wrong(10, f"{tag} failed without a reason: {problem}")
         request.excused.update(request.names)
         self._returns(request, float(time))
@@ -276,6 +282,8 @@ class Witness:
                     request.excused.add(one)
 
     def _calm(self, name: str, *state: str) -> None:
+        if name == "*":
+            self.calm_at = self.line
         for one in self._pools_of(name):
             pool = self.pools[one]
             pool.shaken -= 1
