@@ -122,7 +122,7 @@ def drive(terms: Terms, request: Request, database: Database, listener: Listener
         if isinstance(step, Transact):
             try:
                 result = database.transact(step.work, deadline=step.deadline)
-            except GateTimeoutError as error:
+            except (DatabaseError, GateTimeoutError) as error:
                 advance, result = steps.throw, error
         else:
             result = listener.sleep(step)

@@ -23,6 +23,7 @@ from localgcl._slots import Granted, Request
 from localgcl.errors import (
     AcquireConcurrencySlotTimeoutError,
     ConcurrencySlotAcquisitionError,
+    DatabaseError,
     LocalGCLError,
 )
 from localgcl.models import Holder, Limit, Waiter
@@ -174,7 +175,7 @@ async def _drive(terms: Terms, request: Request, session: Session) -> Granted:
         if isinstance(step, Transact):
             try:
                 result = await session.transact(step.work, request=request, deadline=step.deadline)
-            except GateTimeoutError as error:
+            except (DatabaseError, GateTimeoutError) as error:
                 advance, result = steps.throw, error
         else:
             result = await session.sleep(request, step)

@@ -139,13 +139,21 @@ def test_one_thread_for_all(limiter: Limiter) -> None:
 
 
 def test_a_request_that_was_never_begun(limiter: Limiter, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where already the first transaction fails, nothing is left that were to be undone later."""
-    fail_at_first(monkeypatch, "take")
-    later = list[object]()
-    monkeypatch.setattr(_blocking, "run_later", lambda *args: later.append(args))
-    with pytest.raises(DatabaseError):
+    """Where already the first transaction fails, there is nothing to undo, now or later."""
+    failed = fail_at_first(monkeypatch, "take", times=2)
+    undone = list[object]()
+    monkeypatch.setattr(_slots, "abandon", lambda *args, **kwargs: undone.append(args))
+    with pytest.raises(DatabaseError, match="disk is full"):
         limiter.acquire("a")
-    assert later == []
+
+    async def main() -> None:
+        async with AsyncLimiter(limiter._database.path) as other:
+            with pytest.raises(DatabaseError, match="disk is full"):
+                await other.acquire("a")
+
+    asyncio.run(main())
+    assert failed()
+    assert undone == []
 
 
 def test_a_database_that_is_gone(limiter: Limiter, path: str) -> None:
