@@ -105,7 +105,7 @@ class Witness:
         self.restored = 0  # the line before which rows may be ghosts
         self.trouble = 0
         self.better_at = -1  # the line at which the last trouble ended
-        self.calm_at = -1  # the line at which everything was shaken last
+        self.calm_at = -1.0  # the line at which everything was shaken last
         self._tidy_from = 0.0  # when what it has left is to be gone
         self._look_line, self._looked_at = 0, 0.0
         self._swept: set[str] = set()
@@ -275,6 +275,8 @@ class Witness:
         self.pools[name] = Pool(int(slots), float(decay))
 
     def _shake(self, name: str) -> None:
+        if name == "*":
+            self.calm_at = math.inf
         for one in self._pools_of(name):
             self.pools[one].shaken += 1
             for request in self.requests.values():

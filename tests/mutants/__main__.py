@@ -36,6 +36,11 @@ def main() -> int:
                 shutil.copytree(source, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
             else:
                 shutil.copy(source, tree / name)
+        for tests in {tests: None for mutant in chosen for tests in mutant.tests}:
+            failed = _run(tree, tests)
+            if failed is not None:
+                print(f"without any mutant fails {failed}")
+                return 1
         for mutant in chosen:
             began = time.monotonic()
             by = _killer(tree, mutant)
