@@ -12,13 +12,19 @@ import httpx
 import pytest
 
 from localgcl import Limiter
-from localgcl.server import run
+from localgcl.server import run, waiting
 from localgcl.server.credentials import Credentials
 
 # Only a fault makes anything here take as long.
 DEADLINE_SECONDS = 30.0
 
 LIMITS = "/api/v2/concurrency_limits"
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a first request held for as long as the others, lest a slow machine cut it short."""
+    monkeypatch.setattr(waiting, "FIRST_HOLD_SECONDS", waiting.NEXT_HOLD_SECONDS)
 
 
 class Served:

@@ -206,7 +206,7 @@ def test_who_is_told_to_ask_again_keeps_its_place(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """After 423 and its Retry-After, the client is where it was, before those who came since."""
-    monkeypatch.setattr(waiting, "FIRST_HOLD_SECONDS", 0.05)
+    monkeypatch.setattr(waiting, "FIRST_HOLD_SECONDS", 0.5)
     limiter.create("db", 1)
     held = limiter.acquire("db")
     with served.client() as client:
@@ -229,7 +229,7 @@ def test_who_does_not_come_again_loses_its_place(
     served: Served, limiter: Limiter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A grant that nobody comes for is undone, and the next is served."""
-    monkeypatch.setattr(waiting, "FIRST_HOLD_SECONDS", 0.05)
+    monkeypatch.setattr(waiting, "FIRST_HOLD_SECONDS", 0.5)
     monkeypatch.setattr(waiting, "GRACE_SECONDS", 0.05)
     limiter.create("db", 1)
     held = limiter.acquire("db")
@@ -244,7 +244,7 @@ def test_a_rate_says_exactly_when(
     served: Served, limiter: Limiter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where only time frees slots, Retry-After is that time, for each in the queue its own."""
-    monkeypatch.setattr(waiting, "FIRST_HOLD_SECONDS", 0.05)
+    monkeypatch.setattr(waiting, "FIRST_HOLD_SECONDS", 0.5)
     limiter.create("api", 1, slot_decay_per_second=0.01, active_slots=1)
     rate = {"names": ["api"], "slots": 1, "mode": "rate_limit"}
     for ahead in (0, 1):
