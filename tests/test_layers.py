@@ -39,6 +39,7 @@ LAYERS = (
     ("server.service",),
     ("server.administration", "server.metrics", "server.view", "server.web"),
     ("server.slots",),
+    ("server.openapi",),
     ("server.app",),
     ("server.run",),
     ("cli._shared",),

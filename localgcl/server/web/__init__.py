@@ -40,17 +40,18 @@ class _Static(StaticFiles):
 
 async def limits(request: Request) -> Response:
     """Return the page of all limits."""
-    return _page(request, "limits.html")
+    return page(request, "limits.html")
 
 
 async def limit(request: Request) -> Response:
     """Return the page of one limit, which it finds by the id or the name in its address."""
-    return _page(request, "limit.html")
+    return page(request, "limit.html")
 
 
-def _page(request: Request, template: str) -> Response:
+def page(request: Request, template: str, **values: object) -> Response:
+    """Return a page made of a template."""
     shown = _templates.get_template(template).render(
-        database=service_of(request).limiter.path, version=__version__
+        database=service_of(request).limiter.path, version=__version__, **values
     )
     return HTMLResponse(shown)
 
