@@ -36,6 +36,9 @@ HEADERS = {
     "x-frame-options": "DENY",
 }
 _HEADERS = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
+# What is JSON is neither shown nor run: what only pages need is left out of it.
+JSON_HEADERS = ("cross-origin-resource-policy", "x-content-type-options")
+_JSON_HEADERS = [(name.encode(), HEADERS[name].encode()) for name in JSON_HEADERS]
 _NO_STORE = (b"cache-control", b"no-store")
 
 
@@ -127,7 +130,8 @@ def _with_headers(send: Send) -> Send:
     async def sending(message: Message) -> None:
         if message["type"] == "http.response.start":
             headers = message.setdefault("headers", [])
-            headers.extend(_HEADERS)
+            is_json = (b"content-type", b"application/json") in headers
+            headers.extend(_JSON_HEADERS if is_json else _HEADERS)
             if not any(name == b"cache-control" for name, _ in headers):
                 headers.append(_NO_STORE)
         await send(message)

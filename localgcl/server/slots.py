@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import json
 from collections.abc import Callable
@@ -23,7 +24,7 @@ from localgcl.server.administration import PREFIX
 from localgcl.server.answers import RefusedError, body_of, invalid, no_content
 from localgcl.server.bodies import GiveBack, ReleaseLease, Renewal, Take, TakeLease
 from localgcl.server.service import Service, client_of, service_of
-from localgcl.server.waiting import AgainError, ClosingError, GoneError
+from localgcl.server.waiting import AgainError, ClosingError, GoneError, Place
 
 # What a client that is told that the server ends waits before it tries again.
 _RESTART_SECONDS = 2
@@ -65,8 +66,10 @@ async def _take(
     waiting = client.command if client.holder is None else f"{client.command} {client.holder}"
     terms = Terms(names, take.slots, None, False, holds=take.mode == "concurrency", holder=waiting)
     key = (client.user, waiting, request.url.path, take.model_dump_json())
+    gone = asyncio.ensure_future(_hang_up(request))
     try:
-        place = await service.room.ask(key, terms, _hang_up(request))
+        place = await service.room.ask(key, terms, gone)
+        return place.request.id, await _settled(service, place, settle, gone)
     except ConcurrencySlotAcquisitionError as error:
         raise RefusedError(422, _reason(error)) from None
     except AgainError as again:
@@ -75,22 +78,30 @@ async def _take(
         raise RefusedError(
             503, "The server ends; try again.", {"retry-after": str(_RESTART_SECONDS)}
         ) from None
-    lease = place.request.id
+    finally:
+        gone.cancel()
 
+
+async def _settled(
+    service: Service,
+    place: Place,
+    settle: Callable[[Transaction, str, Granted], None],
+    gone: asyncio.Future[None],
+) -> Limits:
     def work(tx: Transaction) -> Limits:
         granted = place.request.granted
         if granted is not None and granted.owner is not None:
-            settle(tx, lease, granted)
-        return _clients.limits_called(tx, names)
+            settle(tx, place.request.id, granted)
+        return _clients.limits_called(tx, place.request.names)
 
     try:
         limits = await service.transact(work)
-        if await request.is_disconnected():
+        if gone.done():
             raise GoneError
     except BaseException:
         await service.room.undo(place)
         raise
-    return lease, limits
+    return limits
 
 
 def _possible(names: list[str]) -> list[str]:

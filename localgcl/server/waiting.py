@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import functools
 from collections import defaultdict, deque
-from collections.abc import Awaitable, Hashable
+from collections.abc import Hashable
 
 from localgcl import _clients, _clock
 from localgcl._database import NoDatabaseError
@@ -65,35 +65,35 @@ class WaitingRoom:
         self._limiter = limiter
         self._kept: defaultdict[Hashable, deque[Place]] = defaultdict(deque)
         self._undoing: set[asyncio.Task[None]] = set()
-        self._closing: asyncio.Event = asyncio.Event()
+        self._closing: asyncio.Future[None] | None = None
 
-    async def ask(self, key: Hashable, terms: Terms, gone: Awaitable[None]) -> Place:
+    async def ask(self, key: Hashable, terms: Terms, gone: asyncio.Future[None]) -> Place:
         """Return a place that was granted; or raise what keeps it from being, the error included.
 
-        Clients with the same `key` ask for the same, and take up each other's places.
+        Clients with the same `key` ask for the same, and take up each other's places. `gone` is
+        done when the client has hung up.
         """
+        if self._closing is None:
+            self._closing = asyncio.get_running_loop().create_future()
         place, hold = self._take_up(key), NEXT_HOLD_SECONDS
         if place is None:
             place, hold = Place(terms, self._limiter), FIRST_HOLD_SECONDS
-        hung_up = asyncio.ensure_future(gone)
-        closing = asyncio.create_task(self._closing.wait())
         try:
             await asyncio.wait(
-                (place.task, hung_up, closing), timeout=hold, return_when=asyncio.FIRST_COMPLETED
+                (place.task, gone, self._closing),
+                timeout=hold,
+                return_when=asyncio.FIRST_COMPLETED,
             )
-            if hung_up.done():
+            if gone.done():
                 raise GoneError
             if place.task.done():
                 await place.task
                 return place
-            if closing.done():
+            if self._closing.done():
                 raise ClosingError
         except BaseException:
             await self.undo(place)
             raise
-        finally:
-            hung_up.cancel()
-            closing.cancel()
         seconds = max(AGAIN_SECONDS, place.request.due - _clock.now())
         self._keep(key, place, seconds + GRACE_SECONDS)
         raise AgainError(seconds)
@@ -142,7 +142,9 @@ class WaitingRoom:
 
     async def close(self) -> None:
         """Answer all who wait, and give up the places that are kept."""
-        self._closing.set()
+        if self._closing is None:
+            self._closing = asyncio.get_running_loop().create_future()
+        self._closing.set_result(None)
         for key, places in tuple(self._kept.items()):
             for place in tuple(places):
                 assert place.timer is not None  # it is kept
