@@ -18,6 +18,7 @@ pytestmark = pytest.mark.processes
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 DATABASE = "/var/lib/limits/limits.db"
+UNITS = ("backup.service", "backup.timer", "localgcl.service", "localgcl.socket")
 COMMAND = re.compile(r"(?:\S+\s+){5}(.+)")
 
 
@@ -112,10 +113,10 @@ def test_jobs_of_the_crontab(
 
 
 @pytest.mark.skipif(lacks("systemd-analyze"), reason="there is no systemd here")
-@pytest.mark.parametrize("unit", ["backup.service", "backup.timer"])
+@pytest.mark.parametrize("unit", UNITS)
 def test_units_are_valid(unit: str, environment: dict[str, str], tmp_path: Path) -> None:
     """No fault is found in them by systemd, once their programs are where they are here."""
-    for name in ("backup.service", "backup.timer"):
+    for name in UNITS:
         text = (EXAMPLES / name).read_text().replace("/usr/local/bin", f"{tmp_path}/bin")
         (tmp_path / name).write_text(text)
     done = run(["systemd-analyze", "verify", "--man=no", f"./{unit}"], environment)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import select
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -111,6 +112,22 @@ def test_it_is_killed_and_started_again(start: Start, limiter: Limiter) -> None:
         for left, lease in ((1, leases[0]), (1, leases[0]), (0, leases[1])):
             assert give(client, lease).status_code == 204
             assert limiter.read("db").active_slots == left
+
+
+def test_it_serves_at_the_socket_of_systemd(path: str) -> None:
+    """What was passed to it is used, whatever the options say; clients before it began waited."""
+    with socket.create_server(("127.0.0.1", 0)) as passed:
+        waiting = socket.create_connection(passed.getsockname(), DEADLINE_SECONDS)
+        waiting.sendall(b"GET /api/health HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        script = 'exec 3<&"$0"; LISTEN_FDS=1 LISTEN_PID=$$ exec "$@"'
+        serve = [sys.executable, "-m", "localgcl", "--db", path, "serve", "--port", "1"]
+        server = subprocess.Popen(
+            ["bash", "-c", script, str(passed.fileno()), *serve], pass_fds=[passed.fileno()]
+        )
+    with waiting:
+        assert waiting.recv(4096).startswith(b"HTTP/1.1 200 OK\r\n")
+    server.terminate()
+    assert server.wait(DEADLINE_SECONDS) == 0
 
 
 def test_the_password_is_not_in_the_database(
