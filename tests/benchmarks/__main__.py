@@ -1,4 +1,4 @@
-"""`python -m tests.benchmarks`: every figure beside its floor, and whether it holds."""
+"""`python -m tests.benchmarks`: every figure beside its floor, the peers, and how cost grows."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import contextlib
 import signal
 import sys
 import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 
 from tests.benchmarks import (
@@ -16,14 +16,14 @@ from tests.benchmarks import (
     handover,
     idle,
     pairs,
-    peers,
     rate,
+    readme,
     rush,
     shell,
     start,
     tasks,
 )
-from tests.benchmarks.figures import Measure, Row, Setting
+from tests.benchmarks.figures import Measure, Row, Setting, progress
 from tests.benchmarks.table import HEAD, headline, render
 
 # In the order of the table.
@@ -41,7 +41,6 @@ FIGURES: dict[str, Measure] = {
     "run": shell.run,
     "growth": growth.growth,
 }
-PEERS = "peers"
 
 NOTES = (
     "The floor is two bare SQLite transactions, or what the row says. A ratio is the median of the"
@@ -54,59 +53,132 @@ def main() -> int:
     """Measure, print, and return 1 if any figure does not hold."""
     options = _options()
     signal.signal(signal.SIGTERM, _end)
-    print(headline(), end="\n\n")
+    status = 0
+    for name, section in SECTIONS.items():
+        if getattr(options, name):
+            status |= section(options)
+    return status
+
+
+def _figures(options: argparse.Namespace) -> int:
+    began = headline()
+    print(began, end="\n\n")
     rows: list[Row] = []
-    for name in _in_order(options.only or FIGURES):
+    for name in [name for name in FIGURES if name in (options.only or FIGURES)]:
         with _setting(name, options) as setting:
             rows += FIGURES[name](setting)
-    if rows:
-        lines = [(*_cells(row), "yes" if row.holds else "NO") for row in rows]
-        print(render(HEAD, lines, markdown=options.markdown))
-        print(f"\n{NOTES}")
-    if options.peers or PEERS in (options.only or ()):
-        with _setting(PEERS, options) as setting:
-            found = list(peers.compare(setting))
-        print(f"\n{peers.TITLE}\n")
-        print(render(peers.HEAD, found, markdown=options.markdown))
+    lines = [(*_cells(row), "yes" if row.holds else "NO") for row in rows]
+    _show(options, "figures", began, HEAD, lines, [NOTES])
     return 0 if all(row.holds for row in rows) else 1
+
+
+def _peers(options: argparse.Namespace) -> int:
+    from tests.benchmarks.peers import compare, report
+
+    began = headline()
+    print(began, end="\n\n")
+    with _setting("peers", options) as setting:
+        found = compare.compare(setting, options.prefect)
+    image = None
+    if options.readme:
+        from tests.benchmarks.peers import picture
+
+        image = readme.image("peers")
+        picture.draw(found, readme.path_of(image))
+    _show(options, "peers", began, report.HEAD, report.lines(found), report.notes(found), image)
+    return 0
+
+
+def _curves(options: argparse.Namespace) -> int:
+    from tests.benchmarks.curves import measures, report
+
+    began = headline()
+    print(began, end="\n\n")
+    with _setting("curves", options) as setting:
+        found = measures.curves(setting)
+    image = None
+    if options.readme:
+        from tests.benchmarks.curves import picture
+
+        image = readme.image("curves")
+        picture.draw(found, readme.path_of(image))
+    _show(options, "curves", began, report.HEAD, report.lines(found), report.NOTES, image)
+    return 0
+
+
+SECTIONS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "figures": _figures,
+    "peers": _peers,
+    "curves": _curves,
+}
+
+
+def _show(
+    options: argparse.Namespace,
+    section: str,
+    began: str,
+    head: Sequence[str],
+    lines: Sequence[Sequence[str]],
+    notes: Sequence[str],
+    image: str | None = None,
+) -> None:
+    """Print a table with its notes, and put both into the README if that is wanted."""
+    print(render(head, lines, markdown=options.markdown), end="\n\n")
+    print("\n".join(notes), end="\n\n")
+    if options.readme:
+        readme.put(section, began, render(head, lines, markdown=True), notes, image)
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     parser.add_argument(
+        "--figures", action="store_true", help="every figure beside its floor (the default)"
+    )
+    parser.add_argument(
+        "--peers", action="store_true", help="other libraries and commands that are installed"
+    )
+    parser.add_argument(
+        "--curves", action="store_true", help="how cost grows with what is in the database"
+    )
+    parser.add_argument("--all", action="store_true", help=f"all of it: {', '.join(SECTIONS)}")
+    parser.add_argument(
         "--only",
         action="append",
         metavar="NAME",
-        choices=[*FIGURES, PEERS],
-        help=f"measure this alone; repeatable: {', '.join(FIGURES)}, {PEERS}",
+        choices=[*FIGURES],
+        help=f"of the figures measure this alone; repeatable: {', '.join(FIGURES)}",
     )
     parser.add_argument(
-        "--peers",
-        action="store_true",
-        help="show beside it the other libraries that are installed",
+        "--prefect",
+        metavar="PYTHON",
+        default=sys.executable,
+        help="the interpreter that has Prefect (this one)",
     )
-    parser.add_argument("--markdown", action="store_true", help="print a table in Markdown")
+    parser.add_argument("--markdown", action="store_true", help="print tables in Markdown")
+    parser.add_argument(
+        "--readme", action="store_true", help="put tables and pictures into the README too"
+    )
     parser.add_argument(
         "--scale", type=float, default=1.0, metavar="F", help="take F times as long (1.0)"
     )
     parser.add_argument(
         "--million", action="store_true", help="acquire a million times for the growth figure"
     )
-    return parser.parse_args()
-
-
-def _in_order(names: Collection[str]) -> list[str]:
-    return [name for name in FIGURES if name in names]
+    options = parser.parse_args()
+    if options.only and options.readme:
+        parser.error("--readme takes all of the figures, and so no --only")
+    for name in SECTIONS:
+        setattr(options, name, options.all or getattr(options, name))
+    options.figures |= not any(getattr(options, name) for name in SECTIONS)
+    return options
 
 
 @contextlib.contextmanager
 def _setting(name: str, options: argparse.Namespace) -> Iterator[Setting]:
-    if sys.stderr.isatty():
-        print(f"\r\033[K{name} ...", end="\r", file=sys.stderr, flush=True)
+    progress(name)
     with tempfile.TemporaryDirectory(prefix="localgcl-benchmark-") as folder:
         yield Setting(folder, scale=options.scale, million=options.million)
-    if sys.stderr.isatty():
-        print("\r\033[K", end="", file=sys.stderr, flush=True)
+    progress("")
 
 
 def _cells(row: Row) -> tuple[str, ...]:

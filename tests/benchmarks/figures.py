@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import statistics
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -86,3 +87,20 @@ def millis(seconds: float) -> str:
 def times(ratio: float) -> str:
     """Return a ratio, for a row."""
     return f"{ratio:.2f}x"
+
+
+def duration(seconds: float) -> str:
+    """Return a duration in the unit that suits it, for a row."""
+    if seconds < 1e-3:
+        return f"{seconds * 1e6:.0f} µs"
+    if seconds < 1:
+        return f"{seconds * 1e3:.{1 if seconds < 0.01 else 0}f} ms"
+    return f"{seconds:.1f} s"
+
+
+def progress(text: str) -> None:
+    """Say on standard error what is measured now; on a terminal the next word takes its place."""
+    if sys.stderr.isatty():
+        print(f"\r\033[K{text}", end="\r", file=sys.stderr, flush=True)
+    elif text:
+        print(text, file=sys.stderr, flush=True)

@@ -50,7 +50,7 @@ def hand_over(setting: Setting) -> Iterable[Row]:
     for _ in range(_ROUNDS):
         floors.append(floor_seconds(setting.path("floor.db")))
         found = together(take_turns, [(path, _SECONDS * setting.scale)] * _PROCESSES)
-        medians.append(statistics.median(_gaps(found)))
+        medians.append(statistics.median(gaps(found)))
     measured, floor = statistics.median(medians), statistics.median(floors)
     ratio = statistics.median(m / f for m, f in zip(medians, floors, strict=True))
     yield Row(
@@ -63,7 +63,7 @@ def hand_over(setting: Setting) -> Iterable[Row]:
     )
 
 
-def _gaps(found: list[list[Hold]]) -> list[float]:
+def gaps(found: list[list[Hold]]) -> list[float]:
     """Return the times between one process's release and the next one's entry."""
     holds = sorted(
         (entered, left, process) for process, turns in enumerate(found) for entered, left in turns

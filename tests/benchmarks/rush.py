@@ -14,6 +14,7 @@ from tests.benchmarks.team import Line, together
 _SECONDS = 2.0
 _ROUNDS = 3
 _WARM_UP = 20
+RUSH = "rush"
 _PLENTY = 1_000_000  # slots, so that nobody waits for one
 
 # What one process found: its number of pairs, and its longest wait.
@@ -26,7 +27,7 @@ def localgcl_pairs(line: Line, path: str, seconds: float) -> Found:
 
     def pair() -> float:
         began = time.perf_counter()
-        lease = limiter.acquire("rush")
+        lease = limiter.acquire(RUSH)
         waited = time.perf_counter() - began
         lease.release()
         return waited
@@ -68,7 +69,7 @@ class _Both:
         self._seconds = _SECONDS * setting.scale
         Floor.make(self._floor)
         with Limiter(self._localgcl) as limiter:
-            limiter.create("rush", _PLENTY)
+            limiter.create(RUSH, _PLENTY)
 
     def floor(self) -> list[Found]:
         return together(floor_pairs, [(self._floor, self._seconds)] * self._processes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 import platform
 import sqlite3
@@ -11,12 +12,17 @@ HEAD = ("figure", "measured", "floor", "ratio", "target", "holds")
 
 
 def headline() -> str:
-    """Return on what this was measured."""
+    """Return when, and on what, this is measured."""
     return (
-        f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version},"
-        f" {len(os.sched_getaffinity(0))} cores, {platform.system()} {platform.release()}"
-        f" {platform.machine()}, load {os.getloadavg()[0]:.1f}"
+        f"{today()}, Python {platform.python_version()}, SQLite {sqlite3.sqlite_version},"
+        f" {len(os.sched_getaffinity(0))} cores, {platform.system()} {platform.machine()},"
+        f" load {os.getloadavg()[0]:.1f} at the beginning"
     )
+
+
+def today() -> str:
+    """Return the date, for people."""
+    return f"{datetime.datetime.now(datetime.UTC):%-d %B %Y}"
 
 
 def render(head: Sequence[str], lines: Sequence[Sequence[str]], *, markdown: bool) -> str:

@@ -1,0 +1,1 @@
+"""How cost grows with limits, leases, waiters and processes."""

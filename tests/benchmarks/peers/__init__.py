@@ -1,0 +1,1 @@
+"""Other ways to limit the processes of one machine, measured beside localgcl."""
