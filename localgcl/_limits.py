@@ -198,8 +198,8 @@ def holders(name: str | None) -> Action[list[Holder]]:
             "SELECT lease, limits.name, leases.slots, pid, user, command, holder, since"
             " FROM leases JOIN limits ON limits.key = limit_key"
             " JOIN owners ON owners.key = owner"
-            " WHERE ? IS NULL OR limit_key = ? ORDER BY limits.name, since, lease",
-            (key, key),
+            f" {_of(key)} ORDER BY limits.name, since, lease",
+            {"key": key},
         ).fetchall()
 
     def view(result: tuple[float, list[Any]]) -> list[Holder]:
@@ -231,8 +231,8 @@ def waiters(name: str | None) -> Action[list[Waiter]]:
             "SELECT limits.name, waits.slots, pid, user, command, holder, since"
             " FROM waits JOIN waiters USING (ticket)"
             " JOIN limits ON limits.key = limit_key JOIN owners ON owners.key = owner"
-            " WHERE ? IS NULL OR limit_key = ? ORDER BY limits.name, ticket",
-            (key, key),
+            f" {_of(key)} ORDER BY limits.name, ticket",
+            {"key": key},
         ).fetchall()
 
     def view(result: tuple[float, list[Any]]) -> list[Waiter]:
@@ -277,6 +277,11 @@ def key_of(tx: Transaction, name: str) -> int:
     if key is None:
         raise LimitNotFoundError(name)
     return key
+
+
+def _of(key: int | None) -> str:
+    """Return which rows of leases or waits are meant: all of them, or those of one limit."""
+    return "" if key is None else "WHERE limit_key = :key"
 
 
 def _look(tx: Transaction, name: str | None) -> int | None:

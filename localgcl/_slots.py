@@ -440,7 +440,8 @@ def abandon(tx: Transaction, request: Request) -> None:
     elif request.granted is not None:
         at, taken = request.granted.at, request.granted.taken
     if request.holds:
-        release_by_id(tx, request.id)
+        if waiter is None or waiter[0] == "granted":  # or else it only waited, and holds nothing
+            release_by_id(tx, request.id)
     else:
         # Taken by rate, and its caller will make no use of it.
         for key in taken:
