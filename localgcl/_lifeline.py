@@ -19,7 +19,7 @@ import stat
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
 # Watched at most by one process; deaths beyond are found by looking again and again. The usual soft
 # limit on open files is 1,024.
@@ -105,12 +105,14 @@ class Folder:
         adopt(descriptor, self.mode, self.group)
         return descriptor
 
-    def fifos(self) -> list[str]:
-        """Return the names of the lifelines and ears that are there."""
+    def fifos(self, besides: Collection[str] = ()) -> list[str]:
+        """Return the names of the lifelines and ears that are there, without those of `besides`."""
         try:
-            return [name for name in os.listdir(self.path) if is_fifo_name(name)]
+            names = os.listdir(self.path)
         except FileNotFoundError:
             return []  # a cleaner took the folder
+        # Thousands of threads that wait have an ear each, and most are of a few who live.
+        return [one for one in names if lifeline_of(one) not in besides and is_fifo_name(one)]
 
     def is_alive(self, name: str) -> bool:
         """Whether somebody keeps the FIFO `name` open; what cannot be told counts as alive."""

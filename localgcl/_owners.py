@@ -93,10 +93,9 @@ def sweep(tx: Transaction) -> set[int]:
         if (tx.folder.is_alive(name) if expires is None else expires > tx.now)
     }
     freed = reap(tx, {name for name, _ in owners} - alive)
-    for fifo in tx.folder.fifos():
-        name = fifo.partition(".")[0]
-        # Without a row: of a process that died while it signed in, or is about to sign in again.
-        if name not in alive and not tx.folder.is_alive(fifo):
+    # Without a row: of a process that died while it signed in, or is about to sign in again.
+    for fifo in tx.folder.fifos(besides=alive):
+        if not tx.folder.is_alive(fifo):
             tx.folder.discard(fifo)
     return freed
 
@@ -120,22 +119,28 @@ def sign_out(tx: Transaction, *, if_idle: bool) -> set[int]:
     row = tx.execute(KEY_OF_OWNER, (ours.name,)).fetchone()
     freed: set[int] = set()
     if row is not None:
-        ((busy,),) = tx.execute(
-            "SELECT EXISTS (SELECT 1 FROM leases WHERE owner = ?)"
-            " OR EXISTS (SELECT 1 FROM waiters WHERE owner = ?)",
-            (*row, *row),
-        ).fetchall()
-        if busy and if_idle:
+        if if_idle and _is_busy(tx, row[0]):
             return freed
         freed = _clear(tx, row[0])
     end_lifeline(tx.folder)
     return freed
 
 
+def _is_busy(tx: Transaction, owner: int) -> bool:
+    ((busy,),) = tx.execute(
+        "SELECT EXISTS (SELECT 1 FROM leases WHERE owner = ?)"
+        " OR EXISTS (SELECT 1 FROM waiters WHERE owner = ?)",
+        (owner, owner),
+    ).fetchall()
+    return bool(busy)
+
+
 def _clear(tx: Transaction, owner: int, *, died: bool = False) -> set[int]:
+    # Each search by owner reads all rows: an index would cost every slot, and this is done once in
+    # the life of a process. Most leave nothing, and for them there is one such search of each.
     leases = tx.execute(
         "SELECT limit_key, leases.slots, decays_from, decay"
-        " FROM leases JOIN limits ON key = limit_key WHERE owner = ?",
+        " FROM leases LEFT JOIN limits ON key = limit_key WHERE owner = ?",
         (owner,),
     ).fetchall()
     freed = {lease[0] for lease in leases}
@@ -144,14 +149,15 @@ def _clear(tx: Transaction, owner: int, *, died: bool = False) -> set[int]:
             give_back(tx, key, slots, decays_from)
         if died:
             tx.execute("UPDATE limits SET reclaimed = reclaimed + 1 WHERE key = ?", (key,))
-    tx.execute("DELETE FROM leases WHERE owner = ?", (owner,))
-    for ticket, limits in tx.execute(
-        "SELECT ticket, limits FROM waiters WHERE owner = ?", (owner,)
-    ).fetchall():
+    if leases:
+        tx.execute("DELETE FROM leases WHERE owner = ?", (owner,))
+    waiting = tx.execute("SELECT ticket, limits FROM waiters WHERE owner = ?", (owner,)).fetchall()
+    for ticket, limits in waiting:
         for key in map(int, limits.split()):
             tx.execute("DELETE FROM waits WHERE limit_key = ? AND ticket = ?", (key, ticket))
             freed.add(key)
-    tx.execute("DELETE FROM waiters WHERE owner = ?", (owner,))
+    if waiting:
+        tx.execute("DELETE FROM waiters WHERE owner = ?", (owner,))
     tx.execute("DELETE FROM owners WHERE key = ?", (owner,))
     return freed
 
