@@ -40,6 +40,9 @@ def sockets_for(host: str, port: int, credentials: Credentials | None) -> list[s
     """
     listening = _passed_sockets() or _bound_sockets(host, port)
     for one in listening:
+        # Head and body of an answer are written apart: the second is not to wait for the client to
+        # acknowledge the first. Connections inherit it.
+        one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         address = one.getsockname()[0]
         if credentials is None and not is_loopback(address):
             for opened in listening:

@@ -249,6 +249,7 @@ def test_addresses_of_this_machine() -> None:
         listening = run.sockets_for(host, 0, None)
         assert len({one.getsockname()[1] for one in listening}) == 1
         assert all(run.url_of(one).startswith("http://") for one in listening)
+        assert all(one.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) for one in listening)
         for one in listening:
             one.close()
 
