@@ -113,6 +113,29 @@ class Script:
             rate_limit(name, occupy=occupy)
         return time.monotonic() - began
 
+    def pairs(self, name: str, seconds: float) -> list[float]:
+        """Enter and leave a block for some seconds; return how long each time took."""
+        from prefect.concurrency.sync import concurrency
+
+        took = []
+        ends = time.monotonic() + seconds
+        while time.monotonic() < ends:
+            began = time.perf_counter()
+            with concurrency(name):
+                pass
+            took.append(time.perf_counter() - began)
+        return took
+
+    def jobs(self, name: str, times: int, seconds: float) -> list[float]:
+        """Hold a slot so many times for some seconds; return when it began and ended."""
+        from prefect.concurrency.sync import concurrency
+
+        began = time.monotonic()
+        for _ in range(times):
+            with concurrency(name):
+                time.sleep(seconds)
+        return [began, time.monotonic()]
+
     def work(self, name: str, times: int, path: str) -> str:
         """Hold a slot so many times, counted while it is held."""
         from prefect.concurrency.sync import concurrency
