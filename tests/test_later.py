@@ -142,7 +142,7 @@ def test_a_request_that_was_never_begun(limiter: Limiter, monkeypatch: pytest.Mo
     """Where already the first transaction fails, there is nothing to undo, now or later."""
     failed = fail_at_first(monkeypatch, "take", times=2)
     undone = list[object]()
-    monkeypatch.setattr(_slots, "abandon", lambda *args, **kwargs: undone.append(args))
+    monkeypatch.setattr(_slots, "abandon", lambda *args, **_: undone.append(args))
     with pytest.raises(DatabaseError, match="disk is full"):
         limiter.acquire("a")
 
