@@ -313,8 +313,8 @@ MUTANTS = (
         "an abandoned grant stays taken",
         9,
         "_slots.py",
-        "    if request.holds:\n        release_by_id(tx, request.id)",
-        "    if request.holds:\n        pass",
+        "            release_by_id(tx, request.id)",
+        "            pass",
         (SLOTS, CANCELLATION, MACHINE),
     ),
     Mutant(
