@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 import os
 import select
@@ -32,6 +33,7 @@ Tables = dict[str, list[Any]]
 @pytest.fixture(autouse=True)
 def place(tmp_path: Path) -> Iterator[None]:
     """Keep a test away from the user's own database, and end what it has left open."""
+    logging.getLogger("localgcl").setLevel(logging.NOTSET)  # `serve` wants no warnings
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HOME", str(tmp_path / "home"))
         patch.delenv("XDG_STATE_HOME", raising=False)

@@ -65,7 +65,7 @@ class Run:
             for name, (slots, decay) in (*LIMITS.items(), (ASLEEP, (1, 0.0))):
                 limiter.create(name, slots, slot_decay_per_second=decay)
                 self._journal.write("limit", name, slots, decay)
-        others = [self._start("observer"), self._start("operator")]
+        others = [self._start("observer"), self._start("operating")]
         sleepers = [self._start("worker", "sleepers", self.seconds + 600) for _ in range(2)]
         began = time.monotonic()
         while (passed := time.monotonic() - began) < self.seconds:

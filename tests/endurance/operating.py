@@ -1,6 +1,6 @@
 """The operator: limits change, are disabled, deleted, reset and restored while they are in use.
 
-`python -m tests.endurance.operator`; the database, the journal and the seed are in its environment.
+`python -m tests.endurance.operating`; the environment has the database, the journal and the seed.
 """
 
 from __future__ import annotations
