@@ -6,6 +6,7 @@ with one line of JSON once it is done.
 
 from __future__ import annotations
 
+import fcntl
 import functools
 import json
 import os
@@ -16,7 +17,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from localgcl import DatabaseError, Lease, Limiter, _slots
+from localgcl import AcquireConcurrencySlotTimeoutError, DatabaseError, Lease, Limiter, _slots
 from localgcl._blocking import Listener
 from localgcl._database import Transaction
 
@@ -92,6 +93,12 @@ class Script:
         thread = threading.Thread(target=self.limiter._database.transact, args=(work,))
         thread.start()
         inside.wait()
+        status = self._child_takes(name)
+        ended.set()
+        thread.join()
+        return status
+
+    def _child_takes(self, name: str) -> int:
         child = os.fork()
         if not child:
             status = 1
@@ -102,10 +109,17 @@ class Script:
                 status = 2 if "forked" in str(error) else 1
             finally:
                 os._exit(status)
-        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        ended.set()
-        thread.join()
-        return status
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+    def fork_after_a_shut_gate(self, name: str) -> int:
+        """Fail to open the file in time, as the gate is shut, and fork; the child takes a slot."""
+        gate = os.open(f"{self.limiter._database.path}-run/gate", os.O_RDWR)
+        fcntl.flock(gate, fcntl.LOCK_EX)
+        try:
+            self.limiter.acquire(name, timeout_seconds=0.05)
+        except AcquireConcurrencySlotTimeoutError:
+            os.close(gate)
+        return self._child_takes(name)
 
     def fork_and_close(self, name: str) -> int:
         """Fork with the file open, close it here, and have the child take a slot; return its pid.

@@ -132,6 +132,14 @@ def test_fork_beside_a_transaction_that_does_not_end(
     assert is_sound(path)
 
 
+def test_fork_after_a_timeout_at_a_shut_gate(limiter: Limiter, actor: Start, path: Path) -> None:
+    """A file that could not be closed in time is closed as soon as it can be, before a fork too."""
+    limiter.create("a", 1)
+    assert actor().do("fork_after_a_shut_gate", "a") == 0
+    assert limiter.read("a").active_slots == 0
+    assert is_sound(path)
+
+
 def test_a_child_does_not_lose_its_file_with_its_parent(
     limiter: Limiter, actor: Start, path: Path
 ) -> None:
