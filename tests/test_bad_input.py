@@ -576,3 +576,12 @@ def test_streams_that_do_not_work(
     assert "Traceback" not in done.stderr
     assert done.stderr.splitlines()[-1].startswith("Error: ")
     assert tables(known) == before
+
+
+@pytest.mark.parametrize("word", ["a\nb", "\r", "\u2028"])
+def test_wrong_usage_is_one_line_too(word: str, invoke: Invoke) -> None:
+    """The last line of wrong usage says what is wrong, whatever was typed."""
+    for line in ([word], ["ls", word], ["create", "a", "--limit", word], ["update", f"--{word}"]):
+        result = invoke(*line)
+        assert result.exit_code == 2
+        assert result.stderr.splitlines()[-1].startswith("Error: ")

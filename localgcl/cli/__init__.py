@@ -54,6 +54,7 @@ class _Commands(click.Group):
         try:
             return super().parse_args(ctx, args)
         except click.UsageError as error:
+            error.message = _on_one_line(error.message)
             error.ctx = error.ctx or ctx
             raise
 
@@ -61,6 +62,7 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except click.UsageError as error:
+            error.message = _on_one_line(error.message)
             # Where click knows of no context it would leave out the usage.
             name = ctx.invoked_subcommand
             if error.ctx is None and name is not None:
