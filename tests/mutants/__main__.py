@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -25,6 +26,8 @@ _TEST_SECONDS, _FILE_SECONDS = 60, 600
 
 def main() -> int:
     """Try each mutant, and return 1 if one was not noticed."""
+    # Begun in the background of a shell it would ignore Ctrl-C, and so would the tests of that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     words = sys.argv[1:]
     chosen = [one for one in MUTANTS if not words or any(word in one.name for word in words)]
     survivors = []
