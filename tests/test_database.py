@@ -20,10 +20,10 @@ from typing import Any
 
 import pytest
 
-from localgcl import DatabaseError, Limiter, LimitNotFoundError, _schema
+from localgcl import DatabaseError, Limiter, LimitNotFoundError, _departure, _schema
 from localgcl._database import Database
 from localgcl._slots import NET_SECONDS
-from tests.conftest import Clock, Invoke, Process, forget_everything, umask_of
+from tests.conftest import Clock, Invoke, Process, forget_everything, tables, umask_of
 
 Processes = Callable[[], Process]
 
@@ -862,3 +862,12 @@ def test_a_cleaner_takes_a_fifo_while_it_is_made(
     monkeypatch.setattr(os, "mkfifo", make)
     limiter.acquire("a").release()
     assert len(taken) == 2
+
+
+def test_an_end_serves_the_queue(limiter: Limiter, processes: Callable[[], Process]) -> None:
+    """Who ends grants what it held to the next one in the same transaction."""
+    limiter.create("a", 1)
+    limiter.acquire("a")
+    assert processes().ask("a").waits
+    _departure.depart(limiter._database, if_idle=False)
+    assert "granted" in tables(limiter)["waiters"][0]

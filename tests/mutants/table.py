@@ -20,6 +20,7 @@ LOOPS = "tests/tasks/test_loops.py"
 CANCELLATION = "tests/tasks/test_cancellation.py"
 OWNERS = "tests/processes/test_owners.py"
 CROWDS = "tests/processes/test_crowds.py"
+TRANSACTIONS = "tests/processes/test_transactions.py"
 
 # What is run where a mutant does not say, in this order.
 USUAL = (SLOTS, LIMITS, DATABASE, MACHINE, OWNERS, CROWDS)
@@ -60,12 +61,12 @@ MUTANTS = (
         "SET used = used + 1,",
     ),
     Mutant(
-        "a child keeps its parent's connection",
+        "a child opens what crossed the fork",
         1,
         "_database.py",
-        "        self._lock = threading.RLock()\n        self._file = None\n",
-        "        self._lock = threading.RLock()\n",
-        (DATABASE, OWNERS, CROWDS, LOOPS),
+        "        if self._file is not None or not kept_closed:\n",
+        "        if self._file is None and kept_closed is None:\n",
+        (TRANSACTIONS,),
     ),
     Mutant(
         "a file that was replaced is used on",
@@ -102,7 +103,7 @@ MUTANTS = (
         "_departure.py",
         "promote(tx, _owners.sign_out(tx, if_idle=if_idle))",
         "_owners.sign_out(tx, if_idle=if_idle)",
-        (DATABASE, OWNERS, CROWDS, LOOPS),
+        (DATABASE, OWNERS, CROWDS),
     ),
     Mutant(
         "a child keeps its parent's lifeline open",
@@ -110,7 +111,7 @@ MUTANTS = (
         "_lifeline.py",
         "    for ours in _lifelines.values():\n        ours.drop()\n    _lifelines.clear()",
         "    _kept.append(dict(_lifelines))\n    _lifelines.clear()\n\n\n_kept: list[object] = []",
-        (DATABASE, SLOTS, OWNERS, CROWDS),
+        (TRANSACTIONS, OWNERS),
     ),
     Mutant(
         "a child keeps the gate open",
@@ -118,7 +119,7 @@ MUTANTS = (
         "_gate.py",
         "    for descriptor in tuple(_descriptors):\n        _close(descriptor)",
         "    _descriptors.clear()",
-        (DATABASE, OWNERS, CROWDS),
+        (TRANSACTIONS, OWNERS),
     ),
     Mutant(
         "a clean-up that failed is not tried again",

@@ -111,6 +111,24 @@ class Script:
                 os._exit(status)
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
+    def fork_asleep(self, beside: str | None = None) -> int:
+        """Fork a child that sleeps, `beside` a thread that takes a slot and never ends with it."""
+        if beside is not None:
+            inside = threading.Event()
+
+            def stay() -> None:
+                inside.set()
+                time.sleep(60)
+
+            work = self._taking(beside, stay)
+            threading.Thread(target=self.limiter._database.transact, args=(work,)).start()
+            inside.wait()
+        child = os.fork()
+        if not child:
+            time.sleep(60)
+            os._exit(0)
+        return child
+
     def fork_after_a_shut_gate(self, name: str) -> int:
         """Fail to open the file in time, as the gate is shut, and fork; the child takes a slot."""
         gate = os.open(f"{self.limiter._database.path}-run/gate", os.O_RDWR)

@@ -132,6 +132,26 @@ def test_fork_beside_a_transaction_that_does_not_end(
     assert is_sound(path)
 
 
+@pytest.mark.parametrize("beside", [None, "b"])
+def test_a_child_does_not_keep_its_parent_alive(
+    beside: str | None, limiter: Limiter, actor: Start
+) -> None:
+    """What a killed process held is free while its child lives, and the gate is open."""
+    limiter.create("a", 1)
+    limiter.create("b", 1)
+    parent, waiter = actor(), actor()
+    parent.do("acquire", ["a"])
+    waiter.tell("acquire", ["a"])
+    until(lambda: limiter.read("a").waiting == 1)
+    child = parent.do("fork_asleep", beside)
+    try:
+        parent.kill()
+        assert isinstance(waiter.answer(), str)
+        assert limiter.acquire("b", timeout_seconds=0).names == ("b",)
+    finally:
+        os.kill(child, signal.SIGKILL)
+
+
 def test_fork_after_a_timeout_at_a_shut_gate(limiter: Limiter, actor: Start, path: Path) -> None:
     """A file that could not be closed in time is closed as soon as it can be, before a fork too."""
     limiter.create("a", 1)
