@@ -35,10 +35,11 @@ class File:
         self.path = path
         self.folder = _prepare(path)
         made = self.folder.make()
-        self.identity = identity_of(path)
         self.gate = Gate(self.folder)
         try:
             with self.gate.entered(deadline):
+                # Not sooner: it may be replaced, and opened by somebody, until the gate is ours.
+                self.identity = identity_of(path)
                 self._drop_stale_log()
             self.connection = _connect(path)
             # One cursor for every statement: making one costs a third of a small statement, and
@@ -155,11 +156,16 @@ class File:
         real = os.path.realpath(self.path)
         log = identity_of(f"{real}-wal")
         noted = self.gate.note().split()
-        replaced = noted[:2] != _words(self.identity) and noted[2:] == _words(log)
-        if log is not None and (os.path.getsize(real) == 0 or replaced):
+        replaced = noted[:2] != _words(self.identity)
+        if log is not None and (
+            os.path.getsize(real) == 0 or (replaced and noted[2:] == _words(log))
+        ):
             for suffix in ("-wal", "-shm"):
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(real + suffix)
+        if replaced:
+            # At once: the new log may be given the number of the old one.
+            self.gate.write_note(" ".join(_words(self.identity)))
 
     def _note_log(self) -> None:
         """Note at the gate which log is whose."""

@@ -22,6 +22,7 @@ import pytest
 
 from localgcl import DatabaseError, Limiter, LimitNotFoundError, _departure, _schema
 from localgcl._database import Database
+from localgcl._gate import Gate
 from localgcl._slots import NET_SECONDS
 from tests.conftest import Clock, Invoke, Process, forget_everything, tables, umask_of
 
@@ -871,3 +872,25 @@ def test_an_end_serves_the_queue(limiter: Limiter, processes: Callable[[], Proce
     assert processes().ask("a").waits
     _departure.depart(limiter._database, if_idle=False)
     assert "granted" in tables(limiter)["waiters"][0]
+
+
+def test_replaced_and_opened_while_somebody_stands_at_the_gate(
+    limiter: Limiter, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The log of the new file, which another has opened by then, is not taken for the old one's."""
+    limiter.create("a", 1)
+    limiter.close()
+    shutil.copy(path, f"{path}.backup")
+    limiter.close()
+    enter, entered = Gate.enter, list[Gate]()
+
+    def enter_late(gate: Gate, deadline: float | None = None) -> None:
+        entered.append(gate)
+        if len(entered) == 1:
+            os.replace(f"{path}.backup", path)
+            limiter.create("b", 1)
+        enter(gate, deadline)
+
+    monkeypatch.setattr(Gate, "enter", enter_late)
+    names = Database(path).transact(lambda tx: tx.execute("SELECT name FROM limits").fetchall())
+    assert names == [("a",), ("b",)]
