@@ -54,22 +54,20 @@ class _Commands(click.Group):
         try:
             return super().parse_args(ctx, args)
         except click.UsageError as error:
-            error.message = _on_one_line(error.message)
             error.ctx = error.ctx or ctx
-            raise
+            raise _in_one_line(error) from None
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except click.UsageError as error:
-            error.message = _on_one_line(error.message)
             # Where click knows of no context it would leave out the usage.
             name = ctx.invoked_subcommand
             if error.ctx is None and name is not None:
                 command = self.get_command(ctx, name)
                 assert command is not None  # it was just invoked
                 error.ctx = click.Context(command, info_name=name, parent=ctx)
-            raise
+            raise _in_one_line(error) from None
         except click.ClickException as error:
             if type(error) is not click.ClickException:
                 raise  # it has an exit code of its own
@@ -82,6 +80,12 @@ class _Commands(click.Group):
             if error.errno == errno.EPIPE:
                 raise  # whoever read has enough, which click deals with
             raise _unwritable(error) from None
+
+
+def _in_one_line(error: click.UsageError) -> click.UsageError:
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        return error  # the help, which has many
+    return click.UsageError(_on_one_line(error.format_message()), error.ctx)
 
 
 def _on_one_line(text: str) -> str:
