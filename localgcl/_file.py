@@ -37,19 +37,24 @@ class File:
         made = self.folder.make()
         self.gate = Gate(self.folder)
         try:
+            # In one go, lest the file be replaced between: SQLite finds the log by its name.
             with self.gate.entered(deadline):
-                # Not sooner: it may be replaced, and opened by somebody, until the gate is ours.
                 self.identity = identity_of(path)
                 self._drop_stale_log()
-            self.connection = _connect(path)
-            # One cursor for every statement: making one costs a third of a small statement, and
-            # each statement, COMMIT at the last, ends the one before it.
-            self.execute = self.connection.cursor().execute
+                self.connection = _connect(path)
+                try:
+                    # One cursor for every statement: making one costs a third of a small
+                    # statement, and each statement, COMMIT at the last, ends the one before it.
+                    self.execute = self.connection.cursor().execute
+                    # What a power cut takes from the last moments it also makes void: every
+                    # holder died.
+                    self.execute("PRAGMA synchronous = NORMAL")
+                    current = self._is_current()
+                except BaseException:
+                    self.connection.close()
+                    raise
             try:
-                # What a power cut takes from the last moments it also makes void: every holder
-                # died.
-                self.execute("PRAGMA synchronous = NORMAL")
-                self._verify(deadline)
+                self._verify(current, deadline)
             except BaseException:
                 self._close_connection(deadline)
                 raise
@@ -90,9 +95,7 @@ class File:
         # A reference that nobody gives back.
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(self.connection))
 
-    def _verify(self, deadline: float | None) -> None:
-        with self.gate.entered(deadline):
-            current = self._is_current()
+    def _verify(self, current: bool, deadline: float | None) -> None:
         if not current:
             self._create_or_migrate(deadline)
         with self.gate.entered(deadline):
@@ -169,6 +172,8 @@ class File:
 
     def _note_log(self) -> None:
         """Note at the gate which log is whose."""
+        if identity_of(self.path) != self.identity:
+            return  # replaced by now, and the log is the other's
         log = identity_of(f"{os.path.realpath(self.path)}-wal")
         note = " ".join([*_words(self.identity), *_words(log)])
         if self.gate.note() != note:
