@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import random
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from tests.endurance.journal import Journal, now
 from tests.endurance.workers import Worker, Wrapper
@@ -17,6 +18,22 @@ Workers = list[Worker]
 
 # The disk of the database, where it has one of its own.
 DISK_BYTES = 16_000_000
+
+
+@contextlib.contextmanager
+def cleaners_kept_out(journal: str, *, wait: bool) -> Iterator[bool]:
+    """Let no cleaner take the gate while an operator who replaces the file relies on it.
+
+    Without `wait`, yield whether nobody else is at it.
+    """
+    lock = os.open(f"{journal}.cleaner", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        yield True
+    except BlockingIOError:
+        yield False
+    finally:
+        os.close(lock)
 
 
 class Faults:
@@ -28,6 +45,7 @@ class Faults:
         self.counts: Counter[str] = Counter()
         self._rng = rng
         self._say = journal.write
+        self._journal = journal.path
         self._database = database
         self._filler = f"{database}.filler"
         self._later: list[tuple[float, Callable[[], None]]] = []
@@ -87,7 +105,12 @@ class Faults:
     def delete_files(self, _: Workers) -> None:
         """Delete FIFOs, or all the files of the run folder, or the folder."""
         folder = f"{self._database}-run"
-        with contextlib.suppress(FileNotFoundError):
+        with (
+            cleaners_kept_out(self._journal, wait=False) as alone,
+            contextlib.suppress(FileNotFoundError),
+        ):
+            if not alone:
+                return
             names = sorted(os.listdir(folder))
             if self._rng.random() < 0.5:
                 names = self._rng.sample(names, min(len(names), 3))

@@ -11,6 +11,7 @@ import time
 
 from localgcl import Limiter, LocalGCLError
 from tests.endurance.actor import Actor
+from tests.endurance.faults import cleaners_kept_out
 
 _PAUSE_SECONDS = 0.04
 
@@ -64,8 +65,13 @@ def main() -> None:
     while actor.goes_on(float("inf")):
         with contextlib.suppress(LocalGCLError):
             look(actor, limiter)
-        with contextlib.suppress(sqlite3.OperationalError):
-            add_up(actor)
+        # Nobody at the gate: it would read a file and another's log while one is replaced.
+        with (
+            cleaners_kept_out(actor.journal.path, wait=False) as alone,
+            contextlib.suppress(sqlite3.OperationalError),
+        ):
+            if alone:
+                add_up(actor)
         time.sleep(_PAUSE_SECONDS)
 
 

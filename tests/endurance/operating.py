@@ -14,9 +14,13 @@ from collections.abc import Callable, Iterator
 
 from localgcl import Limiter, LocalGCLError
 from tests.endurance.actor import Actor
+from tests.endurance.faults import cleaners_kept_out
 from tests.endurance.wishes import ASLEEP, LIMITS
 
 _RETRY_SECONDS = 0.05
+
+# So long after a cleaner took the gate, some may still use the old one.
+_GATE_SECONDS = 0.1
 
 
 class Operator:
@@ -172,7 +176,8 @@ class Operator:
 
     def replace(self, _: str) -> None:
         """Put the backup in the place of the file, while nobody is inside a transaction."""
-        with self._restoring():
+        with self._restoring(), cleaners_kept_out(self.actor.journal.path, wait=True):
+            time.sleep(_GATE_SECONDS)
             gate = os.open(f"{self.actor.database}-run/gate", os.O_RDWR | os.O_CREAT)
             try:
                 fcntl.flock(gate, fcntl.LOCK_EX)
