@@ -19,6 +19,7 @@ from localgcl import (
     concurrency,
 )
 from localgcl._decay import HORIZON_SECONDS
+from localgcl._queue import WATCHERS
 from tests.conftest import Clock, Process, blocking_alone, both_flavours, tables
 from tests.flavours import Flavour
 
@@ -1167,3 +1168,13 @@ def test_nothing_is_granted_for_a_moment_after_its_waiter_has_given_up(
     assert patient.is_rung
     patient.look()
     assert patient.outcome.at == pytest.approx(1_000.1)
+
+
+def test_who_comes_to_the_front_is_told_to_watch(limiter: Limiter, processes: Processes) -> None:
+    """Too far back to watch those in its way, a waiter is woken once it no longer is."""
+    limiter.create("database", 1)
+    processes().ask("database")
+    asks = [processes().ask("database") for _ in range(WATCHERS + 2)]
+    assert not any(ask.is_rung for ask in asks)
+    asks[0].withdraw()
+    assert [ask.is_rung for ask in asks[1:]] == [False] * (WATCHERS - 1) + [True, False]

@@ -266,6 +266,7 @@ MUTANTS = (
         "_queue.py",
         "    if not all(watches for _, watches, *_ in front):",
         "    if not front:",
+        (SLOTS,),
     ),
     Mutant(
         "a view shows the level of long ago",
@@ -324,6 +325,7 @@ MUTANTS = (
         "_slots.py",
         "    if granted.ticket:\n",
         "    if not granted.ticket:\n",
+        (OWNERS,),
     ),
     Mutant(
         "a failed transaction stays open",

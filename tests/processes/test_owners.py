@@ -285,3 +285,18 @@ def test_a_timeout_is_kept_while_the_gate_is_shut(
     caller.do("release")
     assert limiter.read("a").active_slots == 0
     assert limiter.waiters() == []
+
+
+def test_a_hand_over_leaves_no_row(limiter: Limiter, actor: Start) -> None:
+    """What tells a waiter of its grant is gone once it has released."""
+    limiter.create("a", 1)
+    holder, waiter = actor(), actor()
+    for _ in range(3):
+        holder.do("acquire", ["a"])
+        waiter.tell("acquire", ["a"])
+        until(waiting(limiter, "a", 1))
+        holder.do("release")
+        assert isinstance(waiter.answer(), str)
+        waiter.do("release")
+    rows = limiter._database.transact(lambda tx: tx.execute("SELECT * FROM waiters").fetchall())
+    assert rows == []
