@@ -72,8 +72,8 @@ class Listener:
         if not dead:
             poll = select.poll()
             poll.register(ear.descriptor, select.POLLIN)
-            for descriptor in ear.watch.descriptors.values():
-                poll.register(descriptor, 0)  # errors are always reported
+            for end in ear.watch.ends.values():
+                poll.register(end.descriptor, 0)  # errors are always reported
             events: list[tuple[int, int]] = []
             while not events and (seconds := until - _clock.now()) > 0:
                 events = poll.poll(min(seconds, _TICK_SECONDS) * 1000)

@@ -16,10 +16,11 @@ import errno
 import os
 import select
 import stat
+import weakref
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Callable, Collection, Iterable
 
 # Watched at most by one process; deaths beyond are found by looking again and again. The usual soft
 # limit on open files is 1,024.
@@ -138,15 +139,19 @@ class Folder:
             finally:
                 os.close(descriptor)
 
-    def open_to_watch(self, name: str) -> int | None:
-        """Return a write end of a lifeline, None where it cannot be watched; see `end_watch`.
+    def open_to_watch(self, name: str) -> WriteEnd | None:
+        """Return the write end of a lifeline, None where it cannot be watched.
 
         ProcessLookupError where it has ended.
         """
+        path = f"{self.path}/{name}"
+        watched = _watched.get(path)
+        if watched is not None and not watched.has_ended():
+            return watched
         try:
             if not is_fifo_name(name):
                 raise FileNotFoundError
-            descriptor = os.open(f"{self.path}/{name}", _WRITE)
+            descriptor = os.open(path, _WRITE)
         except OSError as error:
             if error.errno in _GONE or isinstance(error, FileNotFoundError):
                 raise ProcessLookupError(name) from None
@@ -154,8 +159,8 @@ class Folder:
         if len(_watched) >= MAX_WATCHED:
             os.close(descriptor)
             return None
-        _watched.add(descriptor)
-        return descriptor
+        watched = _watched[path] = WriteEnd(descriptor)
+        return watched
 
     def discard(self, fifo: str) -> None:
         """Unlink one FIFO if it is there."""
@@ -171,13 +176,29 @@ class Folder:
         _unlink(f"{self.path}/{lifeline}")
 
 
-_watched: set[int] = set()  # the write ends that this process holds open
+class WriteEnd:
+    """The write end of a lifeline, open for as long as anybody in this process watches it.
+
+    Hundreds of threads that wait have the same few processes in their way, and share it.
+    """
+
+    __slots__ = ("__weakref__", "descriptor")
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+
+    def has_ended(self) -> bool:
+        """Whether nobody reads it any more; its owner may have made it anew, under its name."""
+        poll = select.poll()
+        poll.register(self.descriptor, 0)  # errors are always reported
+        return bool(poll.poll(0))
+
+    def __del__(self, close: Callable[[int], None] = os.close) -> None:
+        close(self.descriptor)
 
 
-def end_watch(descriptor: int) -> None:
-    """Close what `Folder.open_to_watch` has opened."""
-    _watched.discard(descriptor)
-    os.close(descriptor)
+# Those of this process, by path.
+_watched: weakref.WeakValueDictionary[str, WriteEnd] = weakref.WeakValueDictionary()
 
 
 def adopt(descriptor: int, mode: int, group: int) -> None:
@@ -234,47 +255,43 @@ class Watch:
     """Write ends of other processes' lifelines, held to learn of their deaths at once."""
 
     def __init__(self) -> None:
-        self.descriptors: dict[str, int] = {}
+        self.ends: dict[str, WriteEnd] = {}
         self.is_whole = True  # or else deaths go unnoticed until `turn_to` is called again
 
     def turn_to(self, folder: Folder, lifelines: Iterable[str]) -> list[str]:
         """Watch these lifelines and no others; return those that are dead."""
         wanted = list(lifelines)
-        self._let_go((self.descriptors.keys() - set(wanted)) | self._reported())
+        for name in (self.ends.keys() - set(wanted)) | self._ended():
+            del self.ends[name]
         dead = []
         self.is_whole = True
         for name in wanted:
-            if name in self.descriptors:
+            if name in self.ends:
                 continue
             try:
-                descriptor = folder.open_to_watch(name)
+                end = folder.open_to_watch(name)
             except ProcessLookupError:
                 dead.append(name)
                 continue
-            if descriptor is None:
+            if end is None:
                 self.is_whole = False
             else:
-                self.descriptors[name] = descriptor
+                self.ends[name] = end
         return dead
 
-    def _reported(self) -> set[str]:
-        # A report says that one FIFO is no longer read; whether the owner made it anew, only
-        # opening it by name tells.
-        if not self.descriptors:
+    def _ended(self) -> set[str]:
+        # Whether the owner made it anew, only opening it by name tells.
+        if not self.ends:
             return set()
         poll = select.poll()
-        for descriptor in self.descriptors.values():
-            poll.register(descriptor, 0)
+        for end in self.ends.values():
+            poll.register(end.descriptor, 0)
         failed = {descriptor for descriptor, _ in poll.poll(0)}
-        return {name for name, descriptor in self.descriptors.items() if descriptor in failed}
-
-    def _let_go(self, names: Iterable[str]) -> None:
-        for name in names:
-            end_watch(self.descriptors.pop(name))
+        return {name for name, end in self.ends.items() if end.descriptor in failed}
 
     def close(self) -> None:
         """Hold nothing open any more."""
-        self._let_go(tuple(self.descriptors))
+        self.ends.clear()
 
 
 class Ear(_Fifo):
@@ -340,7 +357,7 @@ class Lifeline(_Fifo):
         return ear
 
     def return_ear(self, ear: Ear) -> None:
-        if len(ear.watch.descriptors) > _MAX_WATCHED_IDLE:
+        if len(ear.watch.ends) > _MAX_WATCHED_IDLE:
             ear.watch.close()
         self._idle.append(ear)
 
@@ -384,6 +401,7 @@ def end_lifeline(folder: Folder) -> None:
 
 
 def _forget_after_fork() -> None:
+    _watched.clear()
     # The child is another owner: were it to keep these open, its parent could not be seen to die.
     for ours in _lifelines.values():
         ours.drop()

@@ -22,7 +22,7 @@ from localgcl import _clock, _departure, _slots
 from localgcl._database import Database, Transaction
 from localgcl._gate import GateTimeoutError
 from localgcl._later import run_later
-from localgcl._lifeline import HINT_LENGTH, Ear, Folder, Lifeline, end_watch, lifeline
+from localgcl._lifeline import HINT_LENGTH, Ear, Folder, Lifeline, WriteEnd, lifeline
 from localgcl._queue import promote
 from localgcl._request import Sleep
 from localgcl._slots import Granted, NotNow, Refused, Request, Waiting
@@ -107,7 +107,7 @@ class Session:
         self._listening = False
         self._heard = -1  # the descriptor of the ear that is listened to
         self._selector = selectors.DefaultSelector()
-        self._watched: dict[str, int] = {}
+        self._watched: dict[str, WriteEnd] = {}
         self._ways: dict[str, set[Request]] = {}
         self._net_timer: asyncio.TimerHandle | None = None
         self._uses = 0
@@ -448,13 +448,13 @@ class Session:
                 continue
             assert self._ear is not None  # nobody waits without
             try:
-                descriptor = self._ear.folder.open_to_watch(name)
+                end = self._ear.folder.open_to_watch(name)
             except ProcessLookupError:
                 dead.append(name)
                 continue
-            if descriptor is not None:
-                self._watched[name] = descriptor
-                self._selector.register(descriptor, selectors.EVENT_READ, name)
+            if end is not None:
+                self._watched[name] = end
+                self._selector.register(end.descriptor, selectors.EVENT_READ, name)
         if dead:
             self._stop_watching(request, ways)
         return dead
@@ -469,10 +469,9 @@ class Session:
 
     def _unwatch(self, name: str) -> None:
         self._ways.pop(name, None)
-        descriptor = self._watched.pop(name, None)
-        if descriptor is not None:
-            self._selector.unregister(descriptor)
-            end_watch(descriptor)
+        end = self._watched.pop(name, None)
+        if end is not None:
+            self._selector.unregister(end.descriptor)
 
     # The end
 

@@ -1,0 +1,89 @@
+"""The watch over other processes' lifelines, which the threads of a process keep together."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from localgcl import _lifeline
+from localgcl._lifeline import Folder, Lifeline, Watch
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    """A run folder that is there."""
+    folder = Folder(str(tmp_path / "limits.db-run"), 0o600, os.getegid())
+    folder.make()
+    return folder
+
+
+@pytest.fixture
+def other(folder: Folder) -> Iterator[Lifeline]:
+    """The lifeline of a process that lives."""
+    lifeline = Lifeline(folder)
+    yield lifeline
+    lifeline.drop()
+
+
+def open_files() -> int:
+    """Return how many files this process has open."""
+    return len(os.listdir("/proc/self/fd"))
+
+
+def test_many_watch_one_lifeline_with_one_descriptor(
+    folder: Folder, other: Lifeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many threads wait for a process, the limit of what is watched is not reached."""
+    monkeypatch.setattr(_lifeline, "MAX_WATCHED", 1)
+    before = open_files()
+    watches = [Watch() for _ in range(500)]
+    for watch in watches:
+        assert watch.turn_to(folder, [other.name]) == []
+        assert watch.is_whole
+    assert open_files() == before + 1
+    for watch in watches[1:]:
+        watch.close()
+    assert open_files() == before + 1
+    watches[0].turn_to(folder, [])
+    assert open_files() == before
+
+
+def test_beyond_the_limit_a_watch_is_not_whole(
+    folder: Folder, other: Lifeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever cannot watch somebody knows it, and still learns who is dead."""
+    monkeypatch.setattr(_lifeline, "MAX_WATCHED", 1)
+    one_more = Lifeline(folder)
+    watch, late = Watch(), Watch()
+    watch.turn_to(folder, [other.name])
+    assert late.turn_to(folder, [other.name, one_more.name]) == []
+    assert not late.is_whole
+    one_more.drop()
+    assert late.turn_to(folder, [other.name, one_more.name]) == [one_more.name]
+
+
+def test_everybody_who_watches_sees_a_death(folder: Folder, other: Lifeline) -> None:
+    """The first to see it does not keep it from the next, nor from who begins to watch then."""
+    first, second, third = Watch(), Watch(), Watch()
+    for watch in (first, second):
+        watch.turn_to(folder, [other.name])
+    other.drop()
+    for watch in (first, second, third):
+        assert watch.turn_to(folder, [other.name]) == [other.name]
+    other.descriptor = folder.make_fifo(other.name)  # to be dropped with the test
+
+
+def test_a_lifeline_made_anew_is_watched_anew(folder: Folder, other: Lifeline) -> None:
+    """Also by who begins while another one has not yet noticed that the former is gone."""
+    slow, quick = Watch(), Watch()
+    slow.turn_to(folder, [other.name])
+    folder.discard(other.name)
+    other.mend()
+    assert quick.turn_to(folder, [other.name]) == []
+    assert not quick.ends[other.name].has_ended()
+    assert slow.ends[other.name].has_ended()
+    assert slow.turn_to(folder, [other.name]) == []
+    assert slow.ends[other.name] is quick.ends[other.name]
