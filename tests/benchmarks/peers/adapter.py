@@ -19,8 +19,8 @@ SLOTS = {PLENTY: PROCESSES, ONE: 1, KILLED: 1}
 
 # So much is asked for in a second. Some of the peers admit as many at once, and so all are asked
 # to.
-RATE = 20.0
-BURST = 20
+RATE = 10.0
+BURST = 10
 
 Call = Callable[[], object]
 

@@ -102,6 +102,7 @@ class _Command(Adapter):
 
 class Run(_Command):
     title = "localgcl run"
+    settle_seconds = 1.0
     _script = os.path.join(os.path.dirname(sys.executable), "localgcl")
 
     def prepare(self) -> None:
@@ -126,6 +127,7 @@ class Run(_Command):
 
 class Flock(_Command):
     title = "flock(1)"
+    settle_seconds = 0.5
     command = "flock"
     has_rate = False
 

@@ -22,6 +22,10 @@ _LEAD_SECONDS = 0.05
 _PATIENCE_SECONDS = 90.0
 
 
+# Of what a peer has written to standard error, so many characters are told where it fails.
+_LOGGED = 2000
+
+
 class PeerError(Exception):
     """The peer failed at what it was asked."""
 
@@ -31,9 +35,10 @@ class SilenceError(PeerError):
 
 
 class Member:
-    """One process; what it writes to standard error goes to `log`."""
+    """One process; what it writes to standard error goes to the file `log`."""
 
     def __init__(self, python: str, name: str, peer: Adapter, log: IO[bytes]) -> None:
+        self._log = log.name
         self._process = subprocess.Popen(
             [python, "-m", "tests.benchmarks.peers.worker", name, peer.folder],
             cwd=_ROOT,
@@ -56,11 +61,15 @@ class Member:
             raise SilenceError(f"a process was silent for {seconds:.0f} s")
         line = self._process.stdout.readline()
         if not line:
-            raise PeerError(f"a process ended with status {self._process.wait()}")
+            raise PeerError(f"a process ended with status {self._process.wait()}{self._logged()}")
         word = json.loads(line)
         if isinstance(word, dict):
-            raise PeerError(word["failed"])
+            raise PeerError(word["failed"] + self._logged())
         return word
+
+    def _logged(self) -> str:
+        with open(self._log, encoding="utf-8", errors="replace") as file:
+            return f"\n{file.read()[-_LOGGED:]}"
 
     def end(self) -> None:
         """End it, whatever it does."""

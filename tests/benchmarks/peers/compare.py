@@ -25,7 +25,7 @@ from tests.benchmarks.peers.roll import ADAPTERS
 T = TypeVar("T")
 
 _ROUNDS = 3
-_STARTS = 5
+_STARTS = 4
 
 
 @dataclass

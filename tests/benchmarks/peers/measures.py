@@ -18,9 +18,10 @@ _HOLD_SECONDS = 0.02
 _ORDER_SECONDS = 5.0
 _LONGEST_HOLD_SECONDS = 0.001
 _RATE_SECONDS = 5.0
-# What is asked at once at the beginning is over by then, and where a peer lets as many through at
-# once again and again, it does so in the middle of what is counted and not at its ends.
-_BURST_SECONDS = 0.5 * BURST / RATE
+# What is asked at once at the beginning is over by then, also where each is a process to start; and
+# where a peer lets as many through at once again and again, it does so in the middle of what is
+# counted and not at its ends.
+_BURST_SECONDS = 1.5 * BURST / RATE
 _KILLS = 3
 PATIENCE_SECONDS = 5.0
 
