@@ -44,9 +44,14 @@ def drawing(path: str, width: float, height: float) -> Iterator[Figure]:
         yield figure
         figure.savefig(path, format="svg", transparent=True, metadata={"Date": None})
     with open(path, encoding="utf-8") as file:
-        lines = [line.rstrip() for line in file]
+        lines = [_shortened(line) for line in file]
     with open(path, "w", encoding="utf-8") as file:
-        file.write(re.sub(r"\n{2,}", "\n", "\n".join(lines)) + "\n")
+        file.write("".join(f"{line}\n" for line in lines if line))
+
+
+def _shortened(line: str) -> str:
+    """Return a line of an SVG without what nobody sees: its margins, and thousandths of a point."""
+    return re.sub(r"(\.\d\d)\d+", r"\1", line.strip())
 
 
 def bare(axes: Axes) -> None:

@@ -17,6 +17,10 @@ NOTES = (
     " that of their own queue, in which the slot goes round.",
     "**Processes**: all acquire and release at once, and the time is that of one pair on the"
     " machine; or they hand the only slot round.",
+    "What grows: in a queue of more than eight each hand-over wakes one more, who begins to watch"
+    " those before it, and the threads that wait in one process share Python's lock. Who signs in"
+    " looks at the FIFOs of all who wait, and who signs out at all leases, once in the life of a"
+    " process each; an index would cost every slot instead.",
     "The file is counted once its write-ahead log is in it.",
 )
 
