@@ -17,6 +17,7 @@ from localgcl import (
     Limiter,
     LimitNotFoundError,
 )
+from localgcl._decay import HORIZON_SECONDS
 from tests.conftest import Clock, Process, both_flavours, tables
 
 Processes = Callable[[], Process]
@@ -411,6 +412,26 @@ def test_decay_ends_with_the_leases_that_remain(limiter: Limiter, clock: Clock) 
     assert in_use(limiter, "api") == 4
     lease.release()
     assert in_use(limiter, "api") == 0
+
+
+def test_decay_that_begins_under_waiters(
+    limiter: Limiter, processes: Processes, clock: Clock
+) -> None:
+    """Whoever waits already is told, and sets its timer to its own moment."""
+    limiter.create("api", 1)
+    limiter.acquire("api")
+    waiting = [processes().ask("api") for _ in range(4)]
+    limiter.update("api", slot_decay_per_second=20.0)
+    assert [ask.is_rung for ask in waiting] == [True] * 4
+    for number, ask in enumerate(waiting, 1):
+        ask.look()
+        due = clock.now + number / 20
+        assert ask.outcome.look_at == pytest.approx(due - HORIZON_SECONDS)
+    for number, ask in enumerate(waiting, 1):
+        clock.now = 1_000 + number / 20
+        ask.look()
+        assert ask.granted
+        assert ask.outcome.at == pytest.approx(clock.now)
 
 
 def test_decay_off_and_on(limiter: Limiter, clock: Clock) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import functools
+import importlib
 import json
 import os
 import signal
@@ -28,6 +29,9 @@ class Script:
     def __init__(self, database: str) -> None:
         self.limiter = Limiter(database)
         self.leases: list[Lease] = []
+
+    def create(self, name: str, limit: int) -> None:
+        self.limiter.create(name, limit)
 
     def acquire(self, names: list[str], occupy: int = 1, timeout: float | None = None) -> str:
         self.leases.append(self.limiter.acquire(names, occupy, timeout, strict=True))
@@ -169,12 +173,9 @@ class Script:
 def become(user: int, group: int) -> None:
     """Give up root's privileges for those of a user."""
     # What is loaded later could lie in a folder that this user cannot enter.
-    import filelock
-
-    import localgcl._limits
-
-    filelock.FileLock("/dev/null")
-    assert localgcl._limits
+    for module in ("encodings.ascii", "filelock", "localgcl._limits", "pwd", "uuid"):
+        importlib.import_module(module)
+    Limiter("/nonexistent/limits.db").read_all()
     os.setgroups([])
     os.setresgid(group, group, group)
     os.setresuid(user, user, user)

@@ -73,6 +73,12 @@ class Actor:
         self.signal(signal.SIGKILL)
         self.process.wait(DEADLINE_SECONDS)
 
+    def end(self) -> int:
+        """Let it end by itself, and return its status."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        return self.process.wait(DEADLINE_SECONDS)
+
     def close(self) -> None:
         """End it, however it is."""
         if self.process.poll() is None:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import os
 import signal
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from localgcl import Limiter
-from tests.processes.conftest import Actor, until
+from tests.processes.conftest import DEADLINE_SECONDS, Actor, until
 
 pytestmark = pytest.mark.processes
 Start = Callable[[], Actor]
@@ -70,12 +72,9 @@ def test_a_normal_exit_frees_what_was_not_released(
     limiter.create("a", 1)
     holder = actor()
     holder.do("acquire", ["a"])
-    assert holder.process.stdin is not None
-    holder.process.stdin.close()
-    holder.process.wait()
+    assert holder.end() == 0
     assert left_over(path) == set()
     assert limiter.holders() == []
-    holder.process.stdin = open(os.devnull, "w")  # noqa: SIM115 - closed with the actor
 
 
 def test_a_stopped_holder_keeps_its_slot(limiter: Limiter, actor: Start) -> None:
@@ -191,6 +190,21 @@ def test_fork_inside_a_with_block(limiter: Limiter, actor: Start) -> None:
     assert limiter.holders() == []
 
 
+def test_interrupted_while_holding(limiter: Limiter, actor: Start) -> None:
+    """Ctrl-C inside a `with` block frees its slot, and goes on."""
+    limiter.create("a", 1)
+    holder, waiter = actor(), actor()
+    holder.tell("block", "a")
+    until(lambda: limiter.read("a").active_slots == 1)
+    waiter.tell("acquire", ["a"])
+    until(waiting(limiter, "a", 1))
+    holder.signal(signal.SIGINT)
+    assert holder.answer() == {"error": "KeyboardInterrupt"}
+    assert isinstance(waiter.answer(), str)
+    waiter.do("release")
+    assert limiter.read("a").active_slots == 0
+
+
 def test_interrupted_while_waiting(limiter: Limiter, actor: Start) -> None:
     """Ctrl-C while waiting leaves no place in the queue."""
     limiter.create("a", 1)
@@ -205,7 +219,10 @@ def test_interrupted_while_waiting(limiter: Limiter, actor: Start) -> None:
     assert limiter.read("a").active_slots == 0
 
 
-def test_a_cleaner_takes_the_run_folder(limiter: Limiter, actor: Start, path: Path) -> None:
+@pytest.mark.parametrize("folder_too", [False, True])
+def test_a_cleaner_takes_the_run_folder(
+    limiter: Limiter, actor: Start, path: Path, folder_too: bool
+) -> None:
     """With every file of the run folder deleted, a waiter still gets the slot that is freed."""
     limiter.create("a", 1)
     holder, waiter = actor(), actor()
@@ -214,6 +231,8 @@ def test_a_cleaner_takes_the_run_folder(limiter: Limiter, actor: Start, path: Pa
     until(waiting(limiter, "a", 1))
     for name in os.listdir(f"{path}-run"):
         os.unlink(f"{path}-run/{name}")
+    if folder_too:
+        os.rmdir(f"{path}-run")
     holder.do("release")
     assert isinstance(waiter.answer(), str)
     assert [one.pid for one in limiter.holders("a")] == [waiter.pid]
@@ -252,6 +271,38 @@ def test_the_database_is_replaced_under_a_waiter(
     assert [one.pid for one in limiter.holders("a")] == [waiter.pid]
 
 
+def test_closed_by_one_thread_while_another_waits_at_a_deleted_file(
+    limiter: Limiter, actor: Start, path: Path
+) -> None:
+    """What a waiting thread sleeps on stays open, and it finds its limit in the new file."""
+    limiter.create("a", 1)
+    holder = actor()
+    holder.do("acquire", ["a"])
+    with ThreadPoolExecutor(1) as pool:
+        waiter = pool.submit(limiter.acquire, "a", timeout_seconds=DEADLINE_SECONDS)
+        until(waiting(limiter, "a", 1))
+        for suffix in ("", "-wal", "-shm"):
+            os.unlink(f"{path}{suffix}")
+        holder.do("create", "a", 1)
+        limiter.close()
+        waiter.result().release()
+
+
+def test_an_end_while_the_gate_is_shut(
+    limiter: Limiter, actor: Start, path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A process that ends does not wait for ever to sign out, and says nothing about it."""
+    limiter.create("a", 1)
+    ending = actor()
+    ending.do("acquire", ["a"])
+    gate = os.open(f"{path}-run/gate", os.O_RDWR)
+    fcntl.flock(gate, fcntl.LOCK_EX)
+    assert ending.end() == 0
+    assert capfd.readouterr().err == ""
+    os.close(gate)
+    limiter.acquire("a", timeout_seconds=0).release()
+
+
 def test_a_holder_that_dies_between_others_wakes_the_first(limiter: Limiter, actor: Start) -> None:
     """Each of several deaths in a row hands the slot on to the next in order."""
     limiter.create("a", 1)
@@ -269,8 +320,6 @@ def test_a_timeout_is_kept_while_the_gate_is_shut(
     limiter: Limiter, actor: Start, path: Path
 ) -> None:
     """A process stopped inside a transaction holds up others no longer than their timeout."""
-    import fcntl
-
     limiter.create("a", 1)
     caller = actor()
     caller.do("acquire", ["a"])

@@ -115,6 +115,37 @@ def test_a_rate_cancelled_at_random(path: Path) -> None:
     nothing_is_left(path)
 
 
+def test_a_place_that_is_left_and_taken_again(path: Path) -> None:
+    """Where the last in the queue is cancelled as another comes, the other is not forgotten."""
+    served: list[str] = []
+
+    async def one(limiter: AsyncLimiter, name: str) -> None:
+        async with limiter.concurrency("a"):
+            served.append(name)
+
+    async def main() -> None:
+        limiter = AsyncLimiter(path)
+        lease = await limiter.acquire("a")
+        first = asyncio.create_task(one(limiter, "first"))
+        last = asyncio.create_task(one(limiter, "last"))
+
+        async def both_wait() -> bool:
+            return (await limiter.read("a")).waiting == 2
+
+        for number in range(20):
+            await until(both_wait)
+            last.cancel()
+            last = asyncio.create_task(one(limiter, f"last {number}"))
+            await asyncio.sleep(0.001 * (number % 3))
+        await until(both_wait)
+        await lease.release()
+        await asyncio.gather(first, last)
+
+    asyncio.run(main())
+    assert served == ["first", "last 19"]
+    nothing_is_left(path)
+
+
 def test_a_coroutine_that_is_thrown_away(path: Path) -> None:
     """A request that is closed in the middle, as an abandoned coroutine is, leaves nothing."""
 

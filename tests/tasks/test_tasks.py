@@ -341,6 +341,22 @@ def test_a_thousand_tasks_wait(path: Path) -> None:
     nothing_is_left(path)
 
 
+def test_closed_while_a_task_waits(path: Path) -> None:
+    """`aclose()` closes nothing that a waiting task needs."""
+
+    async def main() -> None:
+        limiter = AsyncLimiter(path)
+        lease = await limiter.acquire("a")
+        task = asyncio.create_task(limiter.acquire("a", timeout_seconds=DEADLINE_SECONDS))
+        await until(lambda: somebody_waits(limiter))
+        await limiter.aclose()
+        await lease.release()
+        await (await task).release()
+
+    asyncio.run(main())
+    nothing_is_left(path)
+
+
 def test_tasks_and_threads_share_a_queue(path: Path) -> None:
     """A plain call in a thread and a task wait for each other."""
     blocking = Limiter(path)
