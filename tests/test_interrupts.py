@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import gc
 import itertools
 import os
 import sys
@@ -18,6 +19,9 @@ import pytest
 
 import localgcl
 from localgcl import AcquireConcurrencySlotTimeoutError, Limiter
+
+# Between the call that opens a connection and the name that it gets, Ctrl-C leaves it to Python.
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed database:ResourceWarning")
 
 PACKAGE = os.path.dirname(localgcl.__file__)
 
@@ -111,7 +115,7 @@ def _a_limit_of_one(limiter: Limiter) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _finalizers(monkeypatch: pytest.MonkeyPatch) -> None:
+def _finalizers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Let Ctrl-C strike in a finalizer too, where Python can do no more than tell of it."""
     tell = sys.unraisablehook
 
@@ -120,6 +124,8 @@ def _finalizers(monkeypatch: pytest.MonkeyPatch) -> None:
             tell(unraisable)
 
     monkeypatch.setattr(sys, "unraisablehook", tell_of_others)
+    yield
+    gc.collect()  # while the warning of it is ignored
 
 
 CALLS: dict[str, Callable[[Limiter], object]] = {
