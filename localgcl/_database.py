@@ -30,11 +30,12 @@ class NoDatabaseError(Exception):
 class Transaction:
     """What a transaction works with: the connection, the moment, the folder, whom to wake after."""
 
-    __slots__ = ("execute", "folder", "later", "now", "rings")
+    __slots__ = ("execute", "folder", "known", "later", "now", "rings")
 
     def __init__(self, file: File, rings: Rings) -> None:
         self.execute = file.execute
         self.folder = file.folder
+        self.known = file.known
         self.rings = rings
         self.now = _clock.now()
         # Where several requests share a transaction: limits whose queues are served at its end.

@@ -29,10 +29,11 @@ _PAGE_SIZE = 1024
 class File:
     """An open database: the connection, its gate, its run folder, and which file it is."""
 
-    __slots__ = ("connection", "execute", "folder", "gate", "identity", "path")
+    __slots__ = ("connection", "execute", "folder", "gate", "identity", "known", "path")
 
     def __init__(self, path: str, deadline: float | None) -> None:
         self.path = path
+        self.known: dict[str, tuple[int, int]] = {}  # see `_at_once`
         self.folder = _prepare(path)
         made = self.folder.make()
         self.gate = Gate(self.folder)

@@ -14,7 +14,7 @@ import math
 import os
 import time
 
-from localgcl import _clock
+from localgcl import _clock, _threads
 from localgcl._location import make_file
 
 TYPE_CHECKING = False
@@ -185,8 +185,6 @@ def is_shut(path: str) -> bool:
 class _Turn:
     """A thread that queues for the gate on behalf of somebody who may not wait for ever."""
 
-    # Not by `threading`: a Ctrl-C in its conditions leaves their locks astray.
-
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
         self._lock = _thread.allocate_lock()
@@ -198,7 +196,7 @@ class _Turn:
 
     def start(self) -> None:
         """Begin to queue; apart from the constructor, so that an interrupted start is known of."""
-        _thread.start_new_thread(self._queue, ())
+        _threads.start(self._queue)
 
     def comes_within(self, seconds: float) -> bool:
         """Wait for so long, and return whether the turn has come."""

@@ -13,6 +13,7 @@ import time
 import weakref
 from collections import deque
 
+from localgcl import _threads
 from localgcl._database import NoDatabaseError
 from localgcl.errors import DatabaseError
 
@@ -45,9 +46,8 @@ def run_later(database: Database, work: Work) -> None:
     """Run a transaction, which may be run twice, as soon as that is possible."""
     backlog = _backlogs.setdefault(database, _Backlog())
     backlog.works.append(work)
-    # Not by `threading`, whose locks a finalizer may find held by the very thread that it is in.
     with contextlib.suppress(RuntimeError):  # at the interpreter's end, which frees everything
-        _thread.start_new_thread(_run, (database, backlog))
+        _threads.start(_run, database, backlog)
 
 
 def _run(database: Database, backlog: _Backlog) -> None:

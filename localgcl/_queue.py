@@ -89,10 +89,11 @@ def take(
     lease: str,
     owner: int | None,
     holder: str | None,
+    asked: float | None = None,
 ) -> list[int]:
     """Take `slots` of each active limit as of the moment `at`; `owner` None leaves no lease.
 
-    Return the keys of those limits.
+    `asked` is since when it was waited for. Return the keys of those limits.
     """
     taken = []
     for row in rows:
@@ -102,15 +103,19 @@ def take(
             then = max(at, row.level_at)
             level = _decay.level_at(row.level, row.level_at, row.decay, then) + slots
             # What leaves a lease is counted by that.
+            counts = owner is None
+            waited = 0.0 if asked is None or not counts else at - asked
             tx.execute(
-                "UPDATE limits SET level = ?, level_at = ?, grants = grants + ? WHERE key = ?",
-                (level, then, owner is None, row.key),
+                "UPDATE limits SET level = ?, level_at = ?, grants = grants + ?,"
+                " waited = waited + ?, longest_wait = max(longest_wait, ?) WHERE key = ?",
+                (level, then, counts, waited, waited, row.key),
             )
         if owner is not None:
             tx.execute(
-                "INSERT INTO leases (limit_key, owner, lease, slots, since, decays_from, holder)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (row.key, owner, lease, slots, at, at, holder),
+                "INSERT INTO leases"
+                " (limit_key, owner, lease, slots, since, decays_from, holder, asked)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (row.key, owner, lease, slots, at, at, holder, asked),
             )
         taken.append(row.key)
     return taken
@@ -162,13 +167,13 @@ def serve(tx: Transaction, ticket: int) -> dict[int, bool]:
     Return the limits whose queues it has left, and whether the next one there may fit now.
     """
     waiter = tx.execute(
-        "SELECT request, owner, ear, limits, slots, holds, holder, until"
+        "SELECT request, owner, ear, limits, slots, holds, holder, until, since"
         " FROM waiters WHERE ticket = ?",
         (ticket,),
     ).fetchone()
     if waiter is None:
         return {}  # reaped while others were served
-    request, owner, ear, limits, slots, holds, holder, until = waiter
+    request, owner, ear, limits, slots, holds, holder, until, since = waiter
     rows, first = [], True
     for key in keys_in(limits):
         columns = tx.execute(
@@ -200,7 +205,16 @@ def serve(tx: Transaction, ticket: int) -> dict[int, bool]:
         freed = _owners.reap(tx, [lifeline])
         # Where the owner has no row any more, the waiter still has.
         return dict.fromkeys(freed | leave_queues(tx, ticket, limits), True)
-    taken = take(tx, rows, slots, at, lease=request, owner=owner if holds else None, holder=holder)
+    taken = take(
+        tx,
+        rows,
+        slots,
+        at,
+        lease=request,
+        owner=owner if holds else None,
+        holder=holder,
+        asked=since,
+    )
     tx.execute(
         "UPDATE waiters SET verdict = 'granted', at = ?, taken = ? WHERE ticket = ?",
         (at, " ".join(map(str, taken)), ticket),

@@ -62,6 +62,7 @@ CREATE TABLE leases (                      -- slots in use: a row for each limit
     since REAL NOT NULL,
     decays_from REAL NOT NULL,             -- as if all decay since then had been at today's rate
     holder TEXT,
+    asked REAL,                            -- when its request began to wait, if it had to
     PRIMARY KEY (limit_key, owner, lease)  -- one tree alone: each further one costs every slot
 ) WITHOUT ROWID;
 CREATE TABLE waiters (                     -- requests that are not yet served, in order of arrival
@@ -91,7 +92,9 @@ CREATE TABLE waits (                       -- the places of a waiter in the queu
     PRIMARY KEY (limit_key, ticket)
 ) WITHOUT ROWID;
 CREATE TRIGGER lease_taken AFTER INSERT ON leases BEGIN
-    UPDATE limits SET used = used + NEW.slots, grants = grants + (NEW.owner > 0)
+    UPDATE limits SET used = used + NEW.slots, grants = grants + (NEW.owner > 0),
+        waited = waited + coalesce(NEW.since - NEW.asked, 0),
+        longest_wait = max(longest_wait, coalesce(NEW.since - NEW.asked, 0))
     WHERE key = NEW.limit_key;
 END;
 CREATE TRIGGER lease_freed AFTER DELETE ON leases BEGIN
@@ -101,11 +104,7 @@ CREATE TRIGGER wait_begun AFTER INSERT ON waits BEGIN
     UPDATE limits SET waiting = waiting + 1 WHERE key = NEW.limit_key;
 END;
 CREATE TRIGGER wait_ended AFTER DELETE ON waits BEGIN
-    UPDATE limits SET waiting = waiting - 1, waited = waited + coalesce(
-        (SELECT at - since FROM waiters WHERE ticket = OLD.ticket AND verdict = 'granted'), 0
-    ), longest_wait = max(longest_wait, coalesce(
-        (SELECT at - since FROM waiters WHERE ticket = OLD.ticket AND verdict = 'granted'), 0
-    )) WHERE key = OLD.limit_key;
+    UPDATE limits SET waiting = waiting - 1 WHERE key = OLD.limit_key;
 END;
 """
 
@@ -152,6 +151,7 @@ def enter_boot(connection: sqlite3.Connection, boot: str, offset: float) -> None
             ("limits", "level_at", now),
             ("leases", "since", now),
             ("leases", "decays_from", now),
+            ("leases", "asked", now),
             ("waiters", "since", now),
             ("waiters", "until", now),
             ("waiters", "wakes_at", now),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 
-from localgcl import _decay, _owners
+from localgcl import _at_once, _decay, _owners
 from localgcl._lifeline import lifeline
 from localgcl._queue import (
     LIMIT_COLUMNS,
@@ -179,6 +179,11 @@ def acquire(
     tx: Transaction, request: Request, listener: Listener
 ) -> Granted | Refused | Waiting | NotNow:
     """Take the slots if that is possible at once, or else join the queue."""
+    if request.holds and len(request.names) == 1:
+        (name,) = request.names
+        keys = _at_once.take(tx, name, request.occupy, request.id, request.holder)
+        if keys is not None:
+            return Granted(tx.now, (), keys[1], [keys[0]])
     owner, rows, missing = _rows(tx, request)
     if request.holds and owner is None:
         _, freed = _owners.sign_in(tx)
@@ -190,6 +195,8 @@ def acquire(
         taken = take(
             tx, rows, request.occupy, tx.now, lease=request.id, owner=owner, holder=request.holder
         )
+        if owner is not None and taken and len(request.names) == 1:
+            _at_once.remember(tx, request.names[0], taken[0], owner)
         return Granted(tx.now, tuple(missing), owner, taken)
     refused = refusal(rows, request.occupy, request.holds)
     if refused is not None:
@@ -469,44 +476,52 @@ def release_granted(tx: Transaction, lease: str, slots: int, granted: Granted) -
     if granted.ticket:
         tx.execute("DELETE FROM waiters WHERE ticket = ? AND request = ?", (granted.ticket, lease))
     if granted.owner is not None:
-        release(tx, lease, granted.owner, slots, granted.at, granted.taken)
+        # Who had to wait is hardly the last who does.
+        awaited = granted.ticket > 0
+        release(tx, lease, granted.owner, slots, granted.at, granted.taken, awaited=awaited)
 
 
 def release(
-    tx: Transaction, lease: str, owner: int, slots: int, since: float, limits: Iterable[int]
+    tx: Transaction,
+    lease: str,
+    owner: int,
+    slots: int,
+    since: float,
+    limits: Iterable[int],
+    *,
+    awaited: bool = False,
 ) -> bool:
-    """Free what a lease holds of these limits, and return whether that was anything."""
+    """Free what a lease holds of these limits, and return whether that was anything.
+
+    `awaited` says that others are likely to wait, which saves time and decides nothing.
+    """
     held, seconds = False, max(0.0, tx.now - since)
-    awaited = []
+    queued = []
     for key in limits:
-        limit = tx.execute(
-            "SELECT decay, occupancy, slots, waiting FROM limits WHERE key = ?", (key,)
-        ).fetchone()
+        place = (key, owner, lease)
+        if _at_once.free(tx, place, seconds, awaited=awaited):
+            held = True
+            if awaited:
+                queued.append(key)
+            continue
+        limit = tx.execute("SELECT decay, waiting FROM limits WHERE key = ?", (key,)).fetchone()
         if limit is None:
             continue  # deleted
-        rate, occupancy, size, waiting = limit
-        place = (key, owner, lease)
+        rate, waiting = limit
         undecayed = tx.execute(_UNDECAYED, place).fetchone() if rate else None
-        if not tx.execute(_FREE, place).rowcount:
+        if not tx.execute(_at_once.FREE, place).rowcount:
             continue  # freed by an operator, or in a file that is no longer there
         held = True
         if undecayed is not None:
             _owners.give_back(tx, key, slots, *undecayed)
-        # As Prefect has it: a running mean over about the last 2 * limit releases.
-        occupancy += (seconds - occupancy) / max(1, 2 * size)
-        tx.execute(_COUNT_RELEASE, (occupancy, seconds, seconds, key))
+        tx.execute(_at_once.COUNT_RELEASE, (seconds, seconds, seconds, key))
         if waiting:
-            awaited.append(key)
-    if awaited and tx.later is not None:
-        tx.later.update(awaited)
-    elif awaited:
-        promote(tx, awaited)
+            queued.append(key)
+    if queued and tx.later is not None:
+        tx.later.update(queued)
+    elif queued:
+        promote(tx, queued)
     return held
 
 
 _UNDECAYED = "SELECT decays_from FROM leases WHERE limit_key = ? AND owner = ? AND lease = ?"
-_COUNT_RELEASE = (
-    "UPDATE limits SET occupancy = ?, held = held + ?, longest_hold = max(longest_hold, ?)"
-    " WHERE key = ?"
-)
-_FREE = "DELETE FROM leases WHERE limit_key = ? AND owner = ? AND lease = ?"

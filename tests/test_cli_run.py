@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,17 @@ from click.testing import CliRunner, Result
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from localgcl import Limiter, _blocking, _child, _creation, _gate, _owners, _quick, _slots
+from localgcl import (
+    Limiter,
+    _blocking,
+    _child,
+    _creation,
+    _gate,
+    _owners,
+    _quick,
+    _slots,
+    _threads,
+)
 from localgcl._job import Job
 from localgcl._request import Terms
 from localgcl.cli import localgcl
@@ -320,6 +331,23 @@ def test_rate_limit_interrupted(
     assert invoke("rate-limit", "api").exit_code == 128 + number
     assert tables(limiter)["waiters"] == []
     assert limiter.read("api").active_slots == 1
+
+
+def test_a_thread_keeps_no_signal_from_it(invoke: Invoke, limiter: Limiter) -> None:
+    """The end of the command is noticed while a thread of our own is under way, too."""
+    limiter.create("a", 1)
+    begun, ends = threading.Event(), threading.Event()
+
+    def take_part() -> None:
+        begun.set()
+        ends.wait()
+
+    _threads.start(take_part)
+    begun.wait()
+    try:
+        assert invoke("run", "a", "true").exit_code == 0
+    finally:
+        ends.set()
 
 
 def test_a_signal_after_the_command_has_ended(limiter: Limiter) -> None:

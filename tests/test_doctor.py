@@ -466,7 +466,7 @@ def write(path: str, *statements: str) -> None:
 
 
 OWNER = "INSERT INTO owners VALUES (1, '0', 812, 'app', 'backup.sh', NULL)"
-LEASE = "INSERT INTO leases VALUES (1, {owner}, 'x', {slots}, 1.0, 1.0, NULL)"
+LEASE = "INSERT INTO leases VALUES (1, {owner}, 'x', {slots}, 1.0, 1.0, NULL, NULL)"
 
 # What is written, and what is said of it.
 ROWS: dict[str, tuple[list[str], str]] = {
@@ -474,7 +474,7 @@ ROWS: dict[str, tuple[list[str], str]] = {
     "waiting": (["UPDATE limits SET waiting = 2 WHERE key = 1"], "counts 2 waiting"),
     "a lease of nobody": ([LEASE.format(owner=7, slots=1)], "owner that there is not"),
     "a lease at nothing": (
-        [OWNER, "INSERT INTO leases VALUES (99, 1, 'x', 1, 1.0, 1.0, NULL)"],
+        [OWNER, "INSERT INTO leases VALUES (99, 1, 'x', 1, 1.0, 1.0, NULL, NULL)"],
         "limit that there is not",
     ),
     "a place for nobody": (

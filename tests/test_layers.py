@@ -17,14 +17,14 @@ from localgcl import Limiter
 
 # From the ground up; a module imports from the lines above its own, and from nowhere else.
 LAYERS = (
-    ("errors", "_clock", "_checks", "_decay", "_child", "_processes"),
+    ("errors", "_clock", "_checks", "_decay", "_child", "_processes", "_threads"),
     ("models", "_schema", "_lifeline", "_rows"),
     ("_location", "_plan"),
     ("_gate", "_diagnosis"),
     ("_file",),
     ("_database", "_examination"),
     ("_owners", "_creation", "_later"),
-    ("_queue",),
+    ("_at_once", "_queue"),
     ("_slots", "_limits"),
     ("_request", "_departure", "_apply", "_clients", "_metrics"),
     ("_loop", "_blocking"),

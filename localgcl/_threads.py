@@ -1,0 +1,25 @@
+"""Threads of our own: they keep no process from its end, and no signal from who waits for it."""
+
+from __future__ import annotations
+
+# Not by `threading`: a Ctrl-C in its conditions leaves their locks astray, and a finalizer may find
+# them held by the very thread that it is in.
+import _thread
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def start(function: Callable[..., object], *arguments: object) -> None:
+    """Run a function in a thread; RuntimeError when the interpreter is ending."""
+    _thread.start_new_thread(_run, (function, arguments))
+
+
+def _run(function: Callable[..., object], arguments: tuple[object, ...]) -> None:
+    import signal  # not on the way of a slot
+
+    # The kernel gives a signal to any thread that does not block it. `localgcl run` waits for the
+    # end of its command by one.
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    function(*arguments)
