@@ -24,6 +24,10 @@ from localgcl.cli import localgcl
 from localgcl.errors import DatabaseError
 from tests.flavours import FLAVOURS, Flavour
 
+# The numbers below matplotlib's pictures come with threads, and the kernel gives a signal to any
+# thread: `localgcl run` inside a test would wait for one in vain.
+os.environ["OPENBLAS_NUM_THREADS"] = "1"
+
 T = TypeVar("T")
 
 Invoke = Callable[..., Result]
