@@ -47,6 +47,20 @@ MUTANTS = (
         "elif row.used >= row.limit or not request.holds:",
     ),
     Mutant(
+        "slots of several are not added at once",
+        1,
+        "_at_once.py",
+        "AND used + ? <= slots",
+        "AND used < slots AND ? > 0",
+    ),
+    Mutant(
+        "a limit that has come to decay is taken as if it had not",
+        1,
+        "_at_once.py",
+        "AND active AND NOT decay AND NOT waiting",
+        "AND active AND NOT waiting",
+    ),
+    Mutant(
         "a waiter fits where one slot is left",
         1,
         "_queue.py",
@@ -94,8 +108,22 @@ MUTANTS = (
         "a release serves nobody",
         2,
         "_slots.py",
-        "    elif awaited:\n        promote(tx, awaited)\n",
+        "    elif queued:\n        promote(tx, queued)\n",
         "",
+    ),
+    Mutant(
+        "a release at once serves nobody",
+        2,
+        "_at_once.py",
+        '_COUNT_IF_HELD_ALONE = f"{_COUNT_IF_HELD} AND NOT waiting"',
+        "_COUNT_IF_HELD_ALONE = _COUNT_IF_HELD",
+    ),
+    Mutant(
+        "slots are taken for an owner that was cleared away",
+        2,
+        "_at_once.py",
+        "AND EXISTS (SELECT 1 FROM owners WHERE key = ? AND lifeline = ?)",
+        "AND ? >= 0 AND ? <> ''",
     ),
     Mutant(
         "an exit serves nobody",
@@ -146,9 +174,9 @@ MUTANTS = (
     Mutant(
         "a release frees all of its process",
         3,
-        "_slots.py",
-        '_FREE = "DELETE FROM leases WHERE limit_key = ? AND owner = ? AND lease = ?"',
-        "_FREE = \"DELETE FROM leases WHERE limit_key = ? AND owner = ? AND lease > '' || ?1 * 0\"",
+        "_at_once.py",
+        'FREE = "DELETE FROM leases WHERE limit_key = ? AND owner = ? AND lease = ?"',
+        "FREE = \"DELETE FROM leases WHERE limit_key = ? AND owner = ? AND lease > '' || ?1 * 0\"",
     ),
     Mutant(
         "a client's lease lapses at once",
@@ -157,6 +185,13 @@ MUTANTS = (
         "if (tx.folder.is_alive(name) if expires is None else expires > tx.now)",
         "if (tx.folder.is_alive(name) if expires is None else expires < tx.now)",
         ("tests/test_clients.py",),
+    ),
+    Mutant(
+        "a newcomer overtakes at once those who wait",
+        4,
+        "_at_once.py",
+        "AND active AND NOT decay AND NOT waiting",
+        "AND active AND NOT decay",
     ),
     Mutant(
         "a newcomer overtakes those who wait",
