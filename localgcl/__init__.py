@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from localgcl.errors import (
-    AcquireConcurrencySlotTimeoutError,
-    ConcurrencySlotAcquisitionError,
-    DatabaseError,
-    LimitAlreadyExistsError,
-    LimitNotFoundError,
-    LocalGCLError,
-)
-from localgcl.sync import Lease, Limiter, concurrency, rate_limit
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from localgcl.asyncio import AsyncLease, AsyncLimiter
+    from localgcl.errors import (
+        AcquireConcurrencySlotTimeoutError,
+        ConcurrencySlotAcquisitionError,
+        DatabaseError,
+        LimitAlreadyExistsError,
+        LimitNotFoundError,
+        LocalGCLError,
+    )
     from localgcl.models import Holder, Limit, Waiter
+    from localgcl.sync import Lease, Limiter, concurrency, rate_limit
 
 __version__ = "0.1.0"
 
@@ -37,23 +36,27 @@ __all__ = [
     "rate_limit",
 ]
 
-# Loaded when first asked for: pydantic and asyncio take longer than all the rest.
-_LAZY = {
-    "AsyncLease": "localgcl.asyncio",
-    "AsyncLimiter": "localgcl.asyncio",
-    "Holder": "localgcl.models",
-    "Limit": "localgcl.models",
-    "Waiter": "localgcl.models",
+# Loaded when first asked for: pydantic and asyncio take longer than all the rest, and the command
+# line is to be there for a Ctrl-C before it loads anything.
+_HOMES = {
+    "errors": [name for name in __all__ if name.endswith("Error")],
+    "models": ["Holder", "Limit", "Waiter"],
+    "sync": ["Lease", "Limiter", "concurrency", "rate_limit"],
+    "asyncio": ["AsyncLease", "AsyncLimiter"],
 }
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 
 def __getattr__(name: str) -> object:
-    if name not in _LAZY:
+    home = _HOME_OF.get(name)
+    if home is None and name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import importlib
 
-    value = getattr(importlib.import_module(_LAZY[name]), name)
-    globals()[name] = value
+    module = importlib.import_module(f"{__name__}.{home or name}")
+    if home is None:
+        return module
+    value = globals()[name] = getattr(module, name)
     return value
 
 

@@ -599,3 +599,23 @@ def test_errors_of_the_quick_way(tmp_path: Path) -> None:
         text=True,
     )
     assert (closed.returncode, closed.stdout, closed.stderr) == (1, "", "")
+
+
+def test_interrupted_while_it_is_loaded() -> None:
+    """Ctrl-C ends it as it does later on, and shows no traceback."""
+    code = """
+import builtins
+from localgcl.__main__ import main
+
+load = builtins.__import__
+
+def interrupted(name, *arguments):
+    if name == "localgcl._quick":
+        raise KeyboardInterrupt
+    return load(name, *arguments)
+
+builtins.__import__ = interrupted
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", code, "ls"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (128 + signal.SIGINT, "", "")

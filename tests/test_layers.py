@@ -126,12 +126,21 @@ def loaded_by(code: str) -> set[str]:
     return set(done.stdout.split())
 
 
-@pytest.mark.parametrize("module", ["localgcl", "localgcl.sync"])
-def test_import_loads_little(module: str) -> None:
-    """`import localgcl` decides the start of every cron job, and needs none of the heavy ones."""
-    loaded = loaded_by(f"import {module}")
-    assert module in loaded
+def test_slots_load_little() -> None:
+    """What is loaded before a slot is asked for decides the start of every cron job."""
+    loaded = loaded_by("from localgcl import concurrency")
+    assert "localgcl.sync" in loaded
     assert not HEAVY & loaded
+
+
+def test_the_face_loads_nothing_by_itself() -> None:
+    """Each of its names comes from its home when it is asked for, and its modules do, too."""
+    assert {name for name in loaded_by("import localgcl") if "localgcl" in name} == {"localgcl"}
+    for name in localgcl.__all__:
+        assert getattr(localgcl, name).__module__.startswith("localgcl.")
+    assert localgcl.asyncio.AsyncLimiter is localgcl.AsyncLimiter
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        localgcl.nothing  # noqa: B018
 
 
 def test_slots_of_an_existing_database_load_little(path: str) -> None:

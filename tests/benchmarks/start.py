@@ -22,19 +22,19 @@ def seconds(code: str, environment: dict[str, str]) -> float:
 
 
 def start(setting: Setting) -> Iterable[Row]:
-    """`python -c "import localgcl"` over `python -c pass`."""
+    """What a program has loaded that is about to ask for a slot, over `python -c pass`."""
     # What is installed is compiled, whatever this environment says of a checkout.
     environment = {**os.environ, "PYTHONPYCACHEPREFIX": setting.path("compiled")}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     rounds = []
     for _ in range(1 + setting.count(_ROUNDS)):
         below = seconds("pass", environment)
-        rounds.append((below, seconds("import localgcl", environment) - below))
+        rounds.append((below, seconds("from localgcl import concurrency", environment) - below))
     del rounds[0]  # that one compiled
     below = statistics.median(below for below, _ in rounds)
     over = statistics.median(over for _, over in rounds)
     yield Row(
-        "`import localgcl`, over `python -c pass`",
+        "`from localgcl import concurrency`, over `python -c pass`",
         f"+{millis(over)}",
         millis(below),
         times((below + over) / below),
