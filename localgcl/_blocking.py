@@ -44,12 +44,14 @@ class Listener:
     def __init__(self, database: Database, request: Request) -> None:
         self.rung = False  # whether the last sleep ended because somebody rang
         self._database = database
+        self._openings = 0  # when it joined the queue
         self._lifeline: Lifeline | None = None
         self._ear: Ear | None = None
         self._pid = os.getpid()
         self._request = request  # the last, for `__del__`
 
     def ear(self, folder: Folder) -> str:
+        self._openings = self._database.openings
         ours = lifeline(folder)
         if self._ear is None or self._lifeline is not ours:
             self._lifeline = ours
@@ -91,7 +93,7 @@ class Listener:
             and lifeline is not None
             and ear.is_there()
             and lifeline.is_there()
-            and self._database.is_intact()
+            and self._database.is_intact(self._openings)
         )
 
     def close(self) -> None:

@@ -50,6 +50,7 @@ class Database:
         self._lock = threading.RLock()
         self._file: File | None = None
         self._folder: Folder | None = None  # of the file that was open last
+        self.openings = 0
         _databases.add(self)
 
     def exists(self) -> bool:
@@ -172,17 +173,22 @@ class Database:
             self._discard(deadline)
             self._file = file = File(self.path, deadline)
             self._folder = file.folder
+            self.openings += 1
             if identity_of(self.path) == file.identity:  # or else replaced while it was opened
                 return file
 
-    def is_intact(self) -> bool:
-        """Whether what is open is still what is there: the file, and what lies in the run folder.
+    def is_intact(self, openings: int) -> bool:
+        """Whether what was open at that count of `openings` is open still, and still there.
 
         Without a transaction, and so cheap enough for whoever waits to ask every now and then.
         """
         file = self._file
         try:
-            return file is not None and identity_of(self.path) == file.identity
+            return (
+                file is not None
+                and openings == self.openings  # a new file may be given the number of the old one
+                and identity_of(self.path) == file.identity
+            )
         except OSError:
             return False
 

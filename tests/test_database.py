@@ -21,8 +21,10 @@ from typing import Any
 import pytest
 
 from localgcl import DatabaseError, Limiter, LimitNotFoundError, _departure, _schema
+from localgcl._blocking import Listener
 from localgcl._database import Database
 from localgcl._gate import Gate
+from localgcl._request import Terms
 from localgcl._slots import NET_SECONDS
 from tests.conftest import Clock, Invoke, Process, forget_everything, tables, umask_of
 
@@ -733,6 +735,21 @@ def test_who_waits_looks_at_the_new_file(
     assert lease.waited_seconds <= NET_SECONDS
     assert ["'database'" in message for message in caplog.messages] == [True]
     assert limiter.read_all() == []
+
+
+def test_who_waits_notices_that_another_thread_opened_the_new_file(path: str) -> None:
+    """What counts is the file in which it waits, not the one that its process has open by now."""
+    database = Database(path)
+    request = Terms("database", 1, None, False, holds=True).request()
+    request.settled = True
+    listener = Listener(database, request)
+    database.transact(lambda tx: listener.ear(tx.folder))
+    assert listener._is_intact()
+    remove(path)
+    database.transact(lambda tx: tx.now)
+    assert not listener._is_intact()
+    listener.close()
+    database.close()
 
 
 # A disk that is full
