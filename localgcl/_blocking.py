@@ -44,7 +44,7 @@ class Listener:
     def __init__(self, database: Database, request: Request) -> None:
         self.rung = False  # whether the last sleep ended because somebody rang
         self._database = database
-        self._openings = 0  # when it joined the queue
+        self._openings = 0  # of the database, when its row was last seen there
         self._lifeline: Lifeline | None = None
         self._ear: Ear | None = None
         self._pid = os.getpid()
@@ -59,6 +59,7 @@ class Listener:
         return self._ear.name
 
     def mend(self) -> None:
+        self._openings = self._database.openings  # its row has been found there
         if self._ear is not None:
             self._ear.mend()
 
