@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 SLOTS = "tests/test_slots.py"
+AT_ONCE = "tests/test_at_once.py"
 MACHINE = "tests/test_machine.py"
 DECAY = "tests/test_decay.py"
 LIMITS = "tests/test_limits.py"
@@ -23,7 +24,7 @@ CROWDS = "tests/processes/test_crowds.py"
 TRANSACTIONS = "tests/processes/test_transactions.py"
 
 # What is run where a mutant does not say, in this order.
-USUAL = (SLOTS, LIMITS, DATABASE, MACHINE, OWNERS, CROWDS)
+USUAL = (SLOTS, AT_ONCE, LIMITS, DATABASE, MACHINE, OWNERS, CROWDS)
 
 
 @dataclass(frozen=True)
