@@ -261,11 +261,16 @@ class AsyncLimiter:
         strict: bool = False,
         holder: str | Mapping[str, Any] | None = None,
     ) -> AsyncLease:
-        """Take slots as `concurrency` does, and return the lease to be released by hand.
+        """As `Limiter.acquire`, awaited; so is the lease's `release()`.
 
-        >>> limiter = Limiter("limits.db")
-        >>> lease = limiter.acquire("database", timeout_seconds=10)
-        >>> lease.release()
+        >>> import asyncio
+        >>> async def main():
+        ...     async with AsyncLimiter("limits.db") as limiter:
+        ...         lease = await limiter.acquire("database", timeout_seconds=10)
+        ...         await lease.release()
+        ...         return lease.occupy
+        >>> asyncio.run(main())
+        1
         """
         terms = Terms(
             names,
