@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from localgcl._database import Database, Transaction
     from localgcl._lifeline import Ear, Folder, Lifeline
+    from localgcl._outcomes import Granted, Request
     from localgcl._request import Sleep, Terms
-    from localgcl._slots import Granted, Request
 
 # So often a waiter asks whether the file was replaced, or its own FIFOs taken away.
 _TICK_SECONDS = 2.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 
-from localgcl import _clock, _owners, _slots
+from localgcl import _clock, _owners, _release, _slots
 from localgcl._blocking import Listener, drive
 from localgcl._child import say
 from localgcl._creation import insert_missing
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from localgcl._database import Transaction
+    from localgcl._outcomes import Request
     from localgcl._request import Sleep, Terms
-    from localgcl._slots import Request
 
 # What needs to be done, but not at any price: who was stopped inside a transaction keeps the gate.
 _PATIENCE_SECONDS = 1.0
@@ -121,7 +121,7 @@ class Claim:
 
         def sign_out(tx: Transaction) -> None:
             if self.used and granted is not None:
-                _slots.release_granted(tx, self._request.id, self._terms.occupy, granted)
+                _release.release_granted(tx, self._request.id, self._terms.occupy, granted)
             else:
                 _slots.abandon(tx, self._request)
             promote(tx, _owners.sign_out(tx, if_idle=False))

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from localgcl._database import Transaction
-    from localgcl._slots import Granted, Request
+    from localgcl._outcomes import Granted, Request
 
 
 class Client:

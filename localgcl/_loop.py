@@ -23,9 +23,9 @@ from localgcl._database import Database, Transaction
 from localgcl._gate import GateTimeoutError
 from localgcl._later import run_later
 from localgcl._lifeline import HINT_LENGTH, Ear, Folder, Lifeline, WriteEnd, lifeline
+from localgcl._outcomes import Granted, NotNow, Refused, Request, Waiting
 from localgcl._queue import promote
 from localgcl._request import Sleep
-from localgcl._slots import Granted, NotNow, Refused, Request, Waiting
 from localgcl.errors import DatabaseError
 
 # So often a loop looks, for all its waiters, whether an event was missed.

@@ -18,17 +18,8 @@ from localgcl._checks import (
     check_whole,
 )
 from localgcl._gate import GateTimeoutError
-from localgcl._slots import (
-    Gone,
-    Granted,
-    NotNow,
-    Refused,
-    Request,
-    Waiting,
-    acquire,
-    look,
-    withdraw,
-)
+from localgcl._outcomes import Gone, Granted, NotNow, Refused, Request, Waiting
+from localgcl._slots import acquire, look, withdraw
 from localgcl.errors import (
     AcquireConcurrencySlotTimeoutError,
     ConcurrencySlotAcquisitionError,
@@ -41,7 +32,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from localgcl._database import Transaction
-    from localgcl._slots import Listener
+    from localgcl._outcomes import Listener
     from localgcl.errors import Refusal
 
     Flow = Generator["Transact | Sleep", Any, Granted]

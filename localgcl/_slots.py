@@ -1,12 +1,10 @@
-"""The transactions of one request: acquire, look, withdraw, abandon and release."""
+"""The transactions of one request: acquire, look, peek, withdraw and abandon."""
 
 from __future__ import annotations
 
-import math
-import os
-
 from localgcl import _at_once, _decay, _owners
 from localgcl._lifeline import lifeline
+from localgcl._outcomes import Gone, Granted, NotNow, Refused, Waiting
 from localgcl._queue import (
     LIMIT_COLUMNS,
     WATCHERS,
@@ -22,27 +20,16 @@ from localgcl._queue import (
     slots_ahead,
     take,
 )
+from localgcl._release import release_by_id
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Iterable, Sequence
-    from typing import Any, Protocol
+    from typing import Any
 
     from localgcl._database import Transaction
-    from localgcl._lifeline import Folder
-    from localgcl.errors import Refusal
-
-    class Listener(Protocol):
-        """What a flavour sleeps on."""
-
-        far_net_seconds: float
-
-        def ear(self, folder: Folder) -> str:
-            """Return the name of the ear that wakes this request."""
-
-        def mend(self) -> None:
-            """See that the ear is still there."""
+    from localgcl._outcomes import Listener, Request
 
 
 # How long a waiter at the front may sleep without a look: its safety net for what no event tells,
@@ -58,121 +45,6 @@ _ROW = (
 
 # What the expected wait for a slot is clamped to, as Prefect does.
 _SHORTEST_EXPECTED, _LONGEST_EXPECTED = 0.1, 30.0
-
-
-class Request:
-    """What is asked for; its random id becomes the lease's."""
-
-    __slots__ = (
-        "due",
-        "granted",
-        "holder",
-        "holds",
-        "id",
-        "max_waiting",
-        "names",
-        "occupy",
-        "once",
-        "settled",
-        "strict",
-        "ticket",
-        "until",
-    )
-
-    def __init__(
-        self,
-        names: tuple[str, ...],
-        occupy: int,
-        *,
-        holds: bool,
-        strict: bool,
-        once: bool,
-        holder: str | None,
-        max_waiting: int | None = None,
-    ) -> None:
-        self.id = os.urandom(16).hex()
-        self.names = names
-        self.occupy = occupy
-        self.holds = holds
-        self.strict = strict
-        self.once = once
-        self.holder = holder
-        self.until = math.inf  # the moment at which it gives up
-        self.max_waiting = max_waiting  # it does not join a queue of so many
-        self.ticket = 0  # its place in every queue, once it waits
-        self.due = 0.0  # the moment at which rates have room for it, as far as is known
-        self.granted: Granted | None = None
-        # Whether the database is known to hold nothing of the request that nobody looks after.
-        self.settled = False
-
-
-class Granted:
-    """Slots of the limits `taken` are taken as of the moment `at`; `missing` ones were passed by.
-
-    `owner` and `taken` are keys; they find the rows of a lease without a search. `ticket` is that
-    of a waiter's row which is still there, to be deleted with the lease.
-    """
-
-    __slots__ = ("at", "missing", "owner", "taken", "ticket")
-
-    def __init__(
-        self,
-        at: float,
-        missing: tuple[str, ...],
-        owner: int | None,
-        taken: list[int],
-        ticket: int = 0,
-    ) -> None:
-        self.ticket = ticket
-        self.at = at
-        self.missing = missing
-        self.owner = owner
-        self.taken = taken
-
-
-class Refused:
-    """Waiting cannot help, because of these `names`; `missing` ones were passed by."""
-
-    __slots__ = ("missing", "names", "reason")
-
-    def __init__(
-        self, reason: Refusal, names: Iterable[str], missing: tuple[str, ...] = ()
-    ) -> None:
-        self.reason = reason
-        self.names = tuple(names)
-        self.missing = missing
-
-
-class Waiting:
-    """In the queue: look again at `look_at`, or when one of the lifelines `ways` has ended.
-
-    A slot is expected in `expected_seconds`; `missing` names were passed by.
-    """
-
-    __slots__ = ("expected_seconds", "look_at", "missing", "ways")
-
-    def __init__(
-        self, look_at: float, expected_seconds: float, missing: tuple[str, ...], ways: set[str]
-    ) -> None:
-        self.look_at = look_at
-        self.expected_seconds = expected_seconds
-        self.missing = missing
-        self.ways = ways
-
-
-class NotNow:
-    """Not granted, and no longer in the queue."""
-
-    __slots__ = ("missing",)
-
-    def __init__(self, missing: tuple[str, ...] = ()) -> None:
-        self.missing = missing
-
-
-class Gone:
-    """The database knows nothing of the request: it is another file now, or was restored."""
-
-    __slots__ = ()
 
 
 def acquire(
@@ -456,72 +328,3 @@ def abandon(tx: Transaction, request: Request) -> None:
                 _owners.give_back(tx, key, request.occupy, at)
         promote(tx, taken)
     request.granted = None
-
-
-def release_by_id(tx: Transaction, lease: str) -> bool:
-    """Free a lease of which only the id is known; return whether it held anything."""
-    places = tx.execute(
-        "SELECT owner, slots, since, limit_key FROM leases WHERE lease = ? AND owner > 0", (lease,)
-    ).fetchall()
-    held = False
-    if places:
-        owner, slots, since, _ = places[0]
-        held = release(tx, lease, owner, slots, since, [key for *_, key in places])
-    _owners.remove_client(tx, lease)
-    return held
-
-
-def release_granted(tx: Transaction, lease: str, slots: int, granted: Granted) -> None:
-    """Free what was granted, with the waiter's row that may be left of it."""
-    if granted.ticket:
-        tx.execute("DELETE FROM waiters WHERE ticket = ? AND request = ?", (granted.ticket, lease))
-    if granted.owner is not None:
-        # Who had to wait is hardly the last who does.
-        awaited = granted.ticket > 0
-        release(tx, lease, granted.owner, slots, granted.at, granted.taken, awaited=awaited)
-
-
-def release(
-    tx: Transaction,
-    lease: str,
-    owner: int,
-    slots: int,
-    since: float,
-    limits: Iterable[int],
-    *,
-    awaited: bool = False,
-) -> bool:
-    """Free what a lease holds of these limits, and return whether that was anything.
-
-    `awaited` says that others are likely to wait, which saves time and decides nothing.
-    """
-    held, seconds = False, max(0.0, tx.now - since)
-    queued = []
-    for key in limits:
-        place = (key, owner, lease)
-        if _at_once.free(tx, place, seconds, awaited=awaited):
-            held = True
-            if awaited:
-                queued.append(key)
-            continue
-        limit = tx.execute("SELECT decay, waiting FROM limits WHERE key = ?", (key,)).fetchone()
-        if limit is None:
-            continue  # deleted
-        rate, waiting = limit
-        undecayed = tx.execute(_UNDECAYED, place).fetchone() if rate else None
-        if not tx.execute(_at_once.FREE, place).rowcount:
-            continue  # freed by an operator, or in a file that is no longer there
-        held = True
-        if undecayed is not None:
-            _owners.give_back(tx, key, slots, *undecayed)
-        tx.execute(_at_once.COUNT_RELEASE, (seconds, seconds, seconds, key))
-        if waiting:
-            queued.append(key)
-    if queued and tx.later is not None:
-        tx.later.update(queued)
-    elif queued:
-        promote(tx, queued)
-    return held
-
-
-_UNDECAYED = "SELECT decays_from FROM leases WHERE limit_key = ? AND owner = ? AND lease = ?"

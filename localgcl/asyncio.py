@@ -11,15 +11,15 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar
 
-from localgcl import _clock, _limits, _slots
+from localgcl import _clock, _limits, _release
 from localgcl._checks import check_lease_id
 from localgcl._database import NoDatabaseError, Transaction
 from localgcl._gate import GateTimeoutError
 from localgcl._limits import Action
 from localgcl._location import choose
 from localgcl._loop import LEAST_SECONDS, PATIENCE_SECONDS, Session, session_of
+from localgcl._outcomes import Granted, Request
 from localgcl._request import Terms, Transact, flow
-from localgcl._slots import Granted, Request
 from localgcl.errors import (
     AcquireConcurrencySlotTimeoutError,
     ConcurrencySlotAcquisitionError,
@@ -80,7 +80,7 @@ class AsyncLease:
     def _release(self, tx: Transaction) -> None:
         granted = self._granted
         if granted is not None:
-            _slots.release_granted(tx, self.id, self.occupy, granted)
+            _release.release_granted(tx, self.id, self.occupy, granted)
 
 
 class _Concurrency:
@@ -373,7 +373,7 @@ class AsyncLimiter:
 
     async def release(self, lease_id: str) -> bool:
         """As `Limiter.release`, awaited."""
-        work = functools.partial(_slots.release_by_id, lease=check_lease_id(lease_id))
+        work = functools.partial(_release.release_by_id, lease=check_lease_id(lease_id))
         session = await session_of(self.path)
         try:
             return bool(await session.transact(work, alone=True, create=False))

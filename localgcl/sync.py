@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 
-from localgcl import _clock, _departure, _slots
+from localgcl import _clock, _departure, _release
 from localgcl._blocking import Listener, clean_up, drive, insist
 from localgcl._checks import check_lease_id
 from localgcl._database import Database, NoDatabaseError
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from localgcl._database import Transaction
     from localgcl._limits import Action
-    from localgcl._slots import Granted, Request
+    from localgcl._outcomes import Granted, Request
     from localgcl.models import Holder, Limit, Waiter
 
     P = ParamSpec("P")
@@ -98,7 +98,7 @@ class Lease:
     def _release(self, tx: Transaction) -> None:
         granted = self._granted
         if granted is not None:
-            _slots.release_granted(tx, self.id, self.occupy, granted)
+            _release.release_granted(tx, self.id, self.occupy, granted)
 
 
 class _Concurrency:
@@ -390,7 +390,7 @@ class Limiter:
 
     def release(self, lease_id: str) -> bool:
         """Free a lease by its id, whoever holds it; return whether it was held."""
-        work = functools.partial(_slots.release_by_id, lease=check_lease_id(lease_id))
+        work = functools.partial(_release.release_by_id, lease=check_lease_id(lease_id))
         try:
             return self._database.transact(work, create=False)
         except NoDatabaseError:

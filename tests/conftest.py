@@ -17,7 +17,19 @@ from typing import Any, TypeVar
 import pytest
 from click.testing import CliRunner, Result
 
-from localgcl import Limiter, _blocking, _clock, _lifeline, _location, _loop, _owners, _slots, sync
+from localgcl import (
+    Limiter,
+    _blocking,
+    _clock,
+    _lifeline,
+    _location,
+    _loop,
+    _outcomes,
+    _owners,
+    _release,
+    _slots,
+    sync,
+)
 from localgcl._database import Database, Transaction, open_databases
 from localgcl._queue import promote
 from localgcl.cli import localgcl
@@ -174,7 +186,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 class Ask:
     """A request of a played process, with what its thread sleeps on."""
 
-    def __init__(self, process: Process, request: _slots.Request) -> None:
+    def __init__(self, process: Process, request: _outcomes.Request) -> None:
         self.process = process
         self.request = request
         self.listener = _blocking.Listener(process._database, request)
@@ -183,12 +195,12 @@ class Ask:
     @property
     def waits(self) -> bool:
         """Whether the request is in the queue as far as its process knows."""
-        return isinstance(self.outcome, _slots.Waiting)
+        return isinstance(self.outcome, _outcomes.Waiting)
 
     @property
     def granted(self) -> bool:
         """Whether the process was told that it may go on."""
-        return isinstance(self.outcome, _slots.Granted)
+        return isinstance(self.outcome, _outcomes.Granted)
 
     @property
     def is_rung(self) -> bool:
@@ -229,7 +241,7 @@ class Ask:
             return False
         owner, since, taken = granted.owner, granted.at, granted.taken
         lease, slots = self.request.id, self.request.occupy
-        return self.process.do(lambda tx: _slots.release(tx, lease, owner, slots, since, taken))
+        return self.process.do(lambda tx: _release.release(tx, lease, owner, slots, since, taken))
 
     def _conclude(self, outcome: Any) -> Any:
         self.outcome = outcome
@@ -281,7 +293,9 @@ class Process:
         until: float = math.inf,
     ) -> Ask:
         """Ask for slots, and wait in the queue if need be."""
-        request = _slots.Request(names, occupy, holds=holds, strict=strict, once=once, holder=None)
+        request = _outcomes.Request(
+            names, occupy, holds=holds, strict=strict, once=once, holder=None
+        )
         request.until = until
         request.settled = True  # what becomes of it is the test's business
         ask = Ask(self, request)

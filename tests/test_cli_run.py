@@ -25,6 +25,7 @@ from localgcl import (
     _child,
     _creation,
     _gate,
+    _outcomes,
     _owners,
     _quick,
     _slots,
@@ -430,7 +431,7 @@ def queued(limiter: Limiter, processes: Processes, *names: str, number: int) -> 
 
 def crowded(limiter: Limiter, names: list[str], max_waiting: int, *, holds: bool = True) -> bool:
     """Whether a request over these limits is refused because so many wait."""
-    request = _slots.Request(
+    request = _outcomes.Request(
         tuple(names),
         1,
         holds=holds,
@@ -442,7 +443,7 @@ def crowded(limiter: Limiter, names: list[str], max_waiting: int, *, holds: bool
     process = Process(limiter._database)
     ask = Ask(process, request)
     ask._conclude(process.do(lambda tx: _slots.acquire(tx, request, ask.listener)))
-    refused = isinstance(ask.outcome, _slots.NotNow)
+    refused = isinstance(ask.outcome, _outcomes.NotNow)
     if not refused:
         ask.abandon()
     process.sign_out()

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from localgcl import AsyncLimiter, Limiter, _clients, _schema, _slots
+from localgcl import AsyncLimiter, Limiter, _clients, _outcomes, _schema
 from localgcl._clients import Client
 from tests.conftest import Ask, Clock, Invoke, Process, tables
 
@@ -287,4 +287,4 @@ def test_giving_back_serves_the_queue(
     server.do(lambda tx: _clients.take_back(tx, ["db"], 1, None))
     waiter.look()
     assert waiter.granted
-    assert isinstance(waiter.outcome, _slots.Granted)
+    assert isinstance(waiter.outcome, _outcomes.Granted)

@@ -10,11 +10,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 import pytest
 
-from localgcl import AsyncLimiter, DatabaseError, Limiter, _blocking, _later, _slots
+from localgcl import AsyncLimiter, DatabaseError, Limiter, _blocking, _later, _release, _slots
 from localgcl._database import Transaction
 from tests.flavours import DEADLINE_SECONDS
 
@@ -28,9 +29,11 @@ def limiter(path: str, monkeypatch: pytest.MonkeyPatch) -> Limiter:
     return limiter
 
 
-def fail_at_first(patch: pytest.MonkeyPatch, name: str, times: int = 3) -> Callable[[], bool]:
-    """Have a transaction of `_slots` find the disk full; return whether it has done so often."""
-    real = getattr(_slots, name)
+def fail_at_first(
+    patch: pytest.MonkeyPatch, module: ModuleType, name: str, times: int = 3
+) -> Callable[[], bool]:
+    """Have a transaction find the disk full; return whether it has done so often."""
+    real = getattr(module, name)
     failures: list[str] = []
 
     @functools.wraps(real)
@@ -40,7 +43,7 @@ def fail_at_first(patch: pytest.MonkeyPatch, name: str, times: int = 3) -> Calla
             raise sqlite3.OperationalError("database or disk is full")
         return real(tx, *args, **kwargs)
 
-    patch.setattr(_slots, name, failing)
+    patch.setattr(module, name, failing)
     return lambda: len(failures) == times
 
 
@@ -55,7 +58,7 @@ def until(condition: Callable[[], bool]) -> None:
 def test_interrupted_on_a_full_disk(limiter: Limiter, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C is what the caller sees, and its place in the queue goes once there is room."""
     lease = limiter.acquire("a")
-    failed = fail_at_first(monkeypatch, "abandon")
+    failed = fail_at_first(monkeypatch, _slots, "abandon")
 
     def interrupted(*_: object) -> Any:
         raise KeyboardInterrupt
@@ -72,7 +75,7 @@ def test_interrupted_on_a_full_disk(limiter: Limiter, monkeypatch: pytest.Monkey
 def test_cancelled_on_a_full_disk(limiter: Limiter, monkeypatch: pytest.MonkeyPatch) -> None:
     """A cancelled task leaves the queue once there is room, and the loop hears of no error."""
     lease = limiter.acquire("a")
-    failed = fail_at_first(monkeypatch, "abandon")
+    failed = fail_at_first(monkeypatch, _slots, "abandon")
     heard: list[dict[str, Any]] = []
 
     async def main() -> None:
@@ -96,7 +99,7 @@ def test_cancelled_on_a_full_disk(limiter: Limiter, monkeypatch: pytest.MonkeyPa
 
 def test_a_block_ends_on_a_full_disk(limiter: Limiter, monkeypatch: pytest.MonkeyPatch) -> None:
     """A block that cannot release raises, and its slots are free once there is room."""
-    failed = fail_at_first(monkeypatch, "release_granted")
+    failed = fail_at_first(monkeypatch, _release, "release_granted")
     with pytest.raises(DatabaseError, match="disk is full"), limiter.concurrency("a"):
         pass
     until(lambda: limiter.read("a").active_slots == 0)
@@ -107,7 +110,7 @@ def test_an_awaited_block_ends_on_a_full_disk(
     limiter: Limiter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same for a task."""
-    failed = fail_at_first(monkeypatch, "release_granted")
+    failed = fail_at_first(monkeypatch, _release, "release_granted")
 
     async def main() -> None:
         other = AsyncLimiter(limiter._database.path)
@@ -140,7 +143,7 @@ def test_one_thread_for_all(limiter: Limiter) -> None:
 
 def test_a_request_that_was_never_begun(limiter: Limiter, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where already the first transaction fails, there is nothing to undo, now or later."""
-    failed = fail_at_first(monkeypatch, "take", times=2)
+    failed = fail_at_first(monkeypatch, _slots, "take", times=2)
     undone = list[object]()
     monkeypatch.setattr(_slots, "abandon", lambda *args, **_: undone.append(args))
     with pytest.raises(DatabaseError, match="disk is full"):

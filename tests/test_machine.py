@@ -32,7 +32,7 @@ from hypothesis.stateful import (
     rule,
 )
 
-from localgcl import Limiter, _slots
+from localgcl import Limiter, _outcomes
 from localgcl._database import Transaction
 from tests.conftest import Ask, Clock, Process, forget_everything
 
@@ -361,9 +361,9 @@ class World(RuleBasedStateMachine):
         }
         if told is not None and told[0] not in self.verdicts:
             request, outcome = told
-            if isinstance(outcome, _slots.Granted):
+            if isinstance(outcome, _outcomes.Granted):
                 decided[request] = ("granted", outcome.at, set())
-            elif isinstance(outcome, _slots.Refused):
+            elif isinstance(outcome, _outcomes.Refused):
                 decided[request] = (outcome.reason, None, set(outcome.names))
         self.judge(decided, exact=not reaped)
         if told is not None:
@@ -410,17 +410,17 @@ class World(RuleBasedStateMachine):
     def collect(self, request: str, outcome: Any) -> None:
         """Check what a process was told against what was decided."""
         place = self.places[request]
-        if isinstance(outcome, _slots.Waiting):
+        if isinstance(outcome, _outcomes.Waiting):
             assert place in self.model.queue
             return
         ask = self.asks.pop(request)
         verdict, at, names = self.verdicts.pop(request)
-        if isinstance(outcome, _slots.Granted):
+        if isinstance(outcome, _outcomes.Granted):
             assert (verdict, at) == ("granted", outcome.at)
             assert sorted(outcome.missing) == sorted(place.missing)
             (self.held if place.holds else self.by_rate).append(ask)
         else:
-            assert isinstance(outcome, _slots.Refused), outcome
+            assert isinstance(outcome, _outcomes.Refused), outcome
             assert (verdict, names) == (outcome.reason, set(outcome.names))
 
     def compare(self, rows: dict[str, list[tuple[Any, ...]]]) -> None:
@@ -714,7 +714,7 @@ class World(RuleBasedStateMachine):
             return
         self.places[place.id] = place
         self.asks[place.id] = ask
-        if isinstance(ask.outcome, _slots.NotNow):
+        if isinstance(ask.outcome, _outcomes.NotNow):
             assert once
             self.refuse_a_try(place)
             return
@@ -749,7 +749,7 @@ class World(RuleBasedStateMachine):
         asks = self.mine(self.asks.values())
         ask = asks[which % len(asks)]
         outcome = ask.withdraw()
-        if not isinstance(outcome, _slots.NotNow):
+        if not isinstance(outcome, _outcomes.NotNow):
             self.after(told=(ask.request.id, outcome))
             return
         place = self.places[ask.request.id]

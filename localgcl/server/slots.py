@@ -13,12 +13,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from localgcl import _clients, _slots
+from localgcl import _clients, _release
 from localgcl._checks import check_name
 from localgcl._clients import Client
 from localgcl._database import Transaction
+from localgcl._outcomes import Granted
 from localgcl._request import Terms
-from localgcl._slots import Granted
 from localgcl.errors import ConcurrencySlotAcquisitionError
 from localgcl.server.administration import PREFIX
 from localgcl.server.answers import RefusedError, body_of, invalid, no_content
@@ -172,7 +172,7 @@ async def decrement_with_lease(request: Request) -> Response:
 
 async def release(service: Service, lease: UUID) -> bool:
     """Free a lease, and return whether it held anything."""
-    return await service.transact(functools.partial(_slots.release_by_id, lease=lease.hex))
+    return await service.transact(functools.partial(_release.release_by_id, lease=lease.hex))
 
 
 ROUTES = [

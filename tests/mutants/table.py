@@ -108,14 +108,14 @@ MUTANTS = (
     Mutant(
         "a release serves nobody",
         2,
-        "_slots.py",
+        "_release.py",
         "    elif queued:\n        promote(tx, queued)\n",
         "",
     ),
     Mutant(
         "a release at once serves nobody",
         2,
-        "_at_once.py",
+        "_release.py",
         '_COUNT_IF_HELD_ALONE = f"{_COUNT_IF_HELD} AND NOT waiting"',
         "_COUNT_IF_HELD_ALONE = _COUNT_IF_HELD",
     ),
@@ -175,9 +175,9 @@ MUTANTS = (
     Mutant(
         "a release frees all of its process",
         3,
-        "_at_once.py",
-        'FREE = "DELETE FROM leases WHERE limit_key = ? AND owner = ? AND lease = ?"',
-        "FREE = \"DELETE FROM leases WHERE limit_key = ? AND owner = ? AND lease > '' || ?1 * 0\"",
+        "_release.py",
+        '_FREE = "DELETE FROM leases WHERE limit_key = ? AND owner = ? AND lease = ?"',
+        "_FREE = \"DELETE FROM leases WHERE limit_key = ? AND owner = ? AND lease > '' || ?1 * 0\"",
     ),
     Mutant(
         "a client's lease lapses at once",
@@ -225,7 +225,7 @@ MUTANTS = (
     Mutant(
         "a release frees one limit of several",
         5,
-        "_slots.py",
+        "_release.py",
         "        held = True\n        if undecayed",
         "        if held:\n            continue\n        held = True\n        if undecayed",
     ),
@@ -358,7 +358,7 @@ MUTANTS = (
     Mutant(
         "a grant that was peeked at leaves its row",
         9,
-        "_slots.py",
+        "_release.py",
         "    if granted.ticket:\n",
         "    if not granted.ticket:\n",
         (OWNERS,),

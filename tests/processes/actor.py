@@ -18,7 +18,15 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from localgcl import AcquireConcurrencySlotTimeoutError, DatabaseError, Lease, Limiter, _slots
+from localgcl import (
+    AcquireConcurrencySlotTimeoutError,
+    DatabaseError,
+    Lease,
+    Limiter,
+    _outcomes,
+    _release,
+    _slots,
+)
 from localgcl._blocking import Listener
 from localgcl._database import Transaction
 
@@ -63,11 +71,11 @@ class Script:
         self.limiter._database.transact(self._taking(name, stop))
 
     def _taking(self, name: str, then: Callable[[], object]) -> Callable[[Transaction], None]:
-        request = _slots.Request((name,), 1, holds=True, strict=True, once=True, holder=None)
+        request = _outcomes.Request((name,), 1, holds=True, strict=True, once=True, holder=None)
         listener = Listener(self.limiter._database, request)
 
         def work(tx: Transaction) -> None:
-            assert isinstance(_slots.acquire(tx, request, listener), _slots.Granted)
+            assert isinstance(_slots.acquire(tx, request, listener), _outcomes.Granted)
             request.settled = True  # there is nothing that the listener has to undo
             then()
 
@@ -77,7 +85,7 @@ class Script:
         """Stop oneself inside the transaction that frees a slot, which is free already there."""
 
         def work(tx: Transaction) -> None:
-            assert _slots.release_by_id(tx, self.leases[-1].id)
+            assert _release.release_by_id(tx, self.leases[-1].id)
             os.kill(os.getpid(), signal.SIGSTOP)
 
         self.limiter._database.transact(work)

@@ -1,0 +1,140 @@
+"""What is asked for, and what may come of it: plain data, for the transactions and the flavours."""
+
+from __future__ import annotations
+
+import math
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Protocol
+
+    from localgcl._lifeline import Folder
+    from localgcl.errors import Refusal
+
+    class Listener(Protocol):
+        """What a flavour sleeps on."""
+
+        far_net_seconds: float
+
+        def ear(self, folder: Folder) -> str:
+            """Return the name of the ear that wakes this request."""
+
+        def mend(self) -> None:
+            """See that the ear is still there."""
+
+
+class Request:
+    """What is asked for; its random id becomes the lease's."""
+
+    __slots__ = (
+        "due",
+        "granted",
+        "holder",
+        "holds",
+        "id",
+        "max_waiting",
+        "names",
+        "occupy",
+        "once",
+        "settled",
+        "strict",
+        "ticket",
+        "until",
+    )
+
+    def __init__(
+        self,
+        names: tuple[str, ...],
+        occupy: int,
+        *,
+        holds: bool,
+        strict: bool,
+        once: bool,
+        holder: str | None,
+        max_waiting: int | None = None,
+    ) -> None:
+        self.id = os.urandom(16).hex()
+        self.names = names
+        self.occupy = occupy
+        self.holds = holds
+        self.strict = strict
+        self.once = once
+        self.holder = holder
+        self.until = math.inf  # the moment at which it gives up
+        self.max_waiting = max_waiting  # it does not join a queue of so many
+        self.ticket = 0  # its place in every queue, once it waits
+        self.due = 0.0  # the moment at which rates have room for it, as far as is known
+        self.granted: Granted | None = None
+        # Whether the database is known to hold nothing of the request that nobody looks after.
+        self.settled = False
+
+
+class Granted:
+    """Slots of the limits `taken` are taken as of the moment `at`; `missing` ones were passed by.
+
+    `owner` and `taken` are keys; they find the rows of a lease without a search. `ticket` is that
+    of a waiter's row which is still there, to be deleted with the lease.
+    """
+
+    __slots__ = ("at", "missing", "owner", "taken", "ticket")
+
+    def __init__(
+        self,
+        at: float,
+        missing: tuple[str, ...],
+        owner: int | None,
+        taken: list[int],
+        ticket: int = 0,
+    ) -> None:
+        self.ticket = ticket
+        self.at = at
+        self.missing = missing
+        self.owner = owner
+        self.taken = taken
+
+
+class Refused:
+    """Waiting cannot help, because of these `names`; `missing` ones were passed by."""
+
+    __slots__ = ("missing", "names", "reason")
+
+    def __init__(
+        self, reason: Refusal, names: Iterable[str], missing: tuple[str, ...] = ()
+    ) -> None:
+        self.reason = reason
+        self.names = tuple(names)
+        self.missing = missing
+
+
+class Waiting:
+    """In the queue: look again at `look_at`, or when one of the lifelines `ways` has ended.
+
+    A slot is expected in `expected_seconds`; `missing` names were passed by.
+    """
+
+    __slots__ = ("expected_seconds", "look_at", "missing", "ways")
+
+    def __init__(
+        self, look_at: float, expected_seconds: float, missing: tuple[str, ...], ways: set[str]
+    ) -> None:
+        self.look_at = look_at
+        self.expected_seconds = expected_seconds
+        self.missing = missing
+        self.ways = ways
+
+
+class NotNow:
+    """Not granted, and no longer in the queue."""
+
+    __slots__ = ("missing",)
+
+    def __init__(self, missing: tuple[str, ...] = ()) -> None:
+        self.missing = missing
+
+
+class Gone:
+    """The database knows nothing of the request: it is another file now, or was restored."""
+
+    __slots__ = ()

@@ -1,0 +1,113 @@
+"""The transactions that free a lease.
+
+Mostly the limit has no decay and nobody waits, and two statements do. The first looks for itself
+whether that is so, and changes nothing where it is not; what it does is what the general way would.
+"""
+
+from __future__ import annotations
+
+from localgcl import _owners
+from localgcl._queue import promote
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from localgcl._database import Transaction
+    from localgcl._outcomes import Granted
+
+    Place = tuple[int, int, str]  # of a lease: the keys of limit and owner, and its id
+
+# As Prefect has it: a running mean over about the last 2 * limit releases.
+_COUNT_RELEASE = """
+UPDATE limits SET
+    occupancy = occupancy + (? - occupancy) / max(1, 2 * slots),
+    held = held + ?,
+    longest_hold = max(longest_hold, ?)
+WHERE key = ?
+"""
+_COUNT_IF_HELD = f"""{_COUNT_RELEASE}
+AND EXISTS (SELECT 1 FROM leases WHERE limit_key = ? AND owner = ? AND lease = ?)
+AND NOT decay
+"""
+_COUNT_IF_HELD_ALONE = f"{_COUNT_IF_HELD} AND NOT waiting"
+_FREE = "DELETE FROM leases WHERE limit_key = ? AND owner = ? AND lease = ?"
+_UNDECAYED = "SELECT decays_from FROM leases WHERE limit_key = ? AND owner = ? AND lease = ?"
+
+
+def release_by_id(tx: Transaction, lease: str) -> bool:
+    """Free a lease of which only the id is known; return whether it held anything."""
+    places = tx.execute(
+        "SELECT owner, slots, since, limit_key FROM leases WHERE lease = ? AND owner > 0", (lease,)
+    ).fetchall()
+    held = False
+    if places:
+        owner, slots, since, _ = places[0]
+        held = release(tx, lease, owner, slots, since, [key for *_, key in places])
+    _owners.remove_client(tx, lease)
+    return held
+
+
+def release_granted(tx: Transaction, lease: str, slots: int, granted: Granted) -> None:
+    """Free what was granted, with the waiter's row that may be left of it."""
+    if granted.ticket:
+        tx.execute("DELETE FROM waiters WHERE ticket = ? AND request = ?", (granted.ticket, lease))
+    if granted.owner is not None:
+        # Who had to wait is hardly the last who does.
+        awaited = granted.ticket > 0
+        release(tx, lease, granted.owner, slots, granted.at, granted.taken, awaited=awaited)
+
+
+def release(
+    tx: Transaction,
+    lease: str,
+    owner: int,
+    slots: int,
+    since: float,
+    limits: Iterable[int],
+    *,
+    awaited: bool = False,
+) -> bool:
+    """Free what a lease holds of these limits, and return whether that was anything.
+
+    `awaited` says that others are likely to wait, which saves time and decides nothing.
+    """
+    held, seconds = False, max(0.0, tx.now - since)
+    queued = []
+    for key in limits:
+        place = (key, owner, lease)
+        if _free_at_once(tx, place, seconds, awaited=awaited):
+            held = True
+            if awaited:
+                queued.append(key)
+            continue
+        limit = tx.execute("SELECT decay, waiting FROM limits WHERE key = ?", (key,)).fetchone()
+        if limit is None:
+            continue  # deleted
+        rate, waiting = limit
+        undecayed = tx.execute(_UNDECAYED, place).fetchone() if rate else None
+        if not tx.execute(_FREE, place).rowcount:
+            continue  # freed by an operator, or in a file that is no longer there
+        held = True
+        if undecayed is not None:
+            _owners.give_back(tx, key, slots, *undecayed)
+        tx.execute(_COUNT_RELEASE, (seconds, seconds, seconds, key))
+        if waiting:
+            queued.append(key)
+    if queued and tx.later is not None:
+        tx.later.update(queued)
+    elif queued:
+        promote(tx, queued)
+    return held
+
+
+def _free_at_once(tx: Transaction, place: Place, seconds: float, *, awaited: bool) -> bool:
+    """Free what a lease has held for so long of a limit if it is the common case.
+
+    Where others may wait for it, which is `awaited`, they are still to be served.
+    """
+    count = _COUNT_IF_HELD if awaited else _COUNT_IF_HELD_ALONE
+    if not tx.execute(count, (seconds, seconds, seconds, place[0], *place)).rowcount:
+        return False
+    tx.execute(_FREE, place)
+    return True
