@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from pydantic import ValidationError
 
 from localgcl import _owners
+from localgcl._action import Action
+from localgcl._changes import change, insert, key_of, remove
 from localgcl._checks import check_name
 from localgcl._database import Transaction
-from localgcl._limits import Action, change, insert, key_of, remove
 from localgcl._plan import Plan, plan
 from localgcl._queue import promote
 from localgcl.models import Changes, Settings, first_fault

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
 from localgcl import _decay, _owners
+from localgcl._action import Action
 from localgcl._checks import check_name
 from localgcl._database import Transaction
-from localgcl._limits import Action
 from localgcl._queue import promote
 
 Row = dict[str, Any]

@@ -12,10 +12,10 @@ from types import TracebackType
 from typing import Any, ParamSpec, TypeVar
 
 from localgcl import _clock, _limits, _release
+from localgcl._action import Action
 from localgcl._checks import check_lease_id
 from localgcl._database import NoDatabaseError, Transaction
 from localgcl._gate import GateTimeoutError
-from localgcl._limits import Action
 from localgcl._location import choose
 from localgcl._loop import LEAST_SECONDS, PATIENCE_SECONDS, Session, session_of
 from localgcl._outcomes import Granted, Request

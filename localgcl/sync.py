@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any, ParamSpec, TypeVar
 
+    from localgcl._action import Action
     from localgcl._database import Transaction
-    from localgcl._limits import Action
     from localgcl._outcomes import Granted, Request
     from localgcl.models import Holder, Limit, Waiter
 

@@ -25,7 +25,7 @@ LAYERS = (
     ("_database", "_examination"),
     ("_owners", "_creation", "_later"),
     ("_at_once", "_queue"),
-    ("_release",),
+    ("_action", "_changes", "_release"),
     ("_slots", "_limits"),
     ("_request", "_departure", "_apply", "_clients", "_metrics"),
     ("_loop", "_blocking"),

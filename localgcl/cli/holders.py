@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import click
 
 from localgcl import _limits
+from localgcl._action import together
 from localgcl._processes import printable
 from localgcl.cli._shared import (
     KNOWN_NAME,
@@ -32,7 +33,7 @@ def ps(ctx: click.Context, name: str | None, output: str | None) -> None:
       localgcl ps database -o json
     """
     holders, waiters = limiter_of(ctx)._administer(
-        _limits.together(_limits.holders(name), _limits.waiters(name))
+        together(_limits.holders(name), _limits.waiters(name))
     )
     if output:
         echo_json(

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import click
 
 from localgcl import _limits
+from localgcl._action import together
 from localgcl.cli._shared import (
     KNOWN_NAME,
     NEW_NAME,
@@ -84,7 +85,7 @@ def inspect(ctx: click.Context, name: str, output: str | None) -> None:
       localgcl inspect database -o json
     """
     limit, holders, waiters = limiter_of(ctx)._administer(
-        _limits.together(_limits.read(name), _limits.holders(name), _limits.waiters(name))
+        together(_limits.read(name), _limits.holders(name), _limits.waiters(name))
     )
     if output:
         echo_json(

@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from localgcl import _clock, _gate, _limits, _processes
+from localgcl._action import together
 from localgcl.cli import _screen
 from localgcl.cli._shared import KNOWN_NAME, database_of, limiter_of
 from localgcl.cli.holders import table_of_holders, table_of_waiters
@@ -103,7 +104,7 @@ class _Source:
             # Not to stand in the queue of the gate once more with each frame.
             return replace(last, trouble=self._stuck(now - self._stuck_since))
         name = self._name
-        action = _limits.together(
+        action = together(
             _limits.read_all() if name is None else _limits.read(name),
             _limits.holders(name),
             _limits.waiters(name),

@@ -1,0 +1,118 @@
+"""What administration does inside a transaction: limits are inserted, changed and removed."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from localgcl import _clock, _decay
+from localgcl._creation import insert_row
+from localgcl._database import Transaction
+from localgcl._queue import leave_queues, promote, refuse, serve
+from localgcl.errors import LimitAlreadyExistsError, LimitNotFoundError
+from localgcl.models import Changes, Settings
+
+
+def find(tx: Transaction, name: str) -> int | None:
+    """Return a limit's key, None where there is none."""
+    row = tx.execute("SELECT key FROM limits WHERE name = ?", (name,)).fetchone()
+    return None if row is None else int(row[0])
+
+
+def key_of(tx: Transaction, name: str) -> int:
+    """Return a limit's key; LimitNotFoundError where there is none."""
+    key = find(tx, name)
+    if key is None:
+        raise LimitNotFoundError(name)
+    return key
+
+
+def insert(tx: Transaction, name: str, settings: Settings) -> None:
+    """Insert a new limit."""
+    insert_row(
+        tx,
+        name,
+        settings.limit,
+        decay=settings.slot_decay_per_second,
+        active=settings.active,
+    )
+
+
+def change(tx: Transaction, key: int, changes: Changes) -> None:
+    """Change a limit, and let those who wait feel it."""
+    if changes.name is not None:
+        known = find(tx, changes.name)
+        if known not in (None, key):
+            raise LimitAlreadyExistsError(changes.name)
+    if changes.slot_decay_per_second is not None:
+        _set_decay(tx, key, changes.slot_decay_per_second)
+    for column, value in (
+        ("name", changes.name),
+        ("slots", changes.limit),
+        ("active", changes.active),
+        ("updated", _clock.wall()),
+    ):
+        if value is not None:
+            tx.execute(f"UPDATE limits SET {column} = ? WHERE key = ?", (value, key))
+    if changes.active_slots is not None:
+        set_slots(tx, key, changes.active_slots)
+    promote(tx, [key], all_of_them=True)
+
+
+def _set_decay(tx: Transaction, key: int, rate: float) -> None:
+    before, used, level, then = tx.execute(
+        "SELECT decay, used, level, level_at FROM limits WHERE key = ?", (key,)
+    ).fetchone()
+    if rate == before:
+        return
+    if rate:
+        # Slots set by hand become part of the level, which is nobody's either.
+        tx.execute("DELETE FROM leases WHERE limit_key = ? AND owner = 0", (key,))
+        at = max(tx.now, then) if before else tx.now
+        level = _decay.level_at(level, then, before, at) if before else float(used)
+        # What a lease has lost by decay so far it shall have lost at the new rate too.
+        tx.execute(
+            "UPDATE leases SET decays_from = ? - ? * max(0, ? - decays_from) WHERE limit_key = ?",
+            (tx.now, min(before / rate, sys.float_info.max), tx.now, key),
+        )
+    else:
+        level, at = 0.0, tx.now
+    tx.execute(
+        "UPDATE limits SET decay = ?, level = ?, level_at = ? WHERE key = ?", (rate, level, at, key)
+    )
+
+
+def set_slots(tx: Transaction, key: int, slots: int) -> None:
+    """Set so many slots in use with nobody behind them, in place of every lease."""
+    tx.execute("DELETE FROM leases WHERE limit_key = ?", (key,))
+    ((rate,),) = tx.execute("SELECT decay FROM limits WHERE key = ?", (key,)).fetchall()
+    level = float(slots) if rate else 0.0
+    tx.execute("UPDATE limits SET level = ?, level_at = ? WHERE key = ?", (level, tx.now, key))
+    if slots and not rate:
+        tx.execute(
+            "INSERT INTO leases (lease, limit_key, owner, slots, since, decays_from)"
+            " VALUES (?, ?, 0, ?, ?, ?)",
+            (os.urandom(16).hex(), key, slots, tx.now, tx.now),
+        )
+
+
+def remove(tx: Transaction, key: int, name: str) -> None:
+    """Delete a limit; strict waiters are refused, the others pass it by."""
+    tx.execute("DELETE FROM leases WHERE limit_key = ?", (key,))
+    queued = tx.execute(
+        "SELECT ticket, strict, passed, ear, limits FROM waits JOIN waiters USING (ticket)"
+        " WHERE limit_key = ? ORDER BY ticket",
+        (key,),
+    ).fetchall()
+    tx.execute("DELETE FROM waits WHERE limit_key = ?", (key,))
+    tx.execute("DELETE FROM limits WHERE key = ?", (key,))
+    left: set[int] = set()
+    for ticket, strict, passed, ear, limits in queued:
+        if strict:
+            refuse(tx, ticket, ear, "missing", [name])
+            left |= leave_queues(tx, ticket, limits)
+        else:
+            passed = f"{passed}\n{name}" if passed else name
+            tx.execute("UPDATE waiters SET passed = ? WHERE ticket = ?", (passed, ticket))
+            left |= serve(tx, ticket).keys()
+    promote(tx, left)
