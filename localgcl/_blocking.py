@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from localgcl._database import Database, Transaction
-    from localgcl._lifeline import Ear, Folder, Lifeline
+    from localgcl._folder import Folder
+    from localgcl._lifeline import Ear, Lifeline
     from localgcl._outcomes import Granted, Request
     from localgcl._request import Sleep, Terms
 

@@ -10,8 +10,9 @@ import weakref
 
 from localgcl import _clock
 from localgcl._file import File, begin, explained, identity_of, remaining
+from localgcl._folder import Folder
 from localgcl._gate import GateTimeoutError
-from localgcl._lifeline import Folder, existing_lifeline
+from localgcl._lifeline import existing_lifeline
 from localgcl.errors import DatabaseError, LocalGCLError
 
 TYPE_CHECKING = False

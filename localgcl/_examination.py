@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterator
 from localgcl import _clock, _diagnosis, _location, _processes, _schema
 from localgcl._diagnosis import Check, Entry
 from localgcl._file import denied, folder_of, in_address, known_problem
+from localgcl._folder import Folder, is_fifo_name
 from localgcl._gate import Gate, GateTimeoutError
-from localgcl._lifeline import Folder, is_fifo_name
 from localgcl._rows import problems_of
 
 # Nobody is in a transaction for longer, unless it was stopped there.

@@ -9,8 +9,8 @@ import stat
 import threading
 
 from localgcl import _clock, _location, _schema
+from localgcl._folder import Folder
 from localgcl._gate import Gate, GateTimeoutError
-from localgcl._lifeline import Folder
 from localgcl.errors import DatabaseError
 
 TYPE_CHECKING = False

@@ -21,7 +21,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from localgcl._lifeline import Folder
+    from localgcl._folder import Folder
 
 # Transactions take some tens of microseconds: tries before a thread is worth its start.
 _TRIES = 3

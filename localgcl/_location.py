@@ -6,6 +6,7 @@ import os
 import stat
 import sys
 
+from localgcl._folder import adopt
 from localgcl.errors import DatabaseError
 
 TYPE_CHECKING = False
@@ -130,8 +131,6 @@ def make_file(path: str, mode: int, group: int) -> None:
 
     It is given both before it gets its name, so that no other user finds it half made.
     """
-    from localgcl._lifeline import adopt
-
     unfinished = f"{path}.{os.urandom(8).hex()}"
     descriptor = os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
     try:

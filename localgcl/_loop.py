@@ -20,9 +20,10 @@ from aiosqlite.core import _STOP_RUNNING_SENTINEL
 
 from localgcl import _clock, _departure, _slots
 from localgcl._database import Database, Transaction
+from localgcl._folder import HINT_LENGTH, Folder, WriteEnd
 from localgcl._gate import GateTimeoutError
 from localgcl._later import run_later
-from localgcl._lifeline import HINT_LENGTH, Ear, Folder, Lifeline, WriteEnd, lifeline
+from localgcl._lifeline import Ear, Lifeline, lifeline
 from localgcl._outcomes import Granted, NotNow, Refused, Request, Waiting
 from localgcl._queue import promote
 from localgcl._request import Sleep

@@ -10,7 +10,7 @@ import math
 
 from localgcl import _decay, _owners
 from localgcl._checks import MAX_SLOTS
-from localgcl._lifeline import lifeline_of
+from localgcl._folder import lifeline_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

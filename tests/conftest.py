@@ -21,6 +21,7 @@ from localgcl import (
     Limiter,
     _blocking,
     _clock,
+    _folder,
     _lifeline,
     _location,
     _loop,
@@ -261,7 +262,7 @@ class Process:
         self.lifeline: _lifeline.Lifeline | None = None
 
     @property
-    def folder(self) -> _lifeline.Folder:
+    def folder(self) -> _folder.Folder:
         """The run folder of the database."""
         assert self._database._folder is not None
         return self._database._folder

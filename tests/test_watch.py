@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from localgcl import _lifeline
-from localgcl._lifeline import Folder, Lifeline, Watch
+from localgcl import _folder
+from localgcl._folder import Folder
+from localgcl._lifeline import Lifeline, Watch
 
 
 @pytest.fixture
@@ -37,7 +38,7 @@ def test_many_watch_one_lifeline_with_one_descriptor(
     folder: Folder, other: Lifeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However many threads wait for a process, the limit of what is watched is not reached."""
-    monkeypatch.setattr(_lifeline, "MAX_WATCHED", 1)
+    monkeypatch.setattr(_folder, "MAX_WATCHED", 1)
     before = open_files()
     watches = [Watch() for _ in range(500)]
     for watch in watches:
@@ -55,7 +56,7 @@ def test_beyond_the_limit_a_watch_is_not_whole(
     folder: Folder, other: Lifeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever cannot watch somebody knows it, and still learns who is dead."""
-    monkeypatch.setattr(_lifeline, "MAX_WATCHED", 1)
+    monkeypatch.setattr(_folder, "MAX_WATCHED", 1)
     one_more = Lifeline(folder)
     watch, late = Watch(), Watch()
     watch.turn_to(folder, [other.name])

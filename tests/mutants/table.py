@@ -101,7 +101,7 @@ MUTANTS = (
     Mutant(
         "nobody is found dead",
         2,
-        "_lifeline.py",
+        "_folder.py",
         "            return error.errno not in _GONE\n        return True\n\n    def ring",
         "            return True\n        return True\n\n    def ring",
     ),

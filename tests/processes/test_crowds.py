@@ -83,7 +83,8 @@ def test_never_too_many(path: Path, method: str) -> None:
 
 def own_lifeline(path: Path) -> str:
     """Return the name of this process's lifeline."""
-    from localgcl._lifeline import Folder, existing_lifeline
+    from localgcl._folder import Folder
+    from localgcl._lifeline import existing_lifeline
 
     ours = existing_lifeline(Folder(f"{path}-run", 0o600, os.getgid()))
     return "none" if ours is None else ours.name

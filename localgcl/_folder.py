@@ -1,0 +1,223 @@
+"""The run folder of a database, and the FIFOs by which the kernel tells who is alive.
+
+A process keeps the read end of its lifeline open for as long as it lives, so opening the write end
+fails with ENXIO when nobody reads, a byte written wakes, and a write end held open reports an error
+the moment the last reader is gone. No pid is involved, hence no reuse of pids, no namespace and no
+reboot can mislead it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import select
+import stat
+import weakref
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable
+
+# Watched at most by one process; deaths beyond are found by looking again and again. The usual soft
+# limit on open files is 1,024.
+MAX_WATCHED = 256
+
+_READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+_WRITE = os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW
+_GONE = (errno.ENXIO, errno.ENOENT)
+NAME_LENGTH = 32
+
+# A cleaner may take a file at any moment, also while it is being made.
+_TRIES = 3
+
+HINT_LENGTH = 8  # bytes; select.PIPE_BUF, up to which writes are not mixed, is a multiple
+
+
+def is_fifo_name(name: object) -> bool:
+    """Whether `name` is a lifeline's or an ear's; rows of the database are not to be trusted."""
+    if not isinstance(name, str):
+        return False
+    lifeline, _, number = name.partition(".")
+    return len(lifeline) == NAME_LENGTH and lifeline.isalnum() and (not number or number.isdigit())
+
+
+def lifeline_of(ear: str) -> str:
+    """Return the name of the lifeline that an ear belongs to."""
+    return ear.partition(".")[0]
+
+
+def open_for_writing(path: str) -> int:
+    """Return the write end of the FIFO at `path`; OSError with ENXIO where nobody reads it."""
+    descriptor = os.open(path, _WRITE)
+    if not stat.S_ISFIFO(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.ENXIO, "not a FIFO", path)
+    return descriptor
+
+
+class Folder:
+    """The run folder of a database: its path, and the mode and group of what is made in it."""
+
+    def __init__(self, path: str, mode: int, group: int) -> None:
+        self.path = path
+        self.mode = mode
+        self.group = group
+
+    def make(self) -> bool:
+        """Make the folder unless it is there; return whether it was made."""
+        try:
+            os.mkdir(self.path, 0o700)
+        except FileExistsError:
+            return False
+        # Where a file may be read, its folder may be entered.
+        mode = self.mode | (self.mode & 0o444) >> 2
+        os.chmod(self.path, 0o700)  # the umask may have left nothing that could be opened
+        descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            adopt(descriptor, mode, self.group)
+        finally:
+            os.close(descriptor)
+        return True
+
+    def make_fifo(self, name: str) -> int:
+        """Make the FIFO `name`, in place of one that may be there, and return its read end."""
+        for _ in range(_TRIES):
+            with contextlib.suppress(FileNotFoundError):
+                return self._make_fifo(name)
+        return self._make_fifo(name)
+
+    def _make_fifo(self, name: str) -> int:
+        path = f"{self.path}/{name}"
+        try:
+            os.mkfifo(path, self.mode)
+        except FileExistsError:
+            os.unlink(path)
+            os.mkfifo(path, self.mode)
+        except FileNotFoundError:
+            self.make()
+            os.mkfifo(path, self.mode)
+        os.chmod(path, self.mode)  # the umask may have left nothing that could be opened
+        descriptor = os.open(path, _READ)
+        adopt(descriptor, self.mode, self.group)
+        return descriptor
+
+    def fifos(self, besides: Collection[str] = ()) -> list[str]:
+        """Return the names of the lifelines and ears that are there, without those of `besides`."""
+        try:
+            names = os.listdir(self.path)
+        except FileNotFoundError:
+            return []  # a cleaner took the folder
+        # Thousands of threads that wait have an ear each, and most are of a few who live.
+        return [one for one in names if lifeline_of(one) not in besides and is_fifo_name(one)]
+
+    def is_alive(self, name: str) -> bool:
+        """Whether somebody keeps the FIFO `name` open; what cannot be told counts as alive."""
+        if not is_fifo_name(name):
+            return False
+        try:
+            os.close(os.open(f"{self.path}/{name}", _WRITE))
+        except OSError as error:
+            return error.errno not in _GONE
+        return True
+
+    def ring(self, ear: str, tickets: Iterable[int]) -> None:
+        """Wake whoever listens on `ear`, with a hint at which of its requests are concerned."""
+        if not is_fifo_name(ear):
+            return
+        # A ring is a hint. Whoever is dead needs none, whoever has its pipe full has hints enough,
+        # and where permission or descriptors are missing the waiter's own safety net has to do.
+        with contextlib.suppress(OSError):
+            descriptor = open_for_writing(f"{self.path}/{ear}")
+            try:
+                hints = b"".join([(ticket % 2**64).to_bytes(HINT_LENGTH) for ticket in tickets])
+                os.write(descriptor, hints[: select.PIPE_BUF])
+            finally:
+                os.close(descriptor)
+
+    def open_to_watch(self, name: str) -> WriteEnd | None:
+        """Return the write end of a lifeline, None where it cannot be watched.
+
+        ProcessLookupError where it has ended.
+        """
+        path = f"{self.path}/{name}"
+        watched = _watched.get(path)
+        if watched is not None and not watched.has_ended():
+            return watched
+        try:
+            if not is_fifo_name(name):
+                raise FileNotFoundError
+            descriptor = os.open(path, _WRITE)
+        except OSError as error:
+            if error.errno in _GONE or isinstance(error, FileNotFoundError):
+                raise ProcessLookupError(name) from None
+            return None  # what cannot be told counts as alive
+        if len(_watched) >= MAX_WATCHED:
+            os.close(descriptor)
+            return None
+        watched = _watched[path] = WriteEnd(descriptor)
+        return watched
+
+    def discard(self, fifo: str) -> None:
+        """Unlink one FIFO if it is there."""
+        _unlink(f"{self.path}/{fifo}")
+
+    def remove(self, lifeline: str) -> None:
+        """Unlink a lifeline and its ears, which are numbered from 1 without a gap."""
+        if not is_fifo_name(lifeline):
+            return
+        number = 1
+        while _unlink(f"{self.path}/{lifeline}.{number}"):
+            number += 1
+        _unlink(f"{self.path}/{lifeline}")
+
+
+class WriteEnd:
+    """The write end of a lifeline, open for as long as anybody in this process watches it.
+
+    Hundreds of threads that wait have the same few processes in their way, and share it.
+    """
+
+    __slots__ = ("__weakref__", "descriptor")
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+
+    def has_ended(self) -> bool:
+        """Whether nobody reads it any more; its owner may have made it anew, under its name."""
+        poll = select.poll()
+        poll.register(self.descriptor, 0)  # errors are always reported
+        return bool(poll.poll(0))
+
+    def __del__(self, close: Callable[[int], None] = os.close) -> None:
+        close(self.descriptor)
+
+
+# Those of this process, by path.
+_watched: weakref.WeakValueDictionary[str, WriteEnd] = weakref.WeakValueDictionary()
+
+
+def adopt(descriptor: int, mode: int, group: int) -> None:
+    """Give a file of ours the mode and the group that everything of the database has."""
+    status = os.fstat(descriptor)
+    if status.st_gid != group:
+        try:
+            os.fchown(descriptor, -1, group)
+        except PermissionError:
+            # A user can give away only to groups that it is in; its own group then keeps the
+            # file to fewer people than meant, never to more.
+            mode &= ~0o070
+    if stat.S_IMODE(status.st_mode) != mode:
+        os.fchmod(descriptor, mode)
+
+
+def _unlink(path: str) -> bool:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+# A child opens by itself what it watches.
+os.register_at_fork(after_in_child=_watched.clear)
