@@ -9,10 +9,11 @@ import threading
 import weakref
 
 from localgcl import _clock
-from localgcl._file import File, begin, explained, identity_of, remaining
+from localgcl._file import File, begin, identity_of, remaining
 from localgcl._folder import Folder
 from localgcl._gate import GateTimeoutError
 from localgcl._lifeline import existing_lifeline
+from localgcl._problems import explained, strange
 from localgcl.errors import DatabaseError, LocalGCLError
 
 TYPE_CHECKING = False
@@ -234,15 +235,6 @@ class Database:
             self._file.never_close()
         self._lock = threading.RLock()
         self._file = None
-
-
-def strange(path: str, found: object) -> DatabaseError:
-    """Return the error of a file with rows that only another program can have written."""
-    return DatabaseError(
-        path,
-        f"it holds what localgcl did not write there ({found}); restore a backup, or move it away"
-        " to begin anew",
-    )
 
 
 def _ring(folder: Folder, rings: Rings) -> None:

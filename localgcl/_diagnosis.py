@@ -117,16 +117,16 @@ def permissions(
     parent: Entry,
     beside: Sequence[Entry],
     inside: Sequence[Entry],
-    denied: str | None,
+    denied: tuple[str, str] | None,
 ) -> Check:
     """Tell whether everybody who may use the database may use all that belongs to it.
 
     `beside` are its -wal and -shm, `inside` the run folder and what lies in it; all have its group,
-    and its mode, a folder that of a folder. `denied` says what this user may not use.
+    and its mode, a folder that of a folder. `denied` says what this user may not use, and
+    what to do about it.
     """
     if denied is not None:
-        problem, _, remedy = denied.partition("; ")
-        return Check("permissions", "fault", problem, remedy or None)
+        return Check("permissions", "fault", *denied)
     permitted = stat.S_IMODE(database.mode)
     expected: list[tuple[Entry, int]] = [(one, permitted) for one in beside]
     for one in inside:

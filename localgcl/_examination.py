@@ -15,9 +15,10 @@ from collections.abc import Callable, Iterator
 
 from localgcl import _clock, _diagnosis, _location, _processes, _schema
 from localgcl._diagnosis import Check, Entry
-from localgcl._file import denied, folder_of, in_address, known_problem
+from localgcl._file import folder_of, in_address
 from localgcl._folder import Folder, is_fifo_name
 from localgcl._gate import Gate, GateTimeoutError
+from localgcl._problems import denied, known_problem
 from localgcl._rows import problems_of
 
 # Nobody is in a transaction for longer, unless it was stopped there.

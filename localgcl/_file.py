@@ -11,6 +11,7 @@ import threading
 from localgcl import _clock, _location, _schema
 from localgcl._folder import Folder
 from localgcl._gate import Gate, GateTimeoutError
+from localgcl._problems import code_of
 from localgcl.errors import DatabaseError
 
 TYPE_CHECKING = False
@@ -241,7 +242,7 @@ def begin(execute: Callable[[str], object], deadline: float | None) -> None:
             execute("BEGIN IMMEDIATE")
             return
         except sqlite3.OperationalError as error:
-            if _code(error) != sqlite3.SQLITE_BUSY:
+            if code_of(error) != sqlite3.SQLITE_BUSY:
                 raise
             now = _clock.now()
             if deadline is not None and now >= deadline:
@@ -261,50 +262,3 @@ def remaining(deadline: float | None) -> float:
 def in_address(path: str) -> str:
     """Return `path` as part of a URI; SQLite gives a meaning to these characters alone."""
     return path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
-
-
-def _code(error: sqlite3.Error) -> int:
-    """Return SQLite's primary result code (https://sqlite.org/rescode.html)."""
-    return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
-
-
-_REMEDIES = {
-    sqlite3.SQLITE_BUSY: "another program keeps it locked; end that program's transaction",
-    sqlite3.SQLITE_FULL: "the disk is full; free some space and try again",
-    sqlite3.SQLITE_IOERR: "reading or writing failed; see whether the disk is full or failing",
-    sqlite3.SQLITE_CORRUPT: "it is corrupt; restore a backup, or move it away to begin anew",
-    sqlite3.SQLITE_NOTADB: "it is not a database; choose another file, or move it away",
-}
-
-
-def explained(path: str, error: sqlite3.Error | OSError) -> DatabaseError:
-    """Return the error for a user: which file, what is wrong, and what to do next."""
-    problem = known_problem(path, error)
-    return DatabaseError(path, problem or f"{error}; `localgcl doctor` tells more")
-
-
-def known_problem(path: str, error: sqlite3.Error | OSError) -> str | None:
-    """Return what is wrong and what to do next, where that can be told from the error."""
-    if isinstance(error, sqlite3.Error) and _code(error) in _REMEDIES:
-        return denied(path) or f"{_REMEDIES[_code(error)]} ({error})"
-    return denied(path)
-
-
-def denied(path: str) -> str | None:
-    """Return which file of the database this user may not use, if there is one."""
-    real = os.path.realpath(path)
-    run = f"{real}-run"
-    files = (real, f"{real}-wal", f"{real}-shm", run, f"{run}/gate", f"{run}/create.lock")
-    parent = os.path.dirname(real)
-    while not os.path.exists(parent):
-        parent = os.path.dirname(parent)
-    for file in (parent, *files):
-        wanted = os.R_OK | os.W_OK | (os.X_OK if os.path.isdir(file) else 0)
-        if file == parent and os.path.exists(real):
-            wanted = os.X_OK
-        if os.path.exists(file) and not os.access(file, wanted):
-            mode = stat.filemode(os.stat(file).st_mode)
-            return (
-                f"no permission to use {file}, whose mode is {mode}; change its mode or its group"
-            )
-    return None

@@ -172,10 +172,12 @@ def test_many_companions_with_another_mode() -> None:
 
 
 def test_permissions_that_this_user_lacks() -> None:
-    """What is in the way is named."""
+    """What is in the way is named, whatever is in its name."""
     database, parent = entry("/f/x.db", FILE | 0o600), entry("/f", FOLDER | 0o700)
-    check = _diagnosis.permissions(database, parent, [], [], "no permission; change its mode")
-    assert check == Check("permissions", "fault", "no permission", "change its mode")
+    check = _diagnosis.permissions(
+        database, parent, [], [], ("no permission to use x; y", "change its mode")
+    )
+    assert check == Check("permissions", "fault", "no permission to use x; y", "change its mode")
 
 
 # The WAL, the run folder, the gate

@@ -18,7 +18,7 @@ from localgcl import Limiter
 # From the ground up; a module imports from the lines above its own, and from nowhere else.
 LAYERS = (
     ("errors", "_clock", "_checks", "_decay", "_child", "_processes", "_threads", "_folder"),
-    ("models", "_schema", "_lifeline", "_rows"),
+    ("models", "_problems", "_schema", "_lifeline", "_rows"),
     ("_location", "_outcomes", "_plan"),
     ("_gate", "_diagnosis"),
     ("_file",),

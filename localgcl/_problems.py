@@ -1,0 +1,69 @@
+"""What is wrong with a database, and what to do next, as a user is told."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import stat
+
+from localgcl.errors import DatabaseError
+
+
+def code_of(error: sqlite3.Error) -> int:
+    """Return SQLite's primary result code (https://sqlite.org/rescode.html)."""
+    return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+
+
+_REMEDIES = {
+    sqlite3.SQLITE_BUSY: "another program keeps it locked; end that program's transaction",
+    sqlite3.SQLITE_FULL: "the disk is full; free some space and try again",
+    sqlite3.SQLITE_IOERR: "reading or writing failed; see whether the disk is full or failing",
+    sqlite3.SQLITE_CORRUPT: "it is corrupt; restore a backup, or move it away to begin anew",
+    sqlite3.SQLITE_NOTADB: "it is not a database; choose another file, or move it away",
+}
+
+
+def explained(path: str, error: sqlite3.Error | OSError) -> DatabaseError:
+    """Return the error for a user: which file, what is wrong, and what to do next."""
+    problem = known_problem(path, error)
+    return DatabaseError(path, problem or f"{error}; `localgcl doctor` tells more")
+
+
+def strange(path: str, found: object) -> DatabaseError:
+    """Return the error of a file with rows that only another program can have written."""
+    return DatabaseError(
+        path,
+        f"it holds what localgcl did not write there ({found}); restore a backup, or move it away"
+        " to begin anew",
+    )
+
+
+def known_problem(path: str, error: sqlite3.Error | OSError) -> str | None:
+    """Return what is wrong and what to do next, where that can be told from the error."""
+    forbidden = denied(path)
+    if forbidden is not None:
+        return "; ".join(forbidden)
+    if isinstance(error, sqlite3.Error) and code_of(error) in _REMEDIES:
+        return f"{_REMEDIES[code_of(error)]} ({error})"
+    return None
+
+
+def denied(path: str) -> tuple[str, str] | None:
+    """Return which file of the database this user may not use, if any, and what to do about it."""
+    real = os.path.realpath(path)
+    run = f"{real}-run"
+    files = (real, f"{real}-wal", f"{real}-shm", run, f"{run}/gate", f"{run}/create.lock")
+    parent = os.path.dirname(real)
+    while not os.path.exists(parent):
+        parent = os.path.dirname(parent)
+    for file in (parent, *files):
+        wanted = os.R_OK | os.W_OK | (os.X_OK if os.path.isdir(file) else 0)
+        if file == parent and os.path.exists(real):
+            wanted = os.X_OK
+        if os.path.exists(file) and not os.access(file, wanted):
+            mode = stat.filemode(os.stat(file).st_mode)
+            return (
+                f"no permission to use {file}, whose mode is {mode}",
+                "change its mode or its group",
+            )
+    return None
