@@ -10,7 +10,7 @@ import atexit
 import contextlib
 import threading
 
-from localgcl import _clock, _owners
+from localgcl import _clock, _owners, _threads
 from localgcl._database import NoDatabaseError, open_databases
 from localgcl._gate import GateTimeoutError
 from localgcl._queue import promote
@@ -38,19 +38,10 @@ def depart(database: Database, *, if_idle: bool) -> None:
         database.transact(sign_out, deadline=deadline, create=False)
 
 
-# The name of our own threads, none of which works on behalf of a block.
-THREAD_NAME = "localgcl"
-
-
-def is_ours(thread: threading.Thread) -> bool:
-    """Whether a thread is one of ours."""
-    return thread.name.startswith(THREAD_NAME)
-
-
 @atexit.register
 def _depart_from_all() -> None:
     # Daemon threads go on, inside a `with` block perhaps, until the very end.
-    goes_on = any(one.daemon and not is_ours(one) for one in threading.enumerate())
+    goes_on = any(one.daemon and not _threads.is_ours(one) for one in threading.enumerate())
     for database in open_databases():
         try:
             depart(database, if_idle=goes_on)

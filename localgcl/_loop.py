@@ -18,7 +18,7 @@ from typing import Any
 import aiosqlite
 from aiosqlite.core import _STOP_RUNNING_SENTINEL
 
-from localgcl import _clock, _departure, _slots
+from localgcl import _clock, _departure, _slots, _threads
 from localgcl._database import Database, Transaction
 from localgcl._folder import HINT_LENGTH, Folder, WriteEnd
 from localgcl._gate import GateTimeoutError
@@ -79,7 +79,7 @@ class _Thread(aiosqlite.Connection):
 
     def __init__(self, database: Database) -> None:
         super().__init__(lambda: database, 0)  # type: ignore[arg-type, return-value]
-        self._thread.name = f"{_departure.THREAD_NAME}-loop"
+        self._thread.name = f"{_threads.NAME}-loop"
         self._thread.daemon = True  # one that was never closed is not to keep the process
         self._thread.start()
 

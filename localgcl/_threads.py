@@ -8,7 +8,17 @@ import _thread
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Callable
+
+# The name of a thread that aiosqlite starts for us, and that works on behalf of no block; those of
+# `start` are unknown to `threading`.
+NAME = "localgcl"
+
+
+def is_ours(thread: threading.Thread) -> bool:
+    """Whether a thread that `threading` knows is one of ours."""
+    return thread.name.startswith(NAME)
 
 
 def start(function: Callable[..., object], *arguments: object) -> None:
