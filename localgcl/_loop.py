@@ -10,20 +10,18 @@ import asyncio
 import contextlib
 import functools
 import os
-import selectors
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterable
 from typing import Any
 
-import aiosqlite
-from aiosqlite.core import _STOP_RUNNING_SENTINEL
-
-from localgcl import _clock, _departure, _slots, _threads
+from localgcl import _clock, _departure, _slots
 from localgcl._database import Database, Transaction
-from localgcl._folder import HINT_LENGTH, Folder, WriteEnd
+from localgcl._folder import HINT_LENGTH, Folder
 from localgcl._gate import GateTimeoutError
 from localgcl._later import run_later
 from localgcl._lifeline import Ear, Lifeline, lifeline
+from localgcl._loop_thread import Job, Thread
+from localgcl._loop_watch import Watch
 from localgcl._outcomes import Granted, NotNow, Refused, Request, Waiting
 from localgcl._queue import promote
 from localgcl._request import Sleep
@@ -41,51 +39,7 @@ PATIENCE_SECONDS = 1.0
 # A transaction has at least so long, or the last look of a timeout would never be a look.
 LEAST_SECONDS = 0.05
 
-# Errors of the machine, not of one transaction's own: everybody who shared it is told.
 _Outcome = tuple[Any, BaseException | None]
-
-
-class _Job:
-    """A transaction that a task waits for, or nobody does."""
-
-    __slots__ = ("alone", "create", "durable", "future", "insists", "request", "work")
-
-    def __init__(
-        self,
-        work: Callable[[Transaction], Any],
-        future: asyncio.Future[Any] | None,
-        *,
-        request: Request | None = None,
-        alone: bool = False,
-        durable: bool = False,
-        create: bool = True,
-        insists: bool = False,
-    ) -> None:
-        self.work = work
-        self.future = future
-        self.request = request
-        self.alone = alone
-        self.durable = durable
-        self.create = create
-        self.insists = insists  # where it fails, it is tried again until it succeeds
-
-
-class _Thread(aiosqlite.Connection):
-    """aiosqlite's thread, which is given whole functions.
-
-    It has no public call for that: the queue is the smallest way in. What it holds as its
-    connection is the `Database`, which opens the file itself, and again where it was replaced.
-    """
-
-    def __init__(self, database: Database) -> None:
-        super().__init__(lambda: database, 0)  # type: ignore[arg-type, return-value]
-        self._thread.name = f"{_threads.NAME}-loop"
-        self._thread.daemon = True  # one that was never closed is not to keep the process
-        self._thread.start()
-
-    def post(self, function: Callable[[], Any]) -> None:
-        """Run a function in the thread, after those before it."""
-        self._tx.put_nowait((None, function))
 
 
 class Session:
@@ -97,22 +51,18 @@ class Session:
         self.loop = loop
         self.path = path
         self.database = _last_databases[path] = Database(path)
-        self._thread = _Thread(self.database)
-        self._jobs: deque[_Job] = deque()
+        self._thread = Thread(self.database)
+        self._jobs: deque[Job] = deque()
         self._requests: dict[int, Request] = {}  # by ticket
         self._sleepers: dict[Request, asyncio.Future[Any]] = {}
         self._outcomes: dict[Request, Any] = {}  # looked for while awake
         self._decided: dict[Request, Granted | Refused] = {}  # of requests that have no row now
         self._lifeline: Lifeline | None = None
         self._ear: Ear | None = None
-        self._listening = False
-        self._heard = -1  # the descriptor of the ear that is listened to
-        self._selector = selectors.DefaultSelector()
-        self._watched: dict[str, WriteEnd] = {}
-        self._ways: dict[str, set[Request]] = {}
+        self._watch = Watch(loop)
         self._net_timer: asyncio.TimerHandle | None = None
         self._uses = 0
-        self.end: AsyncGenerator[None, None] | None = None
+        self.until_loop_ends: AsyncGenerator[None, None] | None = None
         self.closed = False
 
     # In use, inside a `with` block, it is not closed
@@ -162,7 +112,7 @@ class Session:
         if request is not None:
             work = functools.partial(self._for_request, request, work)
         future: asyncio.Future[Any] = self.loop.create_future()
-        job = _Job(
+        job = Job(
             work,
             future,
             request=request,
@@ -220,14 +170,14 @@ class Session:
 
         # Where it fails it is tried again, and nobody need know.
         future.add_done_callback(lambda undone: undone.cancelled() or undone.exception())
-        self._post(_Job(work, future, create=False, insists=True))
+        self._post(Job(work, future, create=False, insists=True))
         return future
 
-    def undo(self, work: Callable[[Transaction], Any], *, insists: bool = False) -> None:
+    def run_unawaited(self, work: Callable[[Transaction], Any], *, insists: bool = False) -> None:
         """Run a transaction for which nobody waits, as soon as may be."""
-        self._post(_Job(work, None, create=False, insists=insists))
+        self._post(Job(work, None, create=False, insists=insists))
 
-    def _post(self, job: _Job) -> None:
+    def _post(self, job: Job) -> None:
         if self.closed:  # and the thread has ended
             run_later(self.database, job.work)
             if not self.loop.is_closed():
@@ -245,7 +195,7 @@ class Session:
                 together.append(self._jobs.popleft())
             self._run_together(together)
 
-    def _run_together(self, jobs: list[_Job]) -> None:
+    def _run_together(self, jobs: list[Job]) -> None:
         first = jobs[0]
 
         def work(tx: Transaction) -> tuple[list[Any], dict[Request, Any]]:
@@ -266,6 +216,7 @@ class Session:
                     self._drop(request)
                     self._decided[request] = outcome
         except BaseException as error:
+            # It is of the machine, not of one transaction's own: everybody who shared it is told.
             outcomes = [(None, error)] * len(jobs)
             for job in jobs:
                 if job.request is not None:
@@ -330,8 +281,12 @@ class Session:
             return []
         if request in self._outcomes:
             return self._outcomes.pop(request)
-        self._listen()
-        dead = self._watch(request, step.ways)
+        ear = self._ear
+        assert ear is not None  # nobody waits without
+        if not self._watch.is_on:
+            self._watch.begin(ear.descriptor, self._woken)
+            self._net_timer = self.loop.call_later(_NET_SECONDS, self._net)
+        dead = self._watch.add(request, ear.folder, step.ways)
         if dead:
             return dead
         future: asyncio.Future[Any] = self.loop.create_future()
@@ -346,7 +301,7 @@ class Session:
             if timer is not None:
                 timer.cancel()
             del self._sleepers[request]
-            self._stop_watching(request, step.ways)
+            self._watch.discard(request, step.ways)
 
     def _give(self, request: Request, outcome: Any) -> None:
         sleeper = self._sleepers.get(request)
@@ -355,38 +310,22 @@ class Session:
         else:
             self._outcomes[request] = outcome
 
-    def _listen(self) -> None:
-        if self._ear is None or self._listening:
-            return
-        self._listening = True
-        self._heard = self._ear.descriptor
-        self._selector.register(self._heard, selectors.EVENT_READ)
-        self.loop.add_reader(self._selector.fileno(), self._woken)
-        self._net_timer = self.loop.call_later(_NET_SECONDS, self._net)
-
     def _listen_anew(self, taken: int) -> None:
         """Listen to the ear that was made in place of one that a cleaner took."""
         ear = self._ear
-        if self._listening and not self.closed and ear is not None:
-            self._selector.unregister(self._heard)
-            self._heard = ear.descriptor
-            self._selector.register(self._heard, selectors.EVENT_READ)
+        if self._watch.is_on and not self.closed and ear is not None:
+            self._watch.turn_to(ear.descriptor)
         os.close(taken)
 
     def _woken(self) -> None:
         ear = self._ear
         if ear is None:
             return
-        dead = []
-        for key, _ in self._selector.select(0):
-            if key.data is None:
-                self._heed(ear.drain())
-            else:
-                dead.append(key.data)
+        rung, dead = self._watch.hear()
+        if rung:
+            self._heed(ear.drain())
         for name in dead:
-            concerned = self._ways.get(name, set())
-            self._unwatch(name)
-            for request in tuple(concerned):
+            for request in self._watch.pop(name):
                 _succeed(self._sleepers.get(request), [name])
 
     def _heed(self, hints: bytes) -> None:
@@ -404,13 +343,14 @@ class Session:
                 if request.ticket in self._requests and self._ear is not None:
                     tx.rings.setdefault(self._ear.name, set()).add(request.ticket)
 
-        self.undo(work)
+        self.run_unawaited(work)
 
     def _net(self) -> None:
         """See, for all who sleep here, whether an event was missed or the file was replaced."""
-        self._net_timer = None
-        if self.closed or not self._requests:
-            self._net_timer = None if self.closed else self.loop.call_later(_NET_SECONDS, self._net)
+        if self.closed:
+            return
+        self._net_timer = self.loop.call_later(_NET_SECONDS, self._net)
+        if not self._requests:
             return
 
         def work(tx: Transaction) -> None:
@@ -436,43 +376,7 @@ class Session:
             if look:
                 tx.rings.setdefault(self._ear.name, set()).update(look)
 
-        self.undo(work)
-        self._net_timer = self.loop.call_later(_NET_SECONDS, self._net)
-
-    # The watch over those in the way
-
-    def _watch(self, request: Request, ways: set[str]) -> list[str]:
-        dead = []
-        for name in ways:
-            self._ways.setdefault(name, set()).add(request)
-            if name in self._watched:
-                continue
-            assert self._ear is not None  # nobody waits without
-            try:
-                end = self._ear.folder.open_to_watch(name)
-            except ProcessLookupError:
-                dead.append(name)
-                continue
-            if end is not None:
-                self._watched[name] = end
-                self._selector.register(end.descriptor, selectors.EVENT_READ, name)
-        if dead:
-            self._stop_watching(request, ways)
-        return dead
-
-    def _stop_watching(self, request: Request, ways: set[str]) -> None:
-        for name in ways:
-            concerned = self._ways.get(name)
-            if concerned is not None:
-                concerned.discard(request)
-                if not concerned:
-                    self._unwatch(name)
-
-    def _unwatch(self, name: str) -> None:
-        self._ways.pop(name, None)
-        end = self._watched.pop(name, None)
-        if end is not None:
-            self._selector.unregister(end.descriptor)
+        self.run_unawaited(work)
 
     # The end
 
@@ -498,15 +402,14 @@ class Session:
         self.stop()
         stopped: asyncio.Future[None] = self.loop.create_future()
 
-        def end() -> Any:
+        def end() -> None:
             self._close_file()
             with contextlib.suppress(RuntimeError):  # the loop is closed
                 self.loop.call_soon_threadsafe(_succeed, stopped, None)
-            return _STOP_RUNNING_SENTINEL
 
-        self._thread.post(end)
+        self._thread.post_last(end)
         await asyncio.wait([stopped], timeout=PATIENCE_SECONDS)
-        while stopped.done() and self._thread._thread.is_alive():
+        while stopped.done() and self._thread.is_alive():
             await asyncio.sleep(0)  # it has done its last, and ends within microseconds
 
     def stop(self) -> None:
@@ -515,23 +418,14 @@ class Session:
         _sessions.pop((self.loop, self.path), None)
         if self._net_timer is not None:
             self._net_timer.cancel()
-        if self._listening and not self.loop.is_closed():
-            self.loop.remove_reader(self._selector.fileno())
-        for name in tuple(self._watched):
-            self._unwatch(name)
-        self._selector.close()
+        self._watch.close()
 
     def end_without_loop(self) -> None:
         """Close what a loop has left that was closed without a word."""
         self.stop()
         for request in tuple(self._requests.values()):
-            self.undo(functools.partial(_slots.abandon, request=request), insists=True)
-
-        def end() -> Any:
-            self._close_file()
-            return _STOP_RUNNING_SENTINEL
-
-        self._thread.post(end)
+            self.run_unawaited(functools.partial(_slots.abandon, request=request), insists=True)
+        self._thread.post_last(self._close_file)
 
     def _close_file(self) -> None:
         if self._ear is not None and self._lifeline is not None:
@@ -558,8 +452,8 @@ async def session_of(path: str) -> Session:
                 left.end_without_loop()
         session = _sessions[loop, path] = Session(loop, path)
         # `asyncio.run` closes asynchronous generators at its end, and so this one.
-        session.end = _until_the_loop_ends(session)
-        await anext(session.end)
+        session.until_loop_ends = _until_the_loop_ends(session)
+        await anext(session.until_loop_ends)
     return session
 
 

@@ -1,0 +1,70 @@
+"""The thread in which the transactions of one event loop run, and what it is given to do."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import aiosqlite
+from aiosqlite.core import _STOP_RUNNING_SENTINEL
+
+from localgcl import _threads
+from localgcl._database import Database, Transaction
+from localgcl._outcomes import Request
+
+
+class Job:
+    """A transaction that a task waits for, or nobody does."""
+
+    __slots__ = ("alone", "create", "durable", "future", "insists", "request", "work")
+
+    def __init__(
+        self,
+        work: Callable[[Transaction], Any],
+        future: asyncio.Future[Any] | None,
+        *,
+        request: Request | None = None,
+        alone: bool = False,
+        durable: bool = False,
+        create: bool = True,
+        insists: bool = False,
+    ) -> None:
+        self.work = work
+        self.future = future
+        self.request = request
+        self.alone = alone
+        self.durable = durable
+        self.create = create
+        self.insists = insists  # where it fails, it is tried again until it succeeds
+
+
+class Thread(aiosqlite.Connection):
+    """aiosqlite's thread, which is given whole functions.
+
+    It has no public call for that: the queue is the smallest way in. What it holds as its
+    connection is the `Database`, which opens the file itself, and again where it was replaced.
+    """
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(lambda: database, 0)  # type: ignore[arg-type, return-value]
+        self._thread.name = f"{_threads.NAME}-loop"
+        self._thread.daemon = True  # one that was never closed is not to keep the process
+        self._thread.start()
+
+    def post(self, function: Callable[[], Any]) -> None:
+        """Run a function in the thread, after those before it."""
+        self._tx.put_nowait((None, function))
+
+    def post_last(self, function: Callable[[], object]) -> None:
+        """Run a function in the thread, after those before it, and have the thread end."""
+
+        def last() -> Any:
+            function()
+            return _STOP_RUNNING_SENTINEL
+
+        self.post(last)
+
+    def is_alive(self) -> bool:
+        """Whether it has not ended yet."""
+        return self._thread.is_alive()
