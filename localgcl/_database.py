@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import math
 import os
 import sqlite3
 import threading
@@ -76,8 +78,7 @@ class Database:
         commits so that a power cut loses nothing; without `create` a missing file is a
         NoDatabaseError.
         """
-        lock = self._lock
-        if lock._is_owned():  # type: ignore[attr-defined]
+        if self._lock._is_owned():  # type: ignore[attr-defined]
             raise RuntimeError(
                 "localgcl was called from inside its own transaction, by a signal handler that"
                 " interrupted it; let the handler set a flag and call from the main program"
@@ -86,20 +87,10 @@ class Database:
         # A Ctrl-C can strike between any two instructions, in a `finally` too: what must happen
         # (open the gate, unlock, wake) stands in two nested ones each.
         try:
-            try:
-                if deadline is None:
-                    lock.acquire()
-                elif not lock.acquire(timeout=remaining(deadline)):
-                    raise GateTimeoutError
-                return self._inside(work, deadline, durable, create, rings)
-            finally:
-                try:
-                    if lock._is_owned():  # type: ignore[attr-defined]
-                        lock.release()
-                except BaseException:
-                    if lock._is_owned():  # type: ignore[attr-defined]
-                        lock.release()
-                    raise
+            return self._alone(
+                deadline,
+                functools.partial(self._inside, work, deadline, durable, create, rings),
+            )
         finally:
             if rings and self._folder is not None:
                 try:
@@ -108,18 +99,40 @@ class Database:
                     _ring(self._folder, rings)
                     raise
 
+    def _alone(self, deadline: float | None, do: Callable[[], T]) -> T:
+        """Keep this process's other threads out; GateTimeoutError if `deadline` comes first."""
+        lock = self._lock
+        try:
+            if deadline is None:
+                lock.acquire()
+            elif not lock.acquire(timeout=remaining(deadline)):
+                raise GateTimeoutError
+            return do()
+        finally:
+            try:
+                if lock._is_owned():  # type: ignore[attr-defined]
+                    lock.release()
+            except BaseException:
+                if lock._is_owned():  # type: ignore[attr-defined]
+                    lock.release()
+                raise
+
     def read(self, work: Callable[[Callable[..., sqlite3.Cursor]], T | None]) -> T | None:
         """Read what is committed, at no gate; None where the file is closed or cannot be read.
 
         `work` is given `execute` for one SELECT. Whoever gets None is to `transact` instead.
         """
+
+        def look() -> T | None:
+            file = self._file
+            if file is None or identity_of(self.path) != file.identity:
+                return None
+            return work(file.execute)
+
         try:
-            with self._lock:
-                file = self._file
-                if file is None or identity_of(self.path) != file.identity:
-                    return None
-                return work(file.execute)
-        except (sqlite3.Error, OSError):
+            # Another thread may stand at the gate for long, and whoever calls has a deadline.
+            return self._alone(-math.inf, look)
+        except (sqlite3.Error, OSError, GateTimeoutError):
             return None
 
     def _inside(
@@ -142,6 +155,8 @@ class Database:
                 if durable:
                     execute("PRAGMA synchronous = FULL")
                 begin(execute, deadline)
+                if (ours := existing_lifeline(file.folder)) is not None:
+                    ours.mend()  # lest this process take itself for dead
                 result = work(Transaction(file, rings))
                 execute("COMMIT")
                 return result
@@ -199,10 +214,14 @@ class Database:
         return self._folder is not None and existing_lifeline(self._folder) is not None
 
     def close(self, deadline: float | None = None) -> None:
-        """Close what this process has open; the next transaction opens it again."""
+        """Close what this process has open; the next transaction opens it again.
+
+        Where another thread is at it until `deadline` (boot clock), it stays open.
+        """
         try:
-            with self._lock:
-                self._discard(deadline)
+            self._alone(deadline, functools.partial(self._discard, deadline))
+        except GateTimeoutError:
+            pass
         except (sqlite3.Error, OSError) as error:
             raise explained(self.path, error) from error
 

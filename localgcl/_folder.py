@@ -116,7 +116,7 @@ class Folder:
         if not is_fifo_name(name):
             return False
         try:
-            os.close(os.open(f"{self.path}/{name}", _WRITE))
+            os.close(open_for_writing(f"{self.path}/{name}"))
         except OSError as error:
             return error.errno not in _GONE
         return True
@@ -190,7 +190,9 @@ class WriteEnd:
         return bool(poll.poll(0))
 
     def __del__(self, close: Callable[[int], None] = os.close) -> None:
-        close(self.descriptor)
+        descriptor = getattr(self, "descriptor", None)
+        if descriptor is not None:  # or else a Ctrl-C kept it from having one
+            close(descriptor)
 
 
 # Those of this process, by path.

@@ -56,6 +56,7 @@ class Gate:
         self._seen_at = -math.inf  # when the file was last known to be the one that others use
         self._entered: int | None = None  # the descriptor that holds the lock, if a helper got it
         self._turn: _Turn | None = None  # a helper that still queues
+        self._noted = ""  # what the file held last, for the next one
 
     def _open(self) -> int:
         try:
@@ -69,6 +70,7 @@ class Gate:
 
     def enter(self, deadline: float | None = None) -> None:
         """Wait until the gate is ours; GateTimeoutError if `deadline` (boot clock) comes first."""
+        renewed = False
         while True:
             if deadline is None:
                 fcntl.flock(self._descriptor, fcntl.LOCK_EX)
@@ -79,11 +81,14 @@ class Gate:
                 return
             if os.fstat(self._descriptor).st_nlink:
                 self._seen_at = now
+                if renewed and not os.fstat(self._descriptor).st_size:
+                    self.write_note(self._noted)
                 return
             # A cleaner took the file: whoever comes now makes and uses another one.
             self.leave()
             taken, self._descriptor = self._descriptor, self._open()
             _close(taken)
+            renewed = True
 
     def _enter_before(self, deadline: float) -> None:
         if self._tries(_TRIES):
@@ -143,10 +148,12 @@ class Gate:
 
     def note(self) -> str:
         """Return what was noted in the file."""
-        return os.pread(self._descriptor, _MAX_NOTE_LENGTH, 0).decode(errors="replace")
+        self._noted = os.pread(self._descriptor, _MAX_NOTE_LENGTH, 0).decode(errors="replace")
+        return self._noted
 
     def write_note(self, note: str) -> None:
         """Note something in the file, for whoever enters later."""
+        self._noted = note
         os.pwrite(self._descriptor, note.encode(), 0)
         os.ftruncate(self._descriptor, len(note))
 

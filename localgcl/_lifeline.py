@@ -171,15 +171,14 @@ _lifelines: dict[str, Lifeline] = {}
 
 
 def lifeline(folder: Folder) -> Lifeline:
-    """Return this process's lifeline in `folder`, mended or made where it has to be.
+    """Return this process's lifeline in `folder`, made where there is none.
 
-    To be called inside a transaction: its gate keeps two threads from making two.
+    To be called inside a transaction, which has mended one that a cleaner took, and whose gate
+    keeps two threads from making two.
     """
     ours = _lifelines.get(folder.path)
     if ours is None:
         ours = _lifelines[folder.path] = Lifeline(folder)
-    else:
-        ours.mend()
     return ours
 
 

@@ -84,13 +84,22 @@ def show_pid(tx: Transaction, pid: int) -> None:
         tx.execute("UPDATE owners SET pid = ? WHERE lifeline = ?", (pid, ours.name))
 
 
+def lives(tx: Transaction, name: str) -> bool:
+    """Whether the process of a lifeline lives; this one does, whatever a cleaner takes meanwhile."""
+    ours = existing_lifeline(tx.folder)
+    if ours is not None and ours.name == name:
+        ours.mend()
+        return True
+    return tx.folder.is_alive(name)
+
+
 def sweep(tx: Transaction) -> set[int]:
     """Clear away all the dead with their files; return the limits at which that freed a slot."""
     owners = tx.execute("SELECT lifeline, expires FROM owners").fetchall()
     alive = {
         name
         for name, expires in owners
-        if (tx.folder.is_alive(name) if expires is None else expires > tx.now)
+        if (lives(tx, name) if expires is None else expires > tx.now)
     }
     freed = reap(tx, {name for name, _ in owners} - alive)
     # Without a row: of a process that died while it signed in, or is about to sign in again.

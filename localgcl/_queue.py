@@ -201,7 +201,7 @@ def serve(tx: Transaction, ticket: int) -> dict[int, bool]:
     if not first or at > tx.now + _decay.HORIZON_SECONDS or at > until:
         return {}
     lifeline = lifeline_of(ear)
-    if not tx.folder.is_alive(lifeline):
+    if not _owners.lives(tx, lifeline):
         freed = _owners.reap(tx, [lifeline])
         # Where the owner has no row any more, the waiter still has.
         return dict.fromkeys(freed | leave_queues(tx, ticket, limits), True)

@@ -175,7 +175,6 @@ def look(
     if waiter is None:
         return Gone()
     if waiter[0] is None:
-        lifeline(tx.folder)  # mended, lest what follows take its own process for dead
         listener.mend()
         keys = keys_in(waiter[1])
         promote(tx, {*keys, *_reap(tx, dead), *_reap_ahead(tx, keys, request.ticket)})
@@ -228,7 +227,7 @@ def _reap_ahead(tx: Transaction, limits: Iterable[int], ticket: int) -> set[int]
 
 def _reap(tx: Transaction, lifelines: Iterable[str]) -> set[int]:
     # Somebody else may have reaped it, and a process may have made its lifeline anew.
-    return _owners.reap(tx, [name for name in lifelines if not tx.folder.is_alive(name)])
+    return _owners.reap(tx, [name for name in lifelines if not _owners.lives(tx, name)])
 
 
 def _stand(

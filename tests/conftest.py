@@ -274,6 +274,7 @@ class Process:
             lifelines = _lifeline._lifelines
             ours = lifelines.pop(tx.folder.path, None)
             if self.lifeline is not None:
+                self.lifeline.mend()  # as each transaction does for its own process
                 lifelines[tx.folder.path] = self.lifeline
             try:
                 return work(tx)

@@ -161,9 +161,9 @@ MUTANTS = (
     Mutant(
         "a lifeline that was taken is not made anew",
         3,
-        "_lifeline.py",
-        "    else:\n        ours.mend()\n    return ours",
-        "    return ours",
+        "_database.py",
+        "                    ours.mend()  # lest this process take itself for dead",
+        "                    pass",
     ),
     Mutant(
         "a release in a forked child frees its parent's",
@@ -183,8 +183,8 @@ MUTANTS = (
         "a client's lease lapses at once",
         3,
         "_owners.py",
-        "if (tx.folder.is_alive(name) if expires is None else expires > tx.now)",
-        "if (tx.folder.is_alive(name) if expires is None else expires < tx.now)",
+        "if (lives(tx, name) if expires is None else expires > tx.now)",
+        "if (lives(tx, name) if expires is None else expires < tx.now)",
         ("tests/test_clients.py",),
     ),
     Mutant(
