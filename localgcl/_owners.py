@@ -85,7 +85,7 @@ def show_pid(tx: Transaction, pid: int) -> None:
 
 
 def lives(tx: Transaction, name: str) -> bool:
-    """Whether the process of a lifeline lives; this one does, whatever a cleaner takes meanwhile."""
+    """Whether the process of a lifeline lives; this one does, whatever a cleaner takes."""
     ours = existing_lifeline(tx.folder)
     if ours is not None and ours.name == name:
         ours.mend()

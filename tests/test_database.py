@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import math
 import os
 import random
 import resource
@@ -13,6 +14,7 @@ import stat
 import subprocess
 import sys
 import textwrap
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -20,7 +22,7 @@ from typing import Any
 
 import pytest
 
-from localgcl import DatabaseError, Limiter, LimitNotFoundError, _departure, _schema
+from localgcl import DatabaseError, Limiter, LimitNotFoundError, _clock, _departure, _schema
 from localgcl._blocking import Listener
 from localgcl._database import Database
 from localgcl._gate import Gate
@@ -752,6 +754,43 @@ def test_who_waits_notices_that_another_thread_opened_the_new_file(path: str) ->
     assert listener._is_intact()
     listener.close()
     database.close()
+
+
+def test_the_note_outlives_the_gate(limiter: Limiter, path: str) -> None:
+    """A cleaner who takes the gate's file does not make another file's log pass for this one's."""
+    limiter.create("a", 1)
+    file = limiter._database._file
+    assert file is not None
+    noted = file.gate.note()
+    shutil.rmtree(f"{path}-run")
+    file.gate._seen_at = -math.inf
+    limiter.read("a")
+    with open(f"{path}-run/gate", encoding="ascii") as gate:
+        assert gate.read() == noted != ""
+
+
+def test_who_has_a_deadline_waits_for_no_other_thread(limiter: Limiter) -> None:
+    """One that stands at a shut gate keeps neither a close nor a look at a grant."""
+    limiter.create("a", 1)
+    database = limiter._database
+    held, ends = threading.Event(), threading.Event()
+
+    def stand() -> None:
+        with database._lock:
+            held.set()
+            ends.wait()
+
+    thread = threading.Thread(target=stand)
+    thread.start()
+    held.wait()
+    try:
+        assert database.read(lambda execute: execute("SELECT 1").fetchall()) is None
+        database.close(_clock.now())
+        assert database._file is not None
+    finally:
+        ends.set()
+        thread.join()
+    assert database.read(lambda execute: execute("SELECT 1").fetchall()) == [(1,)]
 
 
 # A disk that is full

@@ -16,9 +16,12 @@ from localgcl import (
     AcquireConcurrencySlotTimeoutError,
     ConcurrencySlotAcquisitionError,
     Limiter,
+    _owners,
     concurrency,
 )
+from localgcl._database import Transaction
 from localgcl._decay import HORIZON_SECONDS
+from localgcl._lifeline import lifeline
 from localgcl._queue import WATCHERS
 from tests.conftest import Clock, Process, blocking_alone, both_flavours, tables
 from tests.flavours import Flavour
@@ -1178,3 +1181,41 @@ def test_who_comes_to_the_front_is_told_to_watch(limiter: Limiter, processes: Pr
     assert not any(ask.is_rung for ask in asks)
     asks[0].withdraw()
     assert [ask.is_rung for ask in asks[1:]] == [False] * (WATCHERS - 1) + [True, False]
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda limiter: limiter.read_all(),
+        lambda limiter: limiter.read("database"),
+        lambda limiter: limiter.holders(),
+        lambda limiter: limiter.waiters(),
+        lambda limiter: is_free(limiter, "other"),
+        lambda limiter: limiter.rate_limit("other"),
+    ],
+    ids=["read_all", "read", "holders", "waiters", "acquire", "rate_limit"],
+)
+def test_a_holder_whose_lifeline_was_taken_keeps_its_slot(
+    limiter: Limiter, call: Callable[[Limiter], object]
+) -> None:
+    """Whatever it calls next, it does not take itself for dead."""
+    limiter.create("database", 1)
+    limiter.create("other", 1, slot_decay_per_second=1)
+    lease = limiter.acquire("database")
+    folder = limiter._database.transact(lambda tx: tx.folder)
+    folder.discard(lifeline(folder).name)
+    call(limiter)
+    assert [one.lease for one in limiter.holders()] == [lease.id]
+
+
+def test_a_lifeline_taken_inside_a_transaction(limiter: Limiter) -> None:
+    """A cleaner may come between its mending and the look at who lives."""
+    limiter.create("database", 1)
+    lease = limiter.acquire("database")
+
+    def clean_and_sweep(tx: Transaction) -> None:
+        tx.folder.discard(lifeline(tx.folder).name)
+        assert _owners.sweep(tx) == set()
+
+    limiter._database.transact(clean_and_sweep)
+    assert [one.lease for one in limiter.holders()] == [lease.id]
