@@ -62,8 +62,8 @@ def denied(path: str) -> tuple[str, str] | None:
             wanted = os.X_OK
         if os.path.exists(file) and not os.access(file, wanted):
             mode = stat.filemode(os.stat(file).st_mode)
-            return (
-                f"no permission to use {file}, whose mode is {mode}",
-                "change its mode or its group",
-            )
+            problem = f"no permission to use {file}, whose mode is {mode}"
+            if file == parent:  # which may be anybody's, as / is
+                return problem, "choose a file in another folder, by LOCALGCL_DB or --db"
+            return problem, "change its mode or its group"
     return None
