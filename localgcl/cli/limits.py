@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import click
 
-from localgcl import _limits
+from localgcl import _clock, _limits
 from localgcl._action import together
 from localgcl.cli._shared import (
     KNOWN_NAME,
@@ -286,6 +286,4 @@ def _yes(value: bool) -> str:
 
 
 def _ago(limit: Limit) -> str:
-    from localgcl import _clock
-
     return f"{duration(max(0.0, _clock.wall() - limit.updated.timestamp()))} ago"

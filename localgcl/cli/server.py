@@ -8,7 +8,8 @@ import sys
 
 import click
 
-from localgcl.cli._shared import limiter_of
+from localgcl import _owners
+from localgcl.cli._shared import database_of
 
 _INSTALL = "install the server with: pip install 'localgcl[server]'"
 
@@ -31,8 +32,8 @@ _INSTALL = "install the server with: pip install 'localgcl[server]'"
 @click.option(
     "--auth",
     metavar="USER:PASSWORD",
-    help="Let in only who knows this; others on this machine may see it in the process list."
-    "  [default: everybody on this machine]",
+    help="Let in only those who know this; other users of this machine may see it in the process"
+    " list.  [default: everybody on this machine]",
 )
 @click.option(
     "--auth-file",
@@ -56,8 +57,10 @@ def serve(
     if auth_file is not None:
         auth = _first_line(auth_file)
     if auth is not None and not all(auth.partition(":")):
-        raise click.UsageError("What lets in is USER:PASSWORD, neither of them empty.", ctx)
-    path = limiter_of(ctx)._database.path
+        raise click.UsageError(
+            "The credentials have to be USER:PASSWORD, and neither part may be empty.", ctx
+        )
+    path = database_of(ctx)[0]
     try:
         from localgcl.server.credentials import Credentials
         from localgcl.server.run import AddressError, Server, sockets_for, url_of
@@ -75,7 +78,7 @@ def serve(
         raise click.ClickException(str(error)) from None
 
     # Who waits is shown with the command line of its process, which is no place for a password.
-    sys.argv[1:] = ["serve", "--host", host, "--port", str(port)]
+    _owners.show_as((*sys.argv[:1], "serve", "--host", host, "--port", str(port)))
 
     def opened() -> None:
         for one in listening:
