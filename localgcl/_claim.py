@@ -13,6 +13,7 @@ from localgcl._database import NoDatabaseError
 from localgcl._gate import GateTimeoutError
 from localgcl._lifeline import existing_lifeline
 from localgcl._queue import promote
+from localgcl._text import printable, quoted
 from localgcl.errors import ConcurrencySlotAcquisitionError, DatabaseError, LimitNotFoundError
 from localgcl.sync import Limiter
 
@@ -81,7 +82,7 @@ class Claim:
                     durable=True,
                 )
                 self._request = self._new_request()
-        self.tell(f"got {_listed(self._terms.names)} after {_clock.now() - began:.1f} s")
+        self.tell(f"got {quoted(self._terms.names)} after {_clock.now() - began:.1f} s")
 
     def _new_request(self) -> Request:
         request = self._terms.request()
@@ -155,7 +156,7 @@ class _Teller(Listener):
     def sleep(self, step: Sleep) -> list[str]:
         if not self._told and step.ways is not None:
             self._told = True
-            _tell(f"waiting for {_listed(self._names)}")
+            _tell(f"waiting for {quoted(self._names)}")
             for name in self._names:
                 self._tell_of(name)
         return super().sleep(step)
@@ -174,9 +175,4 @@ class _Teller(Listener):
 
 
 def _tell(text: str) -> None:
-    line = "".join(one if one.isprintable() else " " for one in text)
-    say(f"localgcl: {line}")
-
-
-def _listed(names: tuple[str, ...]) -> str:
-    return ", ".join(f"'{name}'" for name in names)
+    say(f"localgcl: {printable(text)}")

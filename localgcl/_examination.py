@@ -134,7 +134,7 @@ def _files(real: str, folder: Folder) -> Iterator[Check]:
     yield _diagnosis.run_folder(
         folder.path,
         None if run is None else run.mode,
-        [_processes.printable(name) for name in strays],
+        [_processes.shortened(name) for name in strays],
     )
 
 
@@ -242,7 +242,7 @@ def _owners(execute: Execute, folder: Folder) -> Check:
         if folder.is_alive(lifeline) if expires is None else expires > now:
             living += 1
         else:
-            dead.append(f"{'client' if pid is None else pid} ({_processes.printable(command)})")
+            dead.append(f"{'client' if pid is None else pid} ({_processes.shortened(command)})")
     return _diagnosis.owners(dead, living)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from localgcl._child import Signals, say, start, status_of
 from localgcl._claim import Claim
 from localgcl._request import Terms
+from localgcl._text import quoted
 from localgcl.errors import (
     AcquireConcurrencySlotTimeoutError,
     ConcurrencySlotAcquisitionError,
@@ -26,9 +27,8 @@ class MissingLimitError(LocalGCLError):
 
     def __init__(self, names: tuple[str, ...]) -> None:
         self.names = names
-        quoted = ", ".join(f"'{name}'" for name in names)
         super().__init__(
-            f"There is no concurrency limit named {quoted}; create it with"
+            f"There is no concurrency limit named {quoted(names)}; create it with"
             " `localgcl create NAME --limit N`"
         )
 

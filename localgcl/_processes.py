@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 from typing import NamedTuple
 
+from localgcl._text import printable
+
 # SQLite's locks on readers of the WAL (https://sqlite.org/walformat.html#locks); the first is held
 # only while all of the WAL is in the database.
 _READERS = range(124, 128)
@@ -76,7 +78,7 @@ def command_of(pid: int) -> str:
             words = file.read().split(b"\0")
     except OSError:
         return "unknown"
-    return printable(b" ".join(words).decode(errors="replace").strip()) or "unknown"
+    return shortened(b" ".join(words).decode(errors="replace").strip()) or "unknown"
 
 
 def is_stopped(pid: int) -> bool:
@@ -88,7 +90,7 @@ def is_stopped(pid: int) -> bool:
         return False
 
 
-def printable(text: str, most: int = _MAX_COMMAND_LENGTH) -> str:
+def shortened(text: str, most: int = _MAX_COMMAND_LENGTH) -> str:
     """Return a text on one line, without what a terminal would obey, and not too long."""
-    line = "".join(one if one.isprintable() else " " for one in text)
+    line = printable(text)
     return line if len(line) <= most else f"{line[: most - 3]}..."

@@ -14,15 +14,13 @@ Each error carries its data as attributes, builds its own message from them and 
 
 from __future__ import annotations
 
+from localgcl._text import quoted
+
 TYPE_CHECKING = False  # instead of the import of typing, which takes as long as all the rest
 if TYPE_CHECKING:
     from typing import ClassVar, Literal
 
     Refusal = Literal["missing", "over_limit", "no_decay", "retries", "crowded"]
-
-
-def _quoted(names: tuple[str, ...]) -> str:
-    return ", ".join(f"'{name}'" for name in names)
 
 
 class LocalGCLError(Exception):
@@ -52,20 +50,20 @@ class ConcurrencySlotAcquisitionError(LocalGCLError):
         self.occupy = occupy
         self.waited_seconds = waited_seconds
         self.reason = reason
-        quoted = _quoted(names)
+        which = quoted(names)
         explained = {
-            "missing": f"there is no concurrency limit named {quoted}; create it with"
+            "missing": f"there is no concurrency limit named {which}; create it with"
             " `localgcl create NAME --limit N`, or pass strict=False to go on without it",
-            "over_limit": f"{occupy} slot(s) asked for are more than the limit of {quoted};"
+            "over_limit": f"{occupy} slot(s) asked for are more than the limit of {which};"
             " ask for fewer, or raise it with `localgcl update NAME --limit N`",
-            "no_decay": f"only limits with slot decay can be used for rate limiting, and {quoted}"
+            "no_decay": f"only limits with slot decay can be used for rate limiting, and {which}"
             " has none; set it with `localgcl update NAME --slot-decay-per-second F`",
             "retries": f"no slot came free within max_retries after {waited_seconds:.3g} second(s);"
             " `localgcl ps` shows who holds it; raise max_retries or pass None to wait",
             "crowded": "no slot is free, and as many as --max-waiting allows wait already;"
             " `localgcl ps` shows them",
         }
-        super().__init__(f"Unable to acquire concurrency slots on {quoted}: {explained[reason]}")
+        super().__init__(f"Unable to acquire concurrency slots on {which}: {explained[reason]}")
 
 
 class AcquireConcurrencySlotTimeoutError(LocalGCLError, TimeoutError):
@@ -89,7 +87,7 @@ class AcquireConcurrencySlotTimeoutError(LocalGCLError, TimeoutError):
         self.waited_seconds = waited_seconds
         self.timeout_seconds = timeout_seconds
         super().__init__(
-            f"Attempt to acquire {occupy} slot(s) of {_quoted(names)} timed out after"
+            f"Attempt to acquire {occupy} slot(s) of {quoted(names)} timed out after"
             f" {timeout_seconds} second(s); `localgcl ps` shows who holds them and who waits"
         )
 

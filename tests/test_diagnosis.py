@@ -285,6 +285,6 @@ def test_locks() -> None:
         ("x" * 50, "x" * 37 + "..."),
     ],
 )
-def test_printable(text: str, shown: str) -> None:
+def test_shortened(text: str, shown: str) -> None:
     """Nothing that a terminal would obey gets through, and lines stay short."""
-    assert _processes.printable(text) == shown
+    assert _processes.shortened(text) == shown

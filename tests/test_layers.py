@@ -17,7 +17,8 @@ from localgcl import Limiter
 
 # From the ground up; a module imports from the lines above its own, and from nowhere else.
 LAYERS = (
-    ("errors", "_clock", "_checks", "_decay", "_child", "_processes", "_threads", "_folder"),
+    ("_clock", "_checks", "_decay", "_child", "_folder", "_text", "_threads"),
+    ("errors", "_processes"),
     ("models", "_problems", "_schema", "_lifeline", "_rows"),
     ("_location", "_outcomes", "_plan"),
     ("_gate", "_diagnosis"),

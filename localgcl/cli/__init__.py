@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from localgcl import __version__
+from localgcl._text import on_one_line
 from localgcl.errors import LocalGCLError
 
 # Loaded when used: a cron job that runs one command waits for no other's imports.
@@ -71,9 +72,9 @@ class _Commands(click.Group):
         except click.ClickException as error:
             if type(error) is not click.ClickException:
                 raise  # it has an exit code of its own
-            raise click.ClickException(_on_one_line(error.message)) from None
+            raise click.ClickException(on_one_line(error.message)) from None
         except LocalGCLError as error:
-            raise click.ClickException(_on_one_line(str(error))) from error
+            raise click.ClickException(on_one_line(str(error))) from error
         except KeyboardInterrupt:
             raise click.ClickException("interrupted") from None
         except OSError as error:
@@ -85,12 +86,7 @@ class _Commands(click.Group):
 def _in_one_line(error: click.UsageError) -> click.UsageError:
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
         return error  # the help, which has many
-    return click.UsageError(_on_one_line(error.format_message()), error.ctx)
-
-
-def _on_one_line(text: str) -> str:
-    # A name may hold what some program takes for the end of a line, as U+2028.
-    return " ".join(text.splitlines())
+    return click.UsageError(on_one_line(error.format_message()), error.ctx)
 
 
 @click.group(
@@ -104,8 +100,7 @@ def _on_one_line(text: str) -> str:
     help="The database file.  [default: LOCALGCL_DB, or else the user's state folder]",
 )
 @click.version_option(__version__, prog_name="localgcl")
-@click.pass_context
-def localgcl(ctx: click.Context, database: str | None) -> None:
+def localgcl(database: str | None) -> None:
     """Named concurrency limits and rate limits for the processes of one machine.
 
     \b
@@ -113,7 +108,6 @@ def localgcl(ctx: click.Context, database: str | None) -> None:
       localgcl create database --limit 5
       localgcl ls
     """
-    ctx.obj = database
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ import sys
 import click
 
 from localgcl import _apply, _plan
+from localgcl._text import quoted
 from localgcl.cli._shared import echo_json, limiter_of, output_option
 from localgcl.models import Settings
 
@@ -60,10 +61,9 @@ def apply(ctx: click.Context, file: str, dry_run: bool, prune: bool, output: str
         )
     plan = limiter._administer(_apply.apply(wanted, prune=prune, dry_run=dry_run))
     if plan.in_the_way:
-        names = ", ".join(f"'{name}'" for name in plan.in_the_way)
         raise _refusal(
-            f"--prune would delete {names}, held or waited for; nothing was changed. `localgcl ps`"
-            " shows by whom; try again when it is free"
+            f"--prune would delete {quoted(plan.in_the_way)}, held or waited for; nothing was"
+            " changed. `localgcl ps` shows by whom; try again when it is free"
         )
     if output:
         echo_json(

@@ -8,7 +8,7 @@ import click
 
 from localgcl import _limits
 from localgcl._action import together
-from localgcl._processes import printable
+from localgcl._processes import shortened
 from localgcl.cli._shared import (
     KNOWN_NAME,
     duration,
@@ -104,7 +104,7 @@ def _request(one: Holder | Waiter) -> tuple[str, ...]:
     return (
         str(one.slots),
         "-" if one.pid is None else str(one.pid),
-        printable(one.user),
-        printable(one.command),
-        printable(one.holder or "-"),
+        shortened(one.user),
+        shortened(one.command),
+        shortened(one.holder or "-"),
     )

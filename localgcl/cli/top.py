@@ -13,6 +13,7 @@ import click
 
 from localgcl import _clock, _gate, _limits, _processes
 from localgcl._action import together
+from localgcl._text import printable
 from localgcl.cli import _screen
 from localgcl.cli._shared import KNOWN_NAME, database_of, limiter_of
 from localgcl.cli.holders import table_of_holders, table_of_waiters
@@ -160,7 +161,7 @@ def frame(view: _View, path: str, interval: float, rows: int | None = None) -> l
             seen = sorted(entries, key=_is_idle)[: max(0, room - 3)]
             lines += ["", *table(seen)][: max(0, room - 1)]
             lines += [f"... {len(entries) - len(seen)} more"] if room else []
-    return [_plain(line) for line in lines]
+    return [printable(line) for line in lines]
 
 
 def _is_idle(one: Limit | Holder | Waiter) -> bool:
@@ -180,10 +181,3 @@ def shares(rows: int, sizes: Sequence[int]) -> list[int]:
         given[part] = min(sizes[part], left // (len(sizes) - place))
         left -= given[part]
     return given
-
-
-def _plain(line: str) -> str:
-    """Return a line without anything that a terminal would obey."""
-    if line.isprintable():
-        return line
-    return "".join(one if one.isprintable() else " " for one in line)

@@ -19,6 +19,7 @@ from localgcl._clients import Client
 from localgcl._database import Transaction
 from localgcl._outcomes import Granted
 from localgcl._request import Terms
+from localgcl._text import quoted
 from localgcl.errors import ConcurrencySlotAcquisitionError
 from localgcl.server.administration import PREFIX
 from localgcl.server.answers import RefusedError, body_of, invalid, no_content
@@ -125,10 +126,9 @@ def _reason(error: ConcurrencySlotAcquisitionError) -> str:
     if error.reason == "over_limit":
         return "Slots requested is greater than the limit"
     if error.reason == "no_decay":
-        names = ", ".join(f"'{name}'" for name in error.names)
         return (
             "Only concurrency limits with slot decay can be used for rate limiting. The following"
-            f" limits do not have a decay configured: {names}"
+            f" limits do not have a decay configured: {quoted(error.names)}"
         )
     return str(error)
 

@@ -1,0 +1,24 @@
+"""Text as it is shown: names in quotes, and everything on one line that a terminal can be given."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+def quoted(names: Iterable[str]) -> str:
+    """Return names in a row, each in quotes."""
+    return ", ".join(f"'{name}'" for name in names)
+
+
+def on_one_line(text: str) -> str:
+    """Return a text without what some program takes for the end of a line, as U+2028."""
+    return " ".join(text.splitlines())
+
+
+def printable(text: str) -> str:
+    """Return a text without anything that a terminal would obey."""
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else " " for one in text)
