@@ -8,13 +8,11 @@ from starlette.routing import Route
 
 from localgcl.errors import LimitAlreadyExistsError, LimitNotFoundError
 from localgcl.models import Limit
-from localgcl.server.answers import RefusedError, body_of, limit_json, no_content
-from localgcl.server.bodies import ChangedLimit, Filter, NewLimit
+from localgcl.server.answers import RefusedError, body_of, limit_json, limit_not_found, no_content
+from localgcl.server.bodies import MAX_LISTED, ChangedLimit, Filter, NewLimit
 from localgcl.server.service import Service, address_of, service_of
 
 PREFIX = "/v2/concurrency_limits"
-
-_MAX_LISTED = 200
 
 # What a client sends that writes back all it has read, as Terraform's provider does.
 _EVERYTHING = {"name", "limit", "active", "active_slots", "slot_decay_per_second"}
@@ -50,8 +48,8 @@ async def read(request: Request) -> Response:
 async def list_all(request: Request) -> Response:
     """List limits by name."""
     wanted = await body_of(request, Filter, empty=b"{}")
-    if not 0 <= wanted.limit <= _MAX_LISTED:
-        bound = f"less than or equal to {_MAX_LISTED}" if wanted.limit > 0 else "0 or more"
+    if not 0 <= wanted.limit <= MAX_LISTED:
+        bound = f"less than or equal to {MAX_LISTED}" if wanted.limit > 0 else "0 or more"
         raise RefusedError(422, f"Invalid limit: must be {bound}.")
     limits = await service_of(request).limiter.read_all()
     page = limits[wanted.offset : wanted.offset + wanted.limit]
@@ -84,7 +82,7 @@ async def update(request: Request) -> Response:
         except LimitAlreadyExistsError as error:
             raise RefusedError(409, str(error)) from None
         except LimitNotFoundError:
-            raise _not_found() from None
+            raise limit_not_found() from None
     if slots is not None:
         service.shown.write(client, limit.id, slots)
     return no_content()
@@ -97,7 +95,7 @@ async def delete(request: Request) -> Response:
     try:
         await service.limiter.delete(limit.name)
     except LimitNotFoundError:
-        raise _not_found() from None
+        raise limit_not_found() from None
     return no_content()
 
 
@@ -105,11 +103,7 @@ async def _find(service: Service, id_or_name: str) -> Limit:
     try:
         return await service.limiter.read(await service.name_of(id_or_name))
     except (LimitNotFoundError, ValueError):  # a text that can be no name is nobody's
-        raise _not_found() from None
-
-
-def _not_found() -> RefusedError:
-    return RefusedError(404, "Concurrency Limit not found")
+        raise limit_not_found() from None
 
 
 def _shown(request: Request, limit: Limit) -> dict[str, object]:

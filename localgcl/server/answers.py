@@ -73,6 +73,11 @@ def limit_json(limit: Limit) -> dict[str, Any]:
     return {**limit.model_dump(mode="json"), "denied_slots": 0}
 
 
+def limit_not_found() -> RefusedError:
+    """Return the error for a limit that is not there."""
+    return RefusedError(404, "Concurrency Limit not found")
+
+
 def no_content() -> Response:
     """Return the answer to what is done and needs no words."""
     return Response(status_code=NO_CONTENT)

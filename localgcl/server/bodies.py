@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
-from localgcl._checks import MAX_SLOTS, check_name
+from localgcl._checks import MAX_SLOTS
 from localgcl._schema import MAX_LEASE_SECONDS
+from localgcl.models import Name, Rate, WholeNumber
 
-Name = Annotated[str, AfterValidator(check_name)]
-Whole = Annotated[int, Field(ge=0, le=MAX_SLOTS)]
-Rate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+MAX_LISTED = 200
+
 LeaseSeconds = Annotated[float, Field(ge=1, le=MAX_LEASE_SECONDS, allow_inf_nan=False)]
 
 
@@ -27,10 +27,10 @@ class NewLimit(_Body):
     model_config = ConfigDict(extra="forbid")
 
     name: Name
-    limit: Whole
+    limit: WholeNumber
     active: bool = True
-    active_slots: Whole = 0
-    denied_slots: Whole = 0  # Prefect's own bookkeeping
+    active_slots: WholeNumber = 0
+    denied_slots: WholeNumber = 0  # Prefect's own bookkeeping
     slot_decay_per_second: Rate = 0.0
 
 
@@ -40,10 +40,10 @@ class ChangedLimit(_Body):
     model_config = ConfigDict(extra="forbid")
 
     name: Name = ""
-    limit: Whole = 0
+    limit: WholeNumber = 0
     active: bool = True
-    active_slots: Whole = 0
-    denied_slots: Whole = 0
+    active_slots: WholeNumber = 0
+    denied_slots: WholeNumber = 0
     slot_decay_per_second: Rate = 0.0
 
     @property
@@ -55,8 +55,8 @@ class ChangedLimit(_Body):
 class Filter(_Body):
     """Which limits are listed."""
 
-    limit: int = 200
-    offset: Annotated[int, Field(ge=0, le=MAX_SLOTS)] = 0
+    limit: int = MAX_LISTED
+    offset: WholeNumber = 0
 
 
 class Holder(_Body):
@@ -102,10 +102,8 @@ class GiveBack(_Body):
     mode: Literal["concurrency", "rate_limit"] = "concurrency"
 
 
-class EventResource(BaseModel):
+class EventResource(_Body):
     """The limit that an event is about."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True)
 
     id: Annotated[str, Field(alias="prefect.resource.id", max_length=300)]
     name: Annotated[str, Field(alias="prefect.resource.name", max_length=300)] = ""

@@ -22,8 +22,9 @@ _HEARTBEAT_SECONDS = 15.0
 
 _MAX_LISTENERS = 100
 
-# What the time between two looks is, at the least, in times that one takes.
-_MOST_OF_THE_TIME = 20
+# A pause is at least so many times as long as the look before it: looking then takes no more than
+# about a twentieth of the time.
+_PAUSE_PER_LOOK = 20
 
 
 class Live:
@@ -59,7 +60,7 @@ class Live:
             except DatabaseError as error:
                 self.fault = str(error)  # shown by /api/ready and tried again
             # Thousands of limits are looked at less often, and so at no greater cost.
-            await asyncio.sleep(max(SAMPLE_SECONDS, _MOST_OF_THE_TIME * (loop.time() - began)))
+            await asyncio.sleep(max(SAMPLE_SECONDS, _PAUSE_PER_LOOK * (loop.time() - began)))
 
     async def read(self) -> list[Limit]:
         """Return all limits as they are now, and tell of what has changed.

@@ -10,9 +10,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from localgcl import _clock
+from localgcl import _clock, _limits
+from localgcl._action import together
 from localgcl.errors import LimitNotFoundError
-from localgcl.server.answers import RefusedError, limit_json
+from localgcl.server.answers import RefusedError, limit_json, limit_not_found
 from localgcl.server.service import service_of
 
 # An answer that is not read for so long has no reader.
@@ -30,11 +31,12 @@ async def limit(request: Request) -> Response:
     service = service_of(request)
     try:
         name = await service.name_of(request.path_params["limit"])
-        shown = await service.limiter.read(name)
-        holders = await service.limiter.holders(name)
-        waiters = await service.limiter.waiters(name)
+        # In one transaction, so that all of it is of one moment.
+        shown, holders, waiters = await service.limiter._administer(
+            together(_limits.read(name), _limits.holders(name), _limits.waiters(name))
+        )
     except (LimitNotFoundError, ValueError):
-        raise RefusedError(404, "Concurrency Limit not found") from None
+        raise limit_not_found() from None
     return JSONResponse(
         {
             **limit_json(shown),

@@ -73,14 +73,13 @@ class WaitingRoom:
         Clients with the same `key` ask for the same, and take up each other's places. `gone` is
         done when the client has hung up.
         """
-        if self._closing is None:
-            self._closing = asyncio.get_running_loop().create_future()
+        closing = self._closes()
         place, hold = self._take_up(key), NEXT_HOLD_SECONDS
         if place is None:
             place, hold = Place(terms, self._limiter), FIRST_HOLD_SECONDS
         try:
             await asyncio.wait(
-                (place.task, gone, self._closing),
+                (place.task, gone, closing),
                 timeout=hold,
                 return_when=asyncio.FIRST_COMPLETED,
             )
@@ -89,7 +88,7 @@ class WaitingRoom:
             if place.task.done():
                 await place.task
                 return place
-            if self._closing.done():
+            if closing.done():
                 raise ClosingError
         except BaseException:
             await self.undo(place)
@@ -100,11 +99,14 @@ class WaitingRoom:
 
     async def undo(self, place: Place) -> None:
         """Have a place leave the queue, or give back what it was granted."""
+        await asyncio.shield(self._begin_undoing(place))
+
+    def _begin_undoing(self, place: Place) -> asyncio.Task[None]:
         # In a task of its own, so that it is done even where whoever asks for it is cancelled.
         undoing = asyncio.create_task(self._undo(place))
         self._undoing.add(undoing)
         undoing.add_done_callback(self._undoing.discard)
-        await asyncio.shield(undoing)
+        return undoing
 
     async def _undo(self, place: Place) -> None:
         place.task.cancel()
@@ -136,15 +138,17 @@ class WaitingRoom:
         places.remove(place)
         if not places:
             del self._kept[key]
-        undoing = asyncio.create_task(self._undo(place))
-        self._undoing.add(undoing)
-        undoing.add_done_callback(self._undoing.discard)
+        self._begin_undoing(place)
+
+    def _closes(self) -> asyncio.Future[None]:
+        """Return what is done when the server ends; it belongs to the loop that serves."""
+        if self._closing is None:
+            self._closing = asyncio.get_running_loop().create_future()
+        return self._closing
 
     async def close(self) -> None:
         """Answer all who wait, and give up the places that are kept."""
-        if self._closing is None:
-            self._closing = asyncio.get_running_loop().create_future()
-        self._closing.set_result(None)
+        self._closes().set_result(None)
         for key, places in tuple(self._kept.items()):
             for place in tuple(places):
                 assert place.timer is not None  # it is kept
