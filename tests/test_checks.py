@@ -55,7 +55,7 @@ NOT_NAMES: list[Any] = [1, 1.5, True, b"a", object()]
 
 @pytest.mark.parametrize("name", GOOD_NAMES)
 def test_good_names(name: str) -> None:
-    """A name is free in what the contract does not forbid."""
+    """A name is free in what is not documented as forbidden."""
     assert _checks.check_name(name) == name
 
 

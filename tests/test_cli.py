@@ -96,8 +96,8 @@ def test_version(invoke: Invoke) -> None:
     assert package.__version__ in done(invoke("--version"))
 
 
-def test_the_commands_of_the_contract_are_there() -> None:
-    """Nothing that the contract names here is missing."""
+def test_the_documented_commands_are_there() -> None:
+    """Nothing that is documented is missing."""
     expected = {"create", "inspect", "ls", "update", "enable", "disable", "delete", "reset"}
     assert expected | {"ps", "release"} <= set(COMMANDS)
 
@@ -155,7 +155,7 @@ def test_ls(invoke: Invoke, limiter: Limiter, processes: Processes) -> None:
 
 
 def test_ls_as_json(invoke: Invoke, limiter: Limiter, processes: Processes) -> None:
-    """A list of limits by name, each with the keys of the contract."""
+    """A list of limits by name, each with the documented keys."""
     made = limiter.create("database", 5, active_slots=2)
     limiter.create("api", 1, slot_decay_per_second=0.001, active_slots=1)
     processes().ask("api")

@@ -101,10 +101,10 @@ def test_views_are_frozen(limiter: Limiter) -> None:
         holder.slots = 6
 
 
-def test_models_give_the_keys_and_times_of_the_contract(
+def test_models_give_the_documented_keys_and_times(
     limiter: Limiter, processes: Processes, clock: Clock
 ) -> None:
-    """As JSON, times are RFC 3339 in UTC with microseconds, and the keys are the contract's."""
+    """As JSON, times are RFC 3339 in UTC with microseconds, and the keys as documented."""
     limiter.create("database", 1)
     limiter.acquire("database", holder="nightly")
     processes().ask("database")

@@ -80,7 +80,7 @@ def test_tasks_take_turns(path: Path) -> None:
 
 
 def test_refusals(path: Path) -> None:
-    """A try, a timeout, a missing name and a rate without decay are the errors of the contract."""
+    """A try, a timeout, a missing name and a rate without decay are the documented errors."""
 
     async def main() -> None:
         async with concurrency("a"):
