@@ -160,7 +160,7 @@ def _obtain(terms: Terms, limiter: Limiter | None, keeper: _Concurrency | None =
     request = terms.request()
     if not terms.names:
         return Lease(request)
-    database = (limiter or _default_limiter())._database
+    database = _database_of(None) if limiter is None else limiter._database
     began = _clock.now()
     listener = Listener(database, request)
     try:
@@ -196,7 +196,7 @@ class Limiter:
     """
 
     def __init__(self, database: str | os.PathLike[str] | None = None) -> None:
-        self._database = _database_at(choose(database)[0])
+        self._database = _database_of(database)
 
     def __enter__(self) -> Limiter:
         return self
@@ -411,22 +411,16 @@ class Limiter:
         return action.result(self._database.path, rows)
 
 
-_limiters: dict[str, Limiter] = {}
 _databases: dict[str, Database] = {}
 
 
-def _database_at(path: str) -> Database:
-    """Return this process's one connection to the database at `path`."""
-    return _databases.setdefault(path, Database(path))
-
-
-def _default_limiter() -> Limiter:
-    """Return the limiter of the database that the environment names at this moment."""
-    path = choose(None)[0]
-    limiter = _limiters.get(path)
-    if limiter is None:
-        limiter = _limiters.setdefault(path, Limiter(path))
-    return limiter
+def _database_of(chosen: str | os.PathLike[str] | None) -> Database:
+    """Return this process's one connection to a database; None is as for `Limiter`."""
+    path = choose(chosen)[0]
+    database = _databases.get(path)
+    if database is None:
+        database = _databases.setdefault(path, Database(path))  # two threads may come to this
+    return database
 
 
 def concurrency(

@@ -68,7 +68,6 @@ def forget_everything() -> None:
         with contextlib.suppress(DatabaseError):
             database.close()
     sync._databases.clear()
-    sync._limiters.clear()
 
 
 @pytest.fixture
