@@ -31,7 +31,6 @@ _PAUSE_SECONDS = 50e-6
 # So often one asks whether a cleaner took the file; meanwhile SQLite's own lock stands alone.
 _CHECK_SECONDS = 0.05
 
-
 _MAX_NOTE_LENGTH = 200
 
 
@@ -91,7 +90,7 @@ class Gate:
             renewed = True
 
     def _enter_before(self, deadline: float) -> None:
-        if self._tries(_TRIES):
+        if _locks(self._descriptor, _TRIES):
             return
         # No flock has a deadline, and polling would starve behind those who queue: so a thread
         # queues, through a descriptor of its own, and what it gets too late it closes again, unless
@@ -106,7 +105,7 @@ class Gate:
                 self._entered, self._turn = turn.descriptor, None
         except RuntimeError:
             # The interpreter is ending and starts no threads any more.
-            while not self._tries(1):
+            while not _locks(self._descriptor, 1):
                 if _clock.now() >= deadline:
                     raise GateTimeoutError from None
             return
@@ -115,16 +114,6 @@ class Gate:
                 turn.give_up()
         if self._entered is None:
             raise GateTimeoutError
-
-    def _tries(self, number: int) -> bool:
-        for _ in range(number):
-            try:
-                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                time.sleep(_PAUSE_SECONDS)
-            else:
-                return True
-        return False
 
     def leave(self) -> None:
         """Open the gate for the next; harmless where it is not ours, and when done twice."""
@@ -177,16 +166,21 @@ def is_shut(path: str) -> bool:
         return False
     _descriptors.add(descriptor)
     try:
-        for _ in range(_LOOKS):
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                time.sleep(_PAUSE_SECONDS)
-            else:
-                return False
-        return True
+        return not _locks(descriptor, _LOOKS)
     finally:
         _close(descriptor)
+
+
+def _locks(descriptor: int, tries: int) -> bool:
+    """Lock without standing in the queue; return whether one of so many tries did."""
+    for _ in range(tries):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(_PAUSE_SECONDS)
+        else:
+            return True
+    return False
 
 
 class _Turn:
