@@ -11,7 +11,6 @@ from localgcl._child import say
 from localgcl._creation import insert_missing
 from localgcl._database import NoDatabaseError
 from localgcl._gate import GateTimeoutError
-from localgcl._lifeline import existing_lifeline
 from localgcl._queue import promote
 from localgcl._text import printable, quoted
 from localgcl.errors import ConcurrencySlotAcquisitionError, DatabaseError, LimitNotFoundError
@@ -100,10 +99,7 @@ class Claim:
     @property
     def descriptor(self) -> int | None:
         """What keeps the slots for whoever inherits it; None where nothing is held."""
-        folder = self._database._folder
-        if folder is None or not self._terms.holds:
-            return None
-        ours = existing_lifeline(folder)
+        ours = self._database.lifeline() if self._terms.holds else None
         return None if ours is None else ours.descriptor
 
     def show_pid(self, pid: int) -> None:
@@ -116,7 +112,7 @@ class Claim:
     def leave(self) -> None:
         """Free what is held and sign out; the second time this does nothing."""
         granted = self._request.granted
-        if self._left or (granted is None and not self._database.has_lifeline()):
+        if self._left or (granted is None and self._database.lifeline() is None):
             return
         self._left = True
 
@@ -133,8 +129,7 @@ class Claim:
         except (DatabaseError, GateTimeoutError, NoDatabaseError):
             # The end of this process frees it all, unless the command has left something running
             # that has inherited the lifeline: one that is not there counts as dead.
-            folder = self._database._folder
-            ours = None if folder is None else existing_lifeline(folder)
+            ours = self._database.lifeline()
             if ours is not None:
                 ours.folder.discard(ours.name)
 

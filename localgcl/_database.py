@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TypeVar
 
+    from localgcl._lifeline import Lifeline
+
     T = TypeVar("T")
     Rings = dict[str, set[int]]  # the tickets that each ear is to hear of
 
@@ -209,9 +211,9 @@ class Database:
         except OSError:
             return False
 
-    def has_lifeline(self) -> bool:
-        """Whether this process may own something here."""
-        return self._folder is not None and existing_lifeline(self._folder) is not None
+    def lifeline(self) -> Lifeline | None:
+        """Return this process's lifeline here; without one, it owns nothing."""
+        return None if self._folder is None else existing_lifeline(self._folder)
 
     def close(self, deadline: float | None = None) -> None:
         """Close what this process has open; the next transaction opens it again.

@@ -26,7 +26,7 @@ _PATIENCE_SECONDS = 1.0
 
 def depart(database: Database, *, if_idle: bool) -> None:
     """Sign this process out of a database, or `if_idle` only where it holds nothing there."""
-    if not database.has_lifeline():
+    if database.lifeline() is None:
         return
 
     def sign_out(tx: Transaction) -> None:
