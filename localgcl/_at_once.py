@@ -13,7 +13,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from localgcl._database import Transaction
 
-# What it finds decides: no row, and the lease has no limit, which is ignored.
+# Where the subquery finds no row, limit_key is NULL, which NOT NULL refuses and OR IGNORE passes
+# over.
 _TAKE = """
 INSERT OR IGNORE INTO leases (limit_key, owner, lease, slots, since, decays_from, holder)
 VALUES (
@@ -28,12 +29,12 @@ VALUES (
 
 
 # Names may be many, and made up as they come.
-_MOST_KNOWN = 1000
+_MAX_KNOWN = 1000
 
 
 def remember(tx: Transaction, name: str, limit: int, owner: int) -> None:
     """Keep the keys of a limit, and of the owner that this process is, for the next `take`."""
-    if len(tx.known) >= _MOST_KNOWN:
+    if len(tx.known) >= _MAX_KNOWN:
         tx.known.clear()
     tx.known[name] = limit, owner
 

@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     from localgcl._outcomes import Granted, Request
     from localgcl._request import Sleep, Terms
 
-# So often a waiter asks whether the file was replaced, or its own FIFOs taken away.
+# How often a waiter asks whether the file was replaced, or its own FIFOs taken away.
 _TICK_SECONDS = 2.0
 
-# So often who cannot watch all that are in its way looks whether they live.
+# How often a waiter that cannot watch all that are in its way looks whether they live.
 _BLIND_SECONDS = 1.0
 
-# A clean-up waits so long for the gate; then a thread waits, and the caller goes on.
+# How long a clean-up waits for the gate; then a thread waits, and the caller goes on.
 _CLEAN_UP_SECONDS = 1.0
 
 

@@ -1,4 +1,4 @@
-"""What an argument may be, checked before anything is touched; light, for the way of a slot."""
+"""What an argument may be, checked before anything is touched; light, for the hot path."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def check_whole(what: str, value: int, lowest: int) -> int:
     if type(value) is not int and (isinstance(value, bool) or not isinstance(value, int)):
         raise TypeError(f"{what} is an int, not {type(value).__name__}")
     if not lowest <= value <= MAX_SLOTS:
-        shown = value if abs(value) < 10**30 else "a number with as many digits"
+        shown = value if abs(value) < 10**30 else "a number of more than 30 digits"
         raise ValueError(f"{what} is a whole number from {lowest} to 2^53 - 1, not {shown}")
     return value
 

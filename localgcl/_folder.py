@@ -19,8 +19,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
 
-# Watched at most by one process; deaths beyond are found by looking again and again. The usual soft
-# limit on open files is 1,024.
+# How many one process watches at the most; deaths beyond are found by looking again and again. The
+# usual soft limit on open files is 1,024.
 MAX_WATCHED = 256
 
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC

@@ -28,7 +28,7 @@ _TRIES = 3
 _LOOKS = 200  # to tell a gate that is used much from one that is stuck
 _PAUSE_SECONDS = 50e-6
 
-# So often one asks whether a cleaner took the file; meanwhile SQLite's own lock stands alone.
+# How often it is asked whether a cleaner took the file; meanwhile SQLite's own lock stands alone.
 _CHECK_SECONDS = 0.05
 
 _MAX_NOTE_LENGTH = 200
@@ -128,7 +128,7 @@ class Gate:
 
     @contextlib.contextmanager
     def entered(self, deadline: float | None = None) -> Iterator[None]:
-        """Enter and leave, for the rare ways; the way of a slot does both by hand."""
+        """Enter and leave, where it is done rarely; the hot path does both by hand."""
         try:
             self.enter(deadline)
             yield

@@ -15,7 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-# An ear that nobody uses keeps no more write ends open than so many.
+# How many write ends an ear that nobody uses keeps open at the most.
 _MAX_WATCHED_IDLE = 16
 
 

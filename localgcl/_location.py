@@ -46,7 +46,9 @@ def choose(database: str | os.PathLike[str] | None) -> tuple[str, ChosenBy]:
         )
     expanded = os.path.expanduser(path)
     if expanded.startswith("~"):
-        raise ValueError(f"the database {path!r} is in the home of a user that there is not")
+        raise ValueError(
+            f"the database {path!r} is in the home folder of a user who does not exist"
+        )
     try:
         return os.path.abspath(expanded), chosen_by
     except FileNotFoundError:

@@ -27,7 +27,7 @@ from localgcl._queue import promote
 from localgcl._request import Sleep
 from localgcl.errors import DatabaseError
 
-# So often a loop looks, for all its waiters, whether an event was missed.
+# How often a loop looks, for all its waiters, whether an event was missed.
 _NET_SECONDS = 1.0
 
 # Transactions that share one: enough to be quick, few enough to hold up no other process.

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from localgcl._database import Transaction
     from localgcl.errors import Refusal
 
-# So many at the front of a queue watch those in their way, each the holders and those before it.
+# How many at the front of a queue watch those in their way, each the holders and those before it.
 # One would do while it runs; but it may be stopped, and whoever is granted next is watched already.
 WATCHERS = 8
 

@@ -34,16 +34,16 @@ FROM limits ORDER BY name
 
 # Rows that no row stands behind, and that therefore nothing would ever clear away.
 _ORPHANS = {
-    "slots held at a limit that there is not": (
+    "slots held at a limit that does not exist": (
         "SELECT count(*) FROM leases WHERE limit_key NOT IN (SELECT key FROM limits)"
     ),
-    "slots held by an owner that there is not": (
+    "slots held by an owner that does not exist": (
         "SELECT count(*) FROM leases WHERE owner <> 0 AND owner NOT IN (SELECT key FROM owners)"
     ),
-    "places in the queue of a limit that there is not": (
+    "places in the queue of a limit that does not exist": (
         "SELECT count(*) FROM waits WHERE limit_key NOT IN (SELECT key FROM limits)"
     ),
-    "places in a queue for a request that there is not": (
+    "places in a queue for a request that does not exist": (
         "SELECT count(*) FROM waits WHERE ticket NOT IN (SELECT ticket FROM waiters)"
     ),
 }

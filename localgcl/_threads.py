@@ -27,7 +27,7 @@ def start(function: Callable[..., object], *arguments: object) -> None:
 
 
 def _run(function: Callable[..., object], arguments: tuple[object, ...]) -> None:
-    import signal  # not on the way of a slot
+    import signal  # not on the hot path
 
     # The kernel gives a signal to any thread that does not block it. `localgcl run` waits for the
     # end of its command by one.

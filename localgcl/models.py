@@ -1,6 +1,6 @@
 """What a user sees of the limits, and what a limit may be: pydantic models.
 
-The way of a slot does not load this module; administration and the views do.
+The hot path does not load this module; administration and the views do.
 """
 
 from __future__ import annotations

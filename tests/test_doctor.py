@@ -472,16 +472,16 @@ LEASE = "INSERT INTO leases VALUES (1, {owner}, 'x', {slots}, 1.0, 1.0, NULL, NU
 ROWS: dict[str, tuple[list[str], str]] = {
     "used": (["UPDATE limits SET used = 2 WHERE key = 1"], "counts 2 slot(s) in use"),
     "waiting": (["UPDATE limits SET waiting = 2 WHERE key = 1"], "counts 2 waiting"),
-    "a lease of nobody": ([LEASE.format(owner=7, slots=1)], "owner that there is not"),
+    "a lease of nobody": ([LEASE.format(owner=7, slots=1)], "owner that does not exist"),
     "a lease at nothing": (
         [OWNER, "INSERT INTO leases VALUES (99, 1, 'x', 1, 1.0, 1.0, NULL, NULL)"],
-        "limit that there is not",
+        "limit that does not exist",
     ),
     "a place for nobody": (
         ["INSERT INTO waits VALUES (1, 5, 1, 0)"],
-        "request that there is not",
+        "request that does not exist",
     ),
-    "a place at nothing": (["INSERT INTO waits VALUES (99, 5, 1, 0)"], "limit that there is not"),
+    "a place at nothing": (["INSERT INTO waits VALUES (99, 5, 1, 0)"], "limit that does not exist"),
     "no slots held": ([OWNER, LEASE.format(owner=1, slots=0)], "leases.slots is out of range"),
     "a text as a number": (["UPDATE limits SET slots = 'five'"], "limits.slots is no integer"),
     "bytes as a number": (["UPDATE limits SET slots = x'05'"], "limits.slots is no integer"),

@@ -1,4 +1,4 @@
-"""The rooms of the package: imports point down only, and the way of a slot loads little."""
+"""The rooms of the package: imports point down only, and the hot path loads little."""
 
 from __future__ import annotations
 

@@ -120,7 +120,7 @@ _no_wait_option = click.option(
     default=NO_SLOT,
     show_default=True,
     metavar="N",
-    help="The status that says that there was no slot in time.",
+    help="Exit status where there was no slot in time.",
 )
 @click.option(
     "--rate-limit",
@@ -157,9 +157,10 @@ def run(
 ) -> None:
     """Run COMMAND while holding a slot of the limit NAME.
 
-    The command has the terminal, the standard streams and the signals as if it were run without
-    this. The slot is free when it ends, whatever it has left running. Should this be killed with
-    SIGKILL, the command goes on, and keeps the slot until it and what it has started have ended.
+    The command has the terminal, the standard streams and the signals as if it were run directly.
+    The slot is free when the command ends, whatever it has left running. If localgcl itself is
+    killed with SIGKILL, the command goes on and keeps the slot until it and what it has started
+    have ended.
 
     Nothing is printed, so that cron mails nothing. The status is the command's own, or 128 + N
     where signal N has ended it or came while waiting, 126 if it cannot be executed, 127 if it is

@@ -77,7 +77,7 @@ async def _take(
         raise RefusedError(423, "Locked", {"retry-after": repr(again.seconds)}) from None
     except (ClosingError, GoneError):
         raise RefusedError(
-            503, "The server ends; try again.", {"retry-after": str(_RESTART_SECONDS)}
+            503, "The server is shutting down; try again.", {"retry-after": str(_RESTART_SECONDS)}
         ) from None
     finally:
         gone.cancel()
