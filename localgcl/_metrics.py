@@ -38,7 +38,11 @@ _READ = f"SELECT {', '.join(_COLUMNS)} FROM limits ORDER BY name"
 
 
 class Metric:
-    """One figure of every limit: its name without prefix and suffix, and what it says."""
+    """One figure of every limit: how it is called, of which kind it is, what it says, its value.
+
+    `name` has the prefix `localgcl_`, but not the `_total` that `exposition` gives a counter. The
+    value is a column, or is made of a row.
+    """
 
     __slots__ = ("help", "kind", "name", "value")
 

@@ -115,8 +115,9 @@ class LimitAlreadyExistsError(LocalGCLError):
 
 
 class DatabaseError(LocalGCLError):
-    """The file at `path` cannot be created, read or written, is not ours, is corrupt or is newer.
+    """The file at `path` cannot be used.
 
+    It cannot be created, read or written, is not ours, is corrupt or is from a newer release:
     `problem` says what is wrong and what to do next.
     """
 

@@ -288,7 +288,16 @@ class Limiter:
         active: bool = True,
         active_slots: int = 0,
     ) -> Limit:
-        """Create a limit of `limit` slots; LimitAlreadyExistsError where there is one."""
+        """Create a limit of `limit` slots, and return it.
+
+        `slot_decay_per_second`: so many slots come back by themselves each second; with 0, slots
+        come back only by release. `active_slots` are in use from the beginning, with no holder.
+        LimitAlreadyExistsError where there is a limit of that name.
+
+        >>> limiter = Limiter("limits.db")
+        >>> limiter.create("api", 10, slot_decay_per_second=2.0).slot_decay_per_second
+        2.0
+        """
         from localgcl import _limits
 
         return self._administer(
@@ -351,7 +360,10 @@ class Limiter:
         active: bool = True,
         active_slots: int | None = None,
     ) -> Limit:
-        """Create a limit or bring it to these values; its leases stay unless `active_slots`."""
+        """Create a limit, or bring it to these values, and return it.
+
+        Slots in use and leases stay, unless `active_slots` is given: as for `update`.
+        """
         from localgcl import _limits
 
         return self._administer(
@@ -365,7 +377,10 @@ class Limiter:
         )
 
     def delete(self, name: str) -> None:
-        """Delete a limit with its leases; strict waiters get the error of a missing limit."""
+        """Delete a limit with its leases; LimitNotFoundError where there is none.
+
+        Strict waiters get the error of a missing limit, the others pass it by.
+        """
         from localgcl import _limits
 
         self._administer(_limits.delete(name))

@@ -141,7 +141,7 @@ class Server:
             await self._service.limiter.aclose()
 
     def end(self) -> None:
-        """Have it end: who waits is answered, then nobody is; a second time, at once."""
+        """Begin to end: answer all who wait, then stop; called again, stop at once."""
         if self._ending.is_set():
             self._server.force_exit = True
         self._ending.set()
