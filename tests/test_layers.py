@@ -44,7 +44,8 @@ LAYERS = (
     ("server.openapi",),
     ("server.app",),
     ("server.run",),
-    ("cli._shared",),
+    ("cli._layout", "cli._shared"),
+    ("cli._types",),
     ("cli.holders", "cli.files", "cli.doctor", "cli._screen"),
     ("cli.limits", "cli.metrics", "cli.run", "cli.server"),
     ("cli.top",),
@@ -105,7 +106,7 @@ def test_the_reader_of_imports_sees_them_all() -> None:
     source = """
 import localgcl.errors
 from localgcl import _slots, __version__
-from localgcl.cli._shared import bar
+from localgcl.cli._layout import bar
 import os.path
 
 def f():
@@ -114,7 +115,7 @@ def f():
     importlib.import_module("localgcl.sync")
 """
     seen = set(imports(source, "x", set(LEVEL)))
-    assert seen == {"errors", "_slots", "", "cli._shared", "models", "sync"}
+    assert seen == {"errors", "_slots", "", "cli._layout", "models", "sync"}
 
 
 def loaded_by(code: str) -> set[str]:

@@ -23,7 +23,7 @@ from typing import Any
 import pytest
 
 from localgcl import Limiter
-from localgcl.cli import _screen, _shared, top
+from localgcl.cli import _layout, _screen, top
 from localgcl.cli.top import _Source, _View, frame, shares
 from localgcl.models import Holder, Limit, Waiter
 from tests.conftest import Invoke, Process
@@ -145,8 +145,8 @@ def test_shares(rows: int, sizes: list[int], given: list[int]) -> None:
 )
 def test_widths(text: str, width: int) -> None:
     """Wide characters take two columns, marks over others none."""
-    assert _shared.width_of(text) == width
-    assert _shared.cut(text, width) == text
+    assert _layout.width_of(text) == width
+    assert _layout.cut(text, width) == text
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ def test_widths(text: str, width: int) -> None:
 )
 def test_cut(text: str, columns: int, shown: str) -> None:
     """A character that would be half beyond is left out."""
-    assert _shared.cut(text, columns) == shown
+    assert _layout.cut(text, columns) == shown
 
 
 # Where it comes from
@@ -526,7 +526,7 @@ def test_frames_are_drawn_in_place(limiter: Limiter, tmux: Tmux, path: str) -> N
         tmux("resize-window", "-x", str(columns), "-y", str(rows))
         lines = tmux.await_screen("localgcl top"[:columns])
         assert len(lines) <= rows
-        assert all(_shared.width_of(line) <= columns for line in lines)
+        assert all(_layout.width_of(line) <= columns for line in lines)
     tmux.await_screen("数据库", "UPDATED")
     tmux.type("q")
     tmux.type("echo back $?", "Enter")

@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from types import FrameType, TracebackType
 
-from localgcl.cli._shared import cut, width_of
+from localgcl.cli._layout import cut, width_of
 
 # https://invisible-island.net/xterm/ctlseqs/ctlseqs.html: another screen, no cursor, no wrapping.
 _TAKE = "\x1b[?1049h\x1b[?25l\x1b[?7l"

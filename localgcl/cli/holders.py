@@ -9,14 +9,9 @@ import click
 from localgcl import _limits
 from localgcl._action import together
 from localgcl._processes import shortened
-from localgcl.cli._shared import (
-    KNOWN_NAME,
-    duration,
-    echo_json,
-    limiter_of,
-    output_option,
-    table,
-)
+from localgcl.cli._layout import duration, table
+from localgcl.cli._shared import echo_json, limiter_of, output_option
+from localgcl.cli._types import KNOWN_NAME
 from localgcl.models import Holder, Waiter
 
 

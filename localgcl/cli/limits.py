@@ -8,20 +8,9 @@ import click
 
 from localgcl import _clock, _limits
 from localgcl._action import together
-from localgcl.cli._shared import (
-    KNOWN_NAME,
-    NEW_NAME,
-    RATE,
-    SLOTS,
-    bar,
-    confirm,
-    duration,
-    echo_json,
-    limiter_of,
-    output_option,
-    table,
-    yes_option,
-)
+from localgcl.cli._layout import bar, duration, table
+from localgcl.cli._shared import confirm, echo_json, limiter_of, output_option, yes_option
+from localgcl.cli._types import KNOWN_NAME, NEW_NAME, RATE, SLOTS
 from localgcl.cli.holders import echo_holders, echo_waiters
 from localgcl.models import Limit
 

@@ -9,7 +9,8 @@ from click.shell_completion import CompletionItem
 
 from localgcl._checks import MAX_SLOTS, check_holder
 from localgcl._job import NO_SLOT, Job
-from localgcl.cli._shared import KNOWN_NAME, SECONDS, SLOTS, limiter_of
+from localgcl.cli._shared import limiter_of
+from localgcl.cli._types import KNOWN_NAME, SECONDS, SLOTS
 
 
 class _Run(click.Command):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -15,7 +14,8 @@ from localgcl import _clock, _gate, _limits, _processes
 from localgcl._action import together
 from localgcl._text import printable
 from localgcl.cli import _screen
-from localgcl.cli._shared import KNOWN_NAME, database_of, limiter_of
+from localgcl.cli._shared import database_of, limiter_of
+from localgcl.cli._types import INTERVAL, KNOWN_NAME
 from localgcl.cli.holders import table_of_holders, table_of_waiters
 from localgcl.cli.limits import table_of_limits
 from localgcl.errors import LocalGCLError
@@ -25,21 +25,11 @@ from localgcl.models import Holder, Limit, Waiter
 _PATIENCE_SECONDS = 1.0
 
 
-class _Interval(click.FloatRange):
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        seconds = float(super().convert(value, param, ctx))
-        if math.isnan(seconds):
-            self.fail(f"{value!r} is not a number of seconds.", param, ctx)
-        return seconds
-
-
 @click.command()
 @click.argument("name", type=KNOWN_NAME, required=False)
 @click.option(
     "--interval",
-    type=_Interval(0.1, 86400),
+    type=INTERVAL,
     metavar="S",
     default=1.0,
     show_default=True,

@@ -1,0 +1,65 @@
+"""The layout of what commands print for people: columns, bars, times."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable, Sequence
+
+
+def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Return rows in aligned columns, numbers to the right, a line each below the headings."""
+    lines = [headings, *rows]
+    right = [
+        all(line[column][:1].isdigit() or not line[column] for line in lines[1:])
+        for column in range(len(headings))
+    ]
+    widths = [max(width_of(line[column]) for line in lines) for column in range(len(headings))]
+    aligned = []
+    for line in lines:
+        cells = []
+        for text, width, to_the_right in zip(line, widths, right, strict=True):
+            space = " " * (width - width_of(text))
+            cells.append(space + text if to_the_right else text + space)
+        aligned.append("  ".join(cells).rstrip())
+    return aligned
+
+
+def width_of(text: str) -> int:
+    """Return the columns that a text takes in a terminal."""
+    return len(text) if text.isascii() else sum(map(_width, text))
+
+
+def _width(character: str) -> int:
+    if unicodedata.category(character) in ("Mn", "Me"):
+        return 0  # drawn over the one before it
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+
+
+def cut(text: str, columns: int) -> str:
+    """Return as much of a text as so many columns take."""
+    if text.isascii():
+        return text[:columns]
+    width = 0
+    for place, character in enumerate(text):
+        width += _width(character)
+        if width > columns:
+            return text[:place]
+    return text
+
+
+def bar(used: int, limit: int, width: int = 10) -> str:
+    """Return a bar of the slots in use, never empty and never full unless they are."""
+    if limit <= 0:
+        filled = width if used else 0
+    else:
+        filled = min(width, used * width // limit)
+        filled = max(filled, 1) if used else filled
+    return "#" * filled + "." * (width - filled)
+
+
+def duration(seconds: float) -> str:
+    """Return a time as people say it: 12 s, 3 min, 2 h, 5 d."""
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= size:
+            return f"{int(seconds // size)} {unit}"
+    return f"{int(seconds)} s"
