@@ -47,7 +47,8 @@ def choose(database: str | os.PathLike[str] | None) -> tuple[str, ChosenBy]:
     expanded = os.path.expanduser(path)
     if expanded.startswith("~"):
         raise ValueError(
-            f"the database {path!r} is in the home folder of a user who does not exist"
+            f"the database {path!r} is in the home folder of a user who does not exist; give the"
+            " path of a file by LOCALGCL_DB or --db"
         )
     try:
         return os.path.abspath(expanded), chosen_by

@@ -5,14 +5,14 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterable, Sequence
 
+# The columns of numbers and times; a name may begin with a digit too.
+_TO_THE_RIGHT = {"IN USE", "LIMIT", "PID", "POSITION", "SINCE", "SLOTS", "UPDATED", "WAITING"}
+
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     """Return rows in aligned columns, numbers to the right, a line each below the headings."""
     lines = [headings, *rows]
-    right = [
-        all(line[column][:1].isdigit() or not line[column] for line in lines[1:])
-        for column in range(len(headings))
-    ]
+    right = [heading in _TO_THE_RIGHT for heading in headings]
     widths = [max(width_of(line[column]) for line in lines) for column in range(len(headings))]
     aligned = []
     for line in lines:
