@@ -8,7 +8,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.types import ASGIApp
 
-from localgcl.server import administration, history, metrics, openapi, slots, view, web
+from localgcl.server import administration, events, metrics, openapi, slots, view, web
 from localgcl.server.answers import HANDLERS, RefusedError
 from localgcl.server.guard import Guard
 from localgcl.server.service import Service, service_of
@@ -45,7 +45,7 @@ def application(service: Service, host: str = "127.0.0.1") -> ASGIApp:
     api = [
         *administration.ROUTES,
         *slots.ROUTES,
-        *history.ROUTES,
+        *events.ROUTES,
         *openapi.ROUTES,
         Route("/csrf-token", no_csrf_token, methods=["GET"]),
         Route("/admin/version", version, methods=["GET"]),

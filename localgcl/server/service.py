@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable
 from typing import TypeVar
 from uuid import UUID
@@ -16,13 +15,12 @@ from localgcl._loop import Session, session_of
 from localgcl.asyncio import AsyncLimiter
 from localgcl.errors import LimitNotFoundError
 from localgcl.server.credentials import USER, Credentials
-from localgcl.server.history import Events
+from localgcl.server.events import Events
 from localgcl.server.live import Live
+from localgcl.server.shown import Shown
 from localgcl.server.waiting import WaitingRoom
 
 T = TypeVar("T")
-
-_MAX_SHOWN = 10_000
 
 
 class Service:
@@ -69,41 +67,6 @@ class Service:
             return await self.limiter._administer(_limits.name_of(identity))
         except LimitNotFoundError:
             return id_or_name
-
-
-class Shown:
-    """Which slots in use each client was last shown, and has written, of each limit.
-
-    Some clients write back all that they have read, at times minutes later. That is no wish to
-    take slots from their holders; and what such a client writes it expects to read next.
-    """
-
-    def __init__(self) -> None:
-        self._shown: OrderedDict[tuple[str, str], int] = OrderedDict()
-        self._written: OrderedDict[tuple[str, str], int] = OrderedDict()
-
-    def note(self, client: str, limit: str, slots: int) -> None:
-        """Note what a client is shown."""
-        _put(self._shown, (client, limit), slots)
-
-    def is_written_back(self, client: str, limit: str, slots: int) -> bool:
-        """Whether a client only writes what it was shown last."""
-        return self._shown.get((client, limit)) == slots
-
-    def write(self, client: str, limit: str, slots: int) -> None:
-        """Note what a client has written, for its next reading."""
-        _put(self._written, (client, limit), slots)
-
-    def read_once(self, client: str, limit: str) -> int | None:
-        """Return what a client has written since it last read, once."""
-        return self._written.pop((client, limit), None)
-
-
-def _put(known: OrderedDict[tuple[str, str], int], key: tuple[str, str], slots: int) -> None:
-    known[key] = slots
-    known.move_to_end(key)
-    while len(known) > _MAX_SHOWN:
-        known.popitem(last=False)
 
 
 def service_of(connection: HTTPConnection) -> Service:

@@ -77,7 +77,7 @@ class _Stream(StreamingResponse):
             return
 
 
-async def events(request: Request) -> Response:
+async def changes(request: Request) -> Response:
     """Tell of changes as they come, as server-sent events."""
     live = service_of(request).live
     if live.is_full():
@@ -89,5 +89,5 @@ ROUTES = [
     Route("/ui/limits", limits, methods=["GET"]),
     Route("/ui/limits/{limit}", limit, methods=["GET"]),
     Route("/ui/leases/{lease}/release", release, methods=["POST"]),
-    Route("/ui/events", events, methods=["GET"]),
+    Route("/ui/events", changes, methods=["GET"]),
 ]

@@ -23,7 +23,7 @@ from wsproto.events import (
 from wsproto.utilities import RemoteProtocolError
 
 from localgcl import Limiter
-from localgcl.server import history
+from localgcl.server import events
 from tests.server.conftest import Serve, Served
 
 AUTH = "app:password"
@@ -141,14 +141,14 @@ def test_what_is_no_event_is_passed_by(served: Served, client: httpx.Client) -> 
 
 def test_events_are_bounded(served: Served) -> None:
     """However many are told, of however many limits, so many are kept."""
-    events = history.Events()
-    for number in range(history._MAX_EVENTS + 5):
-        events.note(json.dumps(told("a", f"acquired {number}")))
-    assert len(events.of("a")) == history._MAX_EVENTS
-    assert events.of("a")[-1]["event"] == f"acquired {history._MAX_EVENTS + 4}"
-    for number in range(history._MAX_LIMITS):
-        events.note(json.dumps(told(f"limit {number}", "acquired")))
-    assert events.of("a") == []
+    known = events.Events()
+    for number in range(events._MAX_EVENTS + 5):
+        known.note(json.dumps(told("a", f"acquired {number}")))
+    assert len(known.of("a")) == events._MAX_EVENTS
+    assert known.of("a")[-1]["event"] == f"acquired {events._MAX_EVENTS + 4}"
+    for number in range(events._MAX_LIMITS):
+        known.note(json.dumps(told(f"limit {number}", "acquired")))
+    assert known.of("a") == []
 
 
 def test_a_message_without_end(served: Served) -> None:
@@ -175,7 +175,7 @@ def test_strange_handshakes(served: Served, serve: Serve, first: str) -> None:
 
 def test_who_says_nothing_is_cut_off(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first message is awaited for a time."""
-    monkeypatch.setattr(history, "_HANDSHAKE_SECONDS", 0.05)
+    monkeypatch.setattr(events, "_HANDSHAKE_SECONDS", 0.05)
     one = opened(served)
     assert one.said()["type"] == "auth_failure"
 
