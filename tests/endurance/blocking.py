@@ -21,7 +21,7 @@ from localgcl import (
 from tests.endurance.actor import Actor
 from tests.endurance.wishes import Wish
 
-# So often a release is tried, and so long apart, until the end of the process has to do.
+# How often a release is tried, and how long apart, until the end of the process has to do.
 _RELEASES, _APART_SECONDS = 200, 0.05
 
 

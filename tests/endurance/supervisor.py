@@ -21,7 +21,7 @@ from tests.endurance.wishes import ASLEEP, LIMITS
 from tests.endurance.witness import PATIENCE_SECONDS, Witness
 from tests.endurance.workers import Worker, Wrapper
 
-# So many at once, so that two cores are not overwhelmed.
+# How many are at work at once: two cores are not to be overwhelmed.
 _WORKERS = 5
 _KINDS = {"single": 3, "threads": 2, "forks": 2, "tasks": 3, "run": 6}
 
