@@ -22,7 +22,7 @@ from localgcl._later import run_later
 from localgcl._lifeline import Ear, Lifeline, lifeline
 from localgcl._loop_thread import Job, Thread
 from localgcl._loop_watch import Watch
-from localgcl._outcomes import Granted, NotNow, Refused, Request, Waiting
+from localgcl._outcomes import Gone, Granted, NotNow, Refused, Request, Waiting
 from localgcl._queue import promote
 from localgcl._request import Sleep
 from localgcl.errors import DatabaseError
@@ -215,6 +215,8 @@ class Session:
                 if _is_decided(outcome):
                     self._drop(request)
                     self._decided[request] = outcome
+                elif isinstance(outcome, Gone):
+                    self._drop(request)  # it has no row by this ticket any more
         except BaseException as error:
             # It is of the machine, not of one transaction's own: everybody who shared it is told.
             outcomes = [(None, error)] * len(jobs)

@@ -19,7 +19,7 @@ from localgcl._checks import (
 )
 from localgcl._gate import GateTimeoutError
 from localgcl._outcomes import Gone, Granted, NotNow, Refused, Request, Waiting
-from localgcl._slots import acquire, look, withdraw
+from localgcl._slots import acquire, ask_again, look, withdraw
 from localgcl.errors import (
     AcquireConcurrencySlotTimeoutError,
     ConcurrencySlotAcquisitionError,
@@ -141,7 +141,8 @@ def flow(terms: Terms, request: Request, listener: Listener) -> Flow:
                     yield Sleep(outcome.at, None)
                 return outcome
             if isinstance(outcome, Gone):
-                outcome = yield Transact(ask, gate)
+                again = functools.partial(ask_again, request=request, listener=listener)
+                outcome = yield Transact(again, gate)
                 continue
             if not isinstance(outcome, Waiting):
                 request.settled = True

@@ -167,6 +167,17 @@ def _enqueue(
     return _stand(tx, request, listener, [row.key for row in rows], tuple(missing), new=True)
 
 
+def ask_again(
+    tx: Transaction, request: Request, listener: Listener
+) -> Granted | Refused | Waiting | NotNow:
+    """Acquire anew what the database knew nothing of, unless it does by now.
+
+    A task may learn twice that its request is gone: it would wait twice, and be granted twice.
+    """
+    outcome = look(tx, request, listener)
+    return acquire(tx, request, listener) if isinstance(outcome, Gone) else outcome
+
+
 def look(
     tx: Transaction, request: Request, listener: Listener, dead: Iterable[str] = ()
 ) -> Granted | Refused | Waiting | NotNow | Gone:

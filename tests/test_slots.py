@@ -7,6 +7,7 @@ import math
 import os
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -1219,3 +1220,17 @@ def test_a_lifeline_taken_inside_a_transaction(limiter: Limiter) -> None:
 
     limiter._database.transact(clean_and_sweep)
     assert [one.lease for one in limiter.holders()] == [lease.id]
+
+
+def test_who_asks_again_waits_once(limiter: Limiter, processes: Processes) -> None:
+    """A request whose row is gone joins the queue anew, and only once however often it is told."""
+    limiter.create("database", 1)
+    limiter.acquire("database")
+    waiter = processes().ask("database")
+    limiter._database.transact(lambda tx: tx.execute("DELETE FROM waits"))
+    limiter._database.transact(lambda tx: tx.execute("DELETE FROM waiters"))
+    for _ in range(2):
+        waiter.process.do(
+            partial(_slots.ask_again, request=waiter.request, listener=waiter.listener)
+        )
+        assert [one.holder for one in limiter.waiters()] == [None]
