@@ -72,6 +72,8 @@ class Gate:
         renewed = False
         while True:
             if deadline is None:
+                if self._turn is not None:
+                    self._turn.give_up()  # a Ctrl-C may have kept it from being given up
                 fcntl.flock(self._descriptor, fcntl.LOCK_EX)
             else:
                 self._enter_before(deadline)
@@ -91,6 +93,8 @@ class Gate:
 
     def _enter_before(self, deadline: float) -> None:
         if _locks(self._descriptor, _TRIES):
+            if self._turn is not None:
+                self._turn.give_up()
             return
         # No flock has a deadline, and polling would starve behind those who queue: so a thread
         # queues, through a descriptor of its own, and what it gets too late it closes again, unless

@@ -18,6 +18,7 @@ from localgcl import (
     ConcurrencySlotAcquisitionError,
     Limiter,
     _owners,
+    _slots,
     concurrency,
 )
 from localgcl._database import Transaction

@@ -331,7 +331,7 @@ def test_a_thousand_tasks_wait(path: Path) -> None:
 
             await until(all_wait)
             now = len(os.listdir("/proc/self/fd")), len(os.listdir("/proc/self/task"))
-            assert now[0] <= before[0] + 5
+            assert now[0] <= before[0] + 10  # a look has some open for a moment, too
             assert now[1] == before[1]
             await lease.release()
             await asyncio.gather(*tasks)
