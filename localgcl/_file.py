@@ -129,7 +129,7 @@ class File:
         _location.make_file(lock, self.folder.mode, self.folder.group)
         try:
             with (
-                filelock.FileLock(lock, timeout=remaining(deadline)),
+                filelock.FileLock(lock, timeout=remaining(deadline), mode=self.folder.mode),
                 self.gate.entered(deadline),
             ):
                 if not self._is_current():  # or else somebody was first
