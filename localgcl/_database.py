@@ -174,7 +174,8 @@ class Database:
                     raise
         except (sqlite3.Error, OSError) as error:
             # Whatever it was, the next call begins with the file as it is then.
-            self._discard()
+            with contextlib.suppress(sqlite3.Error, OSError):  # of the same cause
+                self._discard()
             raise explained(self.path, error) from error
         except LocalGCLError:
             raise
