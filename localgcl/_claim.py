@@ -11,6 +11,7 @@ from localgcl._child import say
 from localgcl._creation import insert_missing
 from localgcl._database import NoDatabaseError
 from localgcl._gate import GateTimeoutError
+from localgcl._lifeline import end_lifeline
 from localgcl._queue import promote
 from localgcl._text import printable, quoted
 from localgcl.errors import ConcurrencySlotAcquisitionError, DatabaseError, LimitNotFoundError
@@ -131,7 +132,7 @@ class Claim:
             # that has inherited the lifeline: one that is not there counts as dead.
             ours = self._database.lifeline()
             if ours is not None:
-                ours.folder.discard(ours.name)
+                end_lifeline(ours.folder)
 
     def tell(self, text: str) -> None:
         """Say something on standard error, if that is wanted."""

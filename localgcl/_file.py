@@ -75,11 +75,11 @@ class File:
 
     def _close_connection(self, deadline: float | None) -> None:
         try:
-            with self.gate.entered(deadline):
+            with contextlib.suppress(GateTimeoutError), self.gate.entered(deadline):
                 self.connection.close()
-        except GateTimeoutError:
-            # SQLite makes the checkpoint of a close under a lock of its own, which it does not get
-            # while anybody else has the file open.
+        finally:
+            # Where the gate could not be entered: SQLite makes the checkpoint of a close under a
+            # lock of its own, which it does not get while anybody else has the file open.
             self.connection.close()
 
     def _leave_no_folder(self) -> None:
