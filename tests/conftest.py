@@ -55,8 +55,17 @@ def place(tmp_path: Path) -> Iterator[None]:
         patch.setenv("HOME", str(tmp_path / "home"))
         patch.delenv("XDG_STATE_HOME", raising=False)
         patch.delenv(_location.VARIABLE, raising=False)
+        # Kept until they are closed: Python 3.13 warns of a connection that ends unclosed.
+        made: list[Database] = []
+        begin = Database.__init__
+
+        def keep(self: Database, path: str) -> None:
+            made.append(self)
+            begin(self, path)
+
+        patch.setattr(Database, "__init__", keep)
         yield
-    forget_everything()
+        forget_everything()
 
 
 def forget_everything() -> None:
