@@ -126,10 +126,8 @@ class Database:
         """
 
         def look() -> T | None:
-            file = self._file
-            if file is None or identity_of(self.path) != file.identity:
-                return None
-            return work(file.execute)
+            file = self._file_there()
+            return None if file is None else work(file.execute)
 
         try:
             # Another thread may stand at the gate for long, and whoever calls has a deadline.
@@ -146,8 +144,8 @@ class Database:
         rings: Rings,
     ) -> T:
         try:
-            file = self._file
-            if file is None or identity_of(self.path) != file.identity:
+            file = self._file_there()
+            if file is None:
                 if not create and not self.exists():
                     raise NoDatabaseError
                 file = self._reopen(deadline)
@@ -182,6 +180,13 @@ class Database:
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             raise strange(self.path, error) from error
 
+    def _file_there(self) -> File | None:
+        """Return what is open if it is still what is there."""
+        file = self._file
+        if file is None or identity_of(self.path) != file.identity:
+            return None
+        return file
+
     def _reopen(self, deadline: float | None) -> File:
         if (identity := identity_of(self.path)) is not None and identity in _crossed:
             raise DatabaseError(
@@ -202,13 +207,9 @@ class Database:
 
         Without a transaction, and so cheap enough for whoever waits to ask every now and then.
         """
-        file = self._file
         try:
-            return (
-                file is not None
-                and openings == self.openings  # a new file may be given the number of the old one
-                and identity_of(self.path) == file.identity
-            )
+            # A new file may be given the number of the old one.
+            return openings == self.openings and self._file_there() is not None
         except OSError:
             return False
 

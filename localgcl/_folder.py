@@ -135,7 +135,18 @@ class Folder:
             finally:
                 os.close(descriptor)
 
-    def open_to_watch(self, name: str) -> WriteEnd | None:
+    def open_to_watch(self, names: Iterable[str]) -> tuple[dict[str, WriteEnd | None], list[str]]:
+        """Return the write ends of these lifelines, None where one cannot be watched; the dead."""
+        ends: dict[str, WriteEnd | None] = {}
+        dead = []
+        for name in names:
+            try:
+                ends[name] = self._open_to_watch(name)
+            except ProcessLookupError:
+                dead.append(name)
+        return ends, dead
+
+    def _open_to_watch(self, name: str) -> WriteEnd | None:
         """Return the write end of a lifeline, None where it cannot be watched.
 
         ProcessLookupError where it has ended.

@@ -80,9 +80,10 @@ class Gate:
             now = _clock.now()
             if now - self._seen_at < _CHECK_SECONDS:
                 return
-            if os.fstat(self._descriptor).st_nlink:
+            status = os.fstat(self._descriptor)
+            if status.st_nlink:
                 self._seen_at = now
-                if renewed and not os.fstat(self._descriptor).st_size:
+                if renewed and not status.st_size:
                     self.write_note(self._noted)
                 return
             # A cleaner took the file: whoever comes now makes and uses another one.

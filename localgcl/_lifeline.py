@@ -59,20 +59,9 @@ class Watch:
         wanted = list(lifelines)
         for name in (self.ends.keys() - set(wanted)) | self._ended():
             del self.ends[name]
-        dead = []
-        self.is_whole = True
-        for name in wanted:
-            if name in self.ends:
-                continue
-            try:
-                end = folder.open_to_watch(name)
-            except ProcessLookupError:
-                dead.append(name)
-                continue
-            if end is None:
-                self.is_whole = False
-            else:
-                self.ends[name] = end
+        ends, dead = folder.open_to_watch(name for name in wanted if name not in self.ends)
+        self.is_whole = None not in ends.values()
+        self.ends.update({name: end for name, end in ends.items() if end is not None})
         return dead
 
     def _ended(self) -> set[str]:

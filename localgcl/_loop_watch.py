@@ -44,16 +44,10 @@ class Watch:
 
     def add(self, request: Request, folder: Folder, lifelines: Iterable[str]) -> list[str]:
         """Watch these lifelines for a request; where some are dead, none, and return those."""
-        dead = []
         for name in lifelines:
             self._concerned.setdefault(name, set()).add(request)
-            if name in self._ends:
-                continue
-            try:
-                end = folder.open_to_watch(name)
-            except ProcessLookupError:
-                dead.append(name)
-                continue
+        ends, dead = folder.open_to_watch(name for name in lifelines if name not in self._ends)
+        for name, end in ends.items():
             if end is not None:
                 self._ends[name] = end
                 self._selector.register(end.descriptor, selectors.EVENT_READ, name)

@@ -87,9 +87,9 @@ MUTANTS = (
         "a file that was replaced is used on",
         1,
         "_database.py",
-        "            if file is None or identity_of(self.path) != file.identity:\n"
-        "                if not create",
-        "            if file is None:\n                if not create",
+        "        if file is None or identity_of(self.path) != file.identity:\n"
+        "            return None",
+        "        if file is None:\n            return None",
     ),
     Mutant(
         "what the dead hold stays taken",
