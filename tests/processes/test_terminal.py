@@ -193,7 +193,8 @@ def test_ctrl_z_and_fg(terminal: Callable[..., Terminal], run: list[str], limite
     shell.type(SUSPEND)
     shell.expect("Stopped")
     wrapper = int(_fields(Path(f"/proc/{command}/stat"))[1])
-    assert (state(command), state(wrapper)) == ("T", "T")
+    # The terminal signals both; the shell has seen one of them stop, and the other has yet to run.
+    until(lambda: (state(command), state(wrapper)) == ("T", "T"))
     assert [one.pid for one in limiter.holders("a")] == [command]
     shell.type("fg\n")
     until(lambda: (state(command), state(wrapper)) == ("S", "S"))
