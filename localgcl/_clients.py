@@ -39,14 +39,20 @@ def limits_called(tx: Transaction, names: Iterable[str]) -> list[tuple[str, str,
 
 
 def entrust(tx: Transaction, lease: str, granted: Granted, client: Client, seconds: float) -> None:
-    """Hand a lease of this process over to a client, for so many seconds or for as renewed."""
+    """Hand a lease of this process over to a client, for so many seconds or for as renewed.
+
+    What was granted and freed by an operator since is lost: the client finds so as it renews.
+    """
     owner = _owners.insert_client(tx, lease, client.user, client.command, seconds)
+    moved = 0
     for key in granted.taken:
-        tx.execute(
+        moved += tx.execute(
             "UPDATE leases SET owner = ?, holder = ?"
             " WHERE limit_key = ? AND owner = ? AND lease = ?",
             (owner, client.holder, key, granted.owner, lease),
-        )
+        ).rowcount
+    if granted.taken and not moved:
+        _owners.remove_client(tx, lease)
 
 
 def renew(tx: Transaction, lease: str, seconds: float) -> bool:

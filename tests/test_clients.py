@@ -109,6 +109,39 @@ def test_renewing_too_late_brings_nothing_back(
     assert not renew(server, ask)
 
 
+def test_what_was_freed_before_it_was_handed_over_is_lost(
+    clock: Clock, limiter: Limiter, server: Process
+) -> None:
+    """An operator may free a grant in that moment: the client learns so as it renews."""
+    limiter.create("db", 1)
+    ask = server.ask("db")
+    assert limiter.release(ask.request.id)
+    entrust(server, ask)
+    assert used(limiter) == 0
+    assert not renew(server, ask)
+    assert [row for row in tables(limiter)["owners"] if row[5] is not None] == []
+
+
+def test_what_is_left_of_a_grant_is_handed_over(
+    clock: Clock, limiter: Limiter, server: Process
+) -> None:
+    """Of two limits one is deleted in that moment; the other's slot is the client's."""
+    limiter.create("db", 1)
+    limiter.create("api", 1)
+    ask = server.ask("db", "api")
+    limiter.delete("api")
+    entrust(server, ask)
+    assert renew(server, ask)
+    server.die()
+    assert used(limiter) == 1
+
+
+def test_a_lease_of_nothing_is_renewed(clock: Clock, limiter: Limiter, server: Process) -> None:
+    """As Prefect has it: names that no limit has are granted, and their lease is as any other."""
+    ask = entrusted(server, "unknown")
+    assert renew(server, ask)
+
+
 def test_a_try_clears_an_expired_client_away(
     clock: Clock, limiter: Limiter, server: Process, processes: MakeProcess
 ) -> None:
