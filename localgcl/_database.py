@@ -23,10 +23,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TypeVar
 
+    from localgcl._folder import Ring
     from localgcl._lifeline import Lifeline
 
     T = TypeVar("T")
-    Rings = dict[str, set[int]]  # the tickets that each ear is to hear of
+    Rings = dict[str, Ring]  # by ear
 
 
 class NoDatabaseError(Exception):

@@ -286,8 +286,8 @@ MUTANTS = (
         "nobody is woken",
         7,
         "_queue.py",
-        "    tx.rings.setdefault(ear, set()).add(ticket)",
-        "    tx.rings.setdefault(ear, set())",
+        "    ring.add(ticket)",
+        "    ring.discard(ticket)",
     ),
     Mutant(
         "a waiter polls",

@@ -1,0 +1,155 @@
+"""The first of a queue when its slot comes free, in all that may keep it from being served.
+
+Mostly it waits for that one limit, and one short look tells that it fits. What that grants is what
+the general way would have granted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from localgcl import Limiter
+from localgcl._queue import WATCHERS
+from tests.conftest import Ask, Clock, Process, tables
+
+Processes = Callable[[], Process]
+
+
+@pytest.fixture(autouse=True)
+def _limits(clock: Clock, limiter: Limiter) -> None:
+    """Have a limit of one slot, and another one."""
+    limiter.create("database", 1)
+    limiter.create("other", 1)
+
+
+@pytest.fixture
+def holder(processes: Processes) -> Ask:
+    """Have the slot taken."""
+    return processes().ask("database")
+
+
+def change(process: Process, statement: str) -> None:
+    """Change a row behind the back of all."""
+    process.do(lambda tx: tx.execute(statement))
+
+
+def test_the_first_is_served(limiter: Limiter, holder: Ask, processes: Processes) -> None:
+    """It alone, with its place in the queue and its turn at the slot."""
+    first, second = processes().ask("database"), processes().ask("database")
+    assert holder.release()
+    assert [ask.is_rung for ask in (first, second)] == [True, False]
+    first.look()
+    assert first.granted
+    assert limiter.read("database").active_slots == 1
+    assert [row[1] for row in tables(limiter)["waits"]] == [second.request.ticket]
+    assert first.release()
+    second.look()
+    assert second.granted
+
+
+def test_it_has_died(limiter: Limiter, holder: Ask, processes: Processes) -> None:
+    """The next one is served, and nothing is left of it."""
+    dead, second = processes().ask("database"), processes().ask("database")
+    dead.process.die()
+    assert holder.release()
+    assert second.is_rung
+    second.look()
+    assert second.granted
+    assert not tables(limiter)["waits"]
+
+
+def test_its_ear_was_taken(limiter: Limiter, holder: Ask, processes: Processes) -> None:
+    """A cleaner's work is no death: it has the slot when it looks."""
+    first, second = processes().ask("database"), processes().ask("database")
+    assert first.listener._ear is not None
+    first.process.folder.discard(first.listener._ear.name)
+    assert holder.release()
+    second.look()
+    first.look()
+    assert first.granted
+    assert second.waits
+
+
+def test_it_does_not_fit_yet(limiter: Limiter, holder: Ask, processes: Processes) -> None:
+    """Nobody overtakes it, who would fit."""
+    limiter.update("database", limit=3)
+    others = [processes().ask("database") for _ in range(2)]
+    large, small = processes().ask("database", occupy=2), processes().ask("database")
+    assert holder.release()
+    assert not large.is_rung
+    assert not small.is_rung
+    assert others[0].release()
+    large.look()
+    assert large.granted
+    assert not small.is_rung
+
+
+def test_several_fit(limiter: Limiter, processes: Processes) -> None:
+    """All of them are served at once."""
+    limiter.update("database", limit=3)
+    holder = processes().ask("database", occupy=3)
+    asks = [processes().ask("database") for _ in range(4)]
+    assert holder.release()
+    assert [ask.is_rung for ask in asks] == [True] * 3 + [False]
+
+
+def test_it_waits_for_another_limit_too(holder: Ask, processes: Processes) -> None:
+    """Both, or none."""
+    elsewhere = processes().ask("other")
+    both = processes().ask("database", "other")
+    assert holder.release()
+    assert not both.is_rung
+    assert elsewhere.release()
+    both.look()
+    assert both.granted
+
+
+def test_its_time_is_over(
+    limiter: Limiter, holder: Ask, processes: Processes, clock: Clock
+) -> None:
+    """It could not use the slot, even if it cannot run to say so."""
+    late = processes().ask("database", until=clock.now + 1)
+    second = processes().ask("database")
+    clock.advance(1.5)
+    assert holder.release()
+    second.look()
+    assert second.granted
+    late.look()
+    assert not late.granted
+    assert limiter.read("database").active_slots == 1
+
+
+def test_whoever_comes_to_the_front_is_told_to_watch(holder: Ask, processes: Processes) -> None:
+    """Beside the one that is served."""
+    asks = [processes().ask("database") for _ in range(WATCHERS + 2)]
+    assert holder.release()
+    assert [ask.is_rung for ask in asks] == [True] + [False] * (WATCHERS - 1) + [True, False]
+
+
+def test_the_limit_was_disabled_behind_its_back(
+    limiter: Limiter, holder: Ask, processes: Processes
+) -> None:
+    """A limit that is inactive is passed by, and none of its slots taken."""
+    first = processes().ask("database")
+    change(first.process, "UPDATE limits SET active = 0")
+    assert holder.release()
+    first.look()
+    assert first.granted
+    assert limiter.read("database").active_slots == 0
+
+
+def test_the_limit_has_lost_its_rate_behind_its_back(
+    limiter: Limiter, processes: Processes
+) -> None:
+    """Who came for a rate is refused, and leaves no lease that nobody would free."""
+    limiter.create("api", 1, slot_decay_per_second=0.001)
+    holder = processes().ask("api")
+    first = processes().ask("api", holds=False)
+    assert first.waits
+    change(first.process, "UPDATE limits SET decay = 0")
+    assert holder.release()
+    first.look()
+    assert not first.granted
+    assert limiter.read("api").active_slots == 0
