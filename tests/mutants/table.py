@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 SLOTS = "tests/test_slots.py"
 AT_ONCE = "tests/test_at_once.py"
+HAND_OVER = "tests/test_hand_over.py"
 MACHINE = "tests/test_machine.py"
 DECAY = "tests/test_decay.py"
 LIMITS = "tests/test_limits.py"
@@ -24,7 +25,7 @@ CROWDS = "tests/processes/test_crowds.py"
 TRANSACTIONS = "tests/processes/test_transactions.py"
 
 # What is run where a mutant does not say, in this order.
-USUAL = (SLOTS, AT_ONCE, LIMITS, DATABASE, MACHINE, OWNERS, CROWDS)
+USUAL = (SLOTS, AT_ONCE, HAND_OVER, LIMITS, DATABASE, MACHINE, OWNERS, CROWDS)
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,13 @@ MUTANTS = (
         "_owners.py",
         '    tx.execute("DELETE FROM leases WHERE owner = ?", (owner,))\n',
         "",
+    ),
+    Mutant(
+        "a slot is handed on to a waiter that takes by rate",
+        2,
+        "_queue.py",
+        "AND holds AND limits = ?",
+        "AND limits = ?",
     ),
     Mutant(
         "nobody is found dead",
@@ -281,6 +289,20 @@ MUTANTS = (
         "_slots.py",
         "slots = slots_ahead(tx, key, ticket) + request.occupy",
         "slots = slots_ahead(tx, key, ticket) * 0 + request.occupy",
+    ),
+    Mutant(
+        "a slot is handed on to who fits, and not to the first",
+        4,
+        "_queue.py",
+        "AND ticket = (SELECT min(ticket) FROM waits WHERE limit_key = ?)",
+        "AND ticket > -(SELECT min(ticket) FROM waits WHERE limit_key = ?)",
+    ),
+    Mutant(
+        "a slot is handed on and its taker's other limits are forgotten",
+        5,
+        "_queue.py",
+        "AND holds AND limits = ?",
+        "AND holds AND '' <> ?",
     ),
     Mutant(
         "nobody is woken",
