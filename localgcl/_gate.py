@@ -23,7 +23,12 @@ if TYPE_CHECKING:
 
     from localgcl._folder import Folder
 
-# Transactions take some tens of microseconds: tries before a thread is worth its start.
+# Transactions take some tens of microseconds, and to fall asleep and be woken takes as long as two
+# of them. So it is tried for about the length of one, by one process at a time: more of them would
+# keep those inside from a processor.
+_SPINS = 30
+
+# Tries after that, before a thread is worth its start.
 _TRIES = 3
 _LOOKS = 200  # to tell a gate that is used much from one that is stuck
 _PAUSE_SECONDS = 50e-6
@@ -74,7 +79,8 @@ class Gate:
             if deadline is None:
                 if self._turn is not None:
                     self._turn.give_up()  # a Ctrl-C may have kept it from being given up
-                fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+                if not self._spins():
+                    fcntl.flock(self._descriptor, fcntl.LOCK_EX)
             else:
                 self._enter_before(deadline)
             now = _clock.now()
@@ -92,8 +98,27 @@ class Gate:
             _close(taken)
             renewed = True
 
+    def _spins(self) -> bool:
+        """Lock without queueing; return whether that was possible, at once or in a moment."""
+        descriptor = self._descriptor
+        if _locks_now(descriptor):
+            return True
+        # Who spins is told by a lock of the other kind, beside the gate's. It may be lost or had by
+        # two, and a process that is stopped with it keeps the others from spinning: no harm.
+        try:
+            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        try:
+            for _ in range(_SPINS):
+                if _locks_now(descriptor):
+                    return True
+        finally:
+            fcntl.lockf(descriptor, fcntl.LOCK_UN)
+        return False
+
     def _enter_before(self, deadline: float) -> None:
-        if _locks(self._descriptor, _TRIES):
+        if self._spins() or _locks(self._descriptor, _TRIES):
             if self._turn is not None:
                 self._turn.give_up()
             return
@@ -179,13 +204,18 @@ def is_shut(path: str) -> bool:
 def _locks(descriptor: int, tries: int) -> bool:
     """Lock without standing in the queue; return whether one of so many tries did."""
     for _ in range(tries):
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            time.sleep(_PAUSE_SECONDS)
-        else:
+        if _locks_now(descriptor):
             return True
+        time.sleep(_PAUSE_SECONDS)
     return False
+
+
+def _locks_now(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 class _Turn:
