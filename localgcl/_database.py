@@ -151,13 +151,16 @@ class Database:
                     raise NoDatabaseError
                 file = self._reopen(deadline)
             execute, gate = file.execute, file.gate
+            # Lest this process take itself for dead; asked here, where nobody waits for the answer.
+            ours = existing_lifeline(file.folder)
+            lost = None if ours is None or ours.is_there() else ours
             try:
                 gate.enter(deadline)
                 if durable:
                     execute("PRAGMA synchronous = FULL")
                 begin(execute, deadline)
-                if (ours := existing_lifeline(file.folder)) is not None:
-                    ours.mend()  # lest this process take itself for dead
+                if lost is not None:
+                    lost.mend()
                 result = work(Transaction(file, rings))
                 execute("COMMIT")
                 return result

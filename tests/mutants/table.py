@@ -170,7 +170,7 @@ MUTANTS = (
         "a lifeline that was taken is not made anew",
         3,
         "_database.py",
-        "                    ours.mend()  # lest this process take itself for dead",
+        "                    lost.mend()",
         "                    pass",
     ),
     Mutant(
