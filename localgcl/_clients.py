@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from localgcl._database import Transaction
-    from localgcl._outcomes import Granted, Request
+    from localgcl._outcomes import Request
 
 
 class Client:
@@ -38,21 +38,24 @@ def limits_called(tx: Transaction, names: Iterable[str]) -> list[tuple[str, str,
     return [row for row in found if row is not None]
 
 
-def entrust(tx: Transaction, lease: str, granted: Granted, client: Client, seconds: float) -> None:
-    """Hand a lease of this process over to a client, for so many seconds or for as renewed.
+def entrust(tx: Transaction, request: Request, client: Client, seconds: float) -> None:
+    """Hand what was granted over to a client, as its lease for so many seconds or for as renewed.
 
-    What was granted and freed by an operator since is lost: the client finds so as it renews.
+    What an operator has freed since is lost: the client finds so as it renews.
     """
-    owner = _owners.insert_client(tx, lease, client.user, client.command, seconds)
+    owner = _owners.insert_client(tx, request.id, client.user, client.command, seconds)
+    granted = request.granted
+    if granted is None or not granted.taken or not request.holds:
+        return  # a lease of nothing, of names that no limit has or of what was taken by rate
     moved = 0
     for key in granted.taken:
         moved += tx.execute(
             "UPDATE leases SET owner = ?, holder = ?"
             " WHERE limit_key = ? AND owner = ? AND lease = ?",
-            (owner, client.holder, key, granted.owner, lease),
+            (owner, client.holder, key, granted.owner, request.id),
         ).rowcount
-    if granted.taken and not moved:
-        _owners.remove_client(tx, lease)
+    if not moved:
+        _owners.remove_client(tx, request.id)
 
 
 def renew(tx: Transaction, lease: str, seconds: float) -> bool:
@@ -60,10 +63,13 @@ def renew(tx: Transaction, lease: str, seconds: float) -> bool:
     return _owners.renew_client(tx, lease, seconds)
 
 
-def let_go(tx: Transaction, lease: str, granted: Granted) -> None:
+def let_go(tx: Transaction, request: Request) -> None:
     """Leave slots in use with nobody behind them, until `take_back` or a rate gives them back."""
+    granted = request.granted
+    if granted is None:
+        return  # of no limit
     for key in granted.taken:
-        place = (key, granted.owner, lease)
+        place = (key, granted.owner, request.id)
         # What decays comes back by itself, and its lease has no part in that.
         tx.execute(
             "DELETE FROM leases WHERE limit_key = ? AND owner = ? AND lease = ?"

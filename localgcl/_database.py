@@ -23,11 +23,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TypeVar
 
-    from localgcl._folder import Ring
     from localgcl._lifeline import Lifeline
 
     T = TypeVar("T")
-    Rings = dict[str, Ring]  # by ear
+    Rings = dict[str, set[int]]  # the tickets that each ear is to hear of
 
 
 class NoDatabaseError(Exception):

@@ -115,33 +115,29 @@ class Folder:
         """Whether somebody keeps the FIFO `name` open; what cannot be told counts as alive."""
         if not is_fifo_name(name):
             return False
+        path = f"{self.path}/{name}"
+        watched = _watched.get(path)
+        if watched is not None and not watched.has_ended():
+            return True
         try:
-            os.close(open_for_writing(f"{self.path}/{name}"))
+            os.close(open_for_writing(path))
         except OSError as error:
             return error.errno not in _GONE
         return True
 
-    def reach(self, ear: str) -> WriteEnd | None:
-        """Return the write end of an ear; None where nobody listens, or that cannot be told."""
-        if not is_fifo_name(ear):
-            return None
-        try:
-            return WriteEnd(open_for_writing(f"{self.path}/{ear}"))
-        except OSError:
-            return None
-
-    def ring(self, ear: str, ring: Ring) -> None:
+    def ring(self, ear: str, tickets: Iterable[int]) -> None:
         """Wake whoever listens on `ear`, with a hint at which of its requests are concerned."""
+        if not is_fifo_name(ear):
+            return
         # A ring is a hint. Whoever is dead needs none, whoever has its pipe full has hints enough,
         # and where permission or descriptors are missing the waiter's own safety net has to do.
-        end = ring.end or self.reach(ear)
-        if end is None:
-            return
-        hints = b"".join([(ticket % 2**64).to_bytes(HINT_LENGTH) for ticket in ring])
-        try:
-            os.write(end.descriptor, hints[: select.PIPE_BUF])
-        except OSError:
-            return
+        with contextlib.suppress(OSError):
+            descriptor = open_for_writing(f"{self.path}/{ear}")
+            try:
+                hints = b"".join([(ticket % 2**64).to_bytes(HINT_LENGTH) for ticket in tickets])
+                os.write(descriptor, hints[: select.PIPE_BUF])
+            finally:
+                os.close(descriptor)
 
     def open_to_watch(self, names: Iterable[str]) -> tuple[dict[str, WriteEnd | None], list[str]]:
         """Return the write ends of these lifelines, None where one cannot be watched; the dead."""
@@ -191,20 +187,10 @@ class Folder:
         _unlink(f"{self.path}/{lifeline}")
 
 
-class Ring(set[int]):
-    """The tickets that an ear is to hear of, and its write end where that is open already."""
-
-    __slots__ = ("end",)
-
-    def __init__(self, end: WriteEnd | None = None) -> None:
-        super().__init__()
-        self.end = end
-
-
 class WriteEnd:
-    """The write end of a FIFO, open for as long as anybody in this process makes use of it.
+    """The write end of a lifeline, open for as long as anybody in this process watches it.
 
-    Hundreds of threads that wait have the same few processes in their way, and share those ends.
+    Hundreds of threads that wait have the same few processes in their way, and share it.
     """
 
     __slots__ = ("__weakref__", "descriptor")

@@ -16,7 +16,7 @@ from typing import Any
 
 from localgcl import _clock, _departure, _slots
 from localgcl._database import Database, Transaction
-from localgcl._folder import HINT_LENGTH, Folder, Ring
+from localgcl._folder import HINT_LENGTH, Folder
 from localgcl._gate import GateTimeoutError
 from localgcl._later import run_later
 from localgcl._lifeline import Ear, Lifeline, lifeline
@@ -343,7 +343,7 @@ class Session:
         def work(tx: Transaction) -> None:
             for request in requests:
                 if request.ticket in self._requests and self._ear is not None:
-                    tx.rings.setdefault(self._ear.name, Ring()).add(request.ticket)
+                    tx.rings.setdefault(self._ear.name, set()).add(request.ticket)
 
         self.run_unawaited(work)
 
@@ -376,7 +376,7 @@ class Session:
             ).fetchall()
             look = (self._requests.keys() - waiting).union(ticket for (ticket,) in firsts)
             if look:
-                tx.rings.setdefault(self._ear.name, Ring()).update(look)
+                tx.rings.setdefault(self._ear.name, set()).update(look)
 
         self.run_unawaited(work)
 

@@ -10,7 +10,7 @@ import math
 
 from localgcl import _decay, _owners
 from localgcl._checks import MAX_SLOTS
-from localgcl._folder import Ring, lifeline_of
+from localgcl._folder import lifeline_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from localgcl._database import Transaction
-    from localgcl._folder import WriteEnd
     from localgcl.errors import Refusal
 
 # How many at the front of a queue watch those in their way, each the holders and those before it.
@@ -131,10 +130,10 @@ def promote(tx: Transaction, limits: Iterable[int], *, all_of_them: bool = False
     of a limit `all_of_them` are asked, since the change may concern some who are not first.
     """
     pending = set(limits)
-    concerned = set()
+    concerned = set[int]()
     while pending:
         key = pending.pop()
-        if not all_of_them and _hand_on(tx, key):
+        if not all_of_them and _hand_on(tx, key, concerned):
             continue
         concerned.add(key)
         if all_of_them:
@@ -155,11 +154,13 @@ def promote(tx: Transaction, limits: Iterable[int], *, all_of_them: bool = False
         _alert(tx, key)
 
 
-# The first of a queue, if it stands in no other and fits; and whether there is nothing else to do.
+# The first of a queue, if it stands in no other and fits; whether that leaves nothing for anybody
+# else there, and whether those behind it who are to watch do so already.
 _NEXT = """
 SELECT
     ticket, request, owner, ear, waits.slots, holder, since,
-    (used + waits.slots = limits.slots OR limits.waiting = 1) AND NOT EXISTS (
+    used + waits.slots = limits.slots OR limits.waiting = 1,
+    NOT EXISTS (
         SELECT 1 FROM (
             SELECT watches FROM waits WHERE limit_key = ? ORDER BY ticket LIMIT ? OFFSET 1
         ) WHERE NOT watches
@@ -171,26 +172,26 @@ AND holds AND limits = ? AND until >= ?
 """
 
 
-def _hand_on(tx: Transaction, key: int) -> bool:
-    """Grant to the first of a queue if it is the common case; return whether that is all.
+def _hand_on(tx: Transaction, key: int, concerned: set[int]) -> bool:
+    """Grant to the first of a queue if it is the common case; return whether nobody else can go on.
 
-    What it decides is what `serve` would.
+    What it decides is what `serve` would. Where others are to watch now, the limit is `concerned`.
     """
     only = str(key)
     found = tx.execute(_NEXT, (key, WATCHERS, key, key, only, tx.now)).fetchone()
     if found is None:
         return False
-    ticket, request, owner, ear, slots, holder, since, is_all = found
-    # Who listens lives, and is to be rung for anyway.
-    end = tx.folder.reach(ear)
-    if end is None and not _owners.lives(tx, lifeline_of(ear)):
+    ticket, request, owner, ear, slots, holder, since, is_last, all_watch = found
+    if not _owners.lives(tx, lifeline_of(ear)):
         return False
     now = tx.now
     tx.execute(_LEASE, (key, owner, request, slots, now, now, holder, since))
     tx.execute(_GRANT, (now, only, ticket))
     tx.execute(_LEAVE, (key, ticket))
-    _wake(tx, ear, ticket, end)
-    return bool(is_all)
+    _wake(tx, ear, ticket)
+    if not all_watch:
+        concerned.add(key)
+    return bool(is_last)
 
 
 def _first(tx: Transaction, key: int) -> int | None:
@@ -331,11 +332,8 @@ def _alert(tx: Transaction, key: int) -> None:
                 _wake(tx, ear, ticket)
 
 
-def _wake(tx: Transaction, ear: str, ticket: int, end: WriteEnd | None = None) -> None:
-    ring = tx.rings.get(ear)
-    if ring is None:
-        ring = tx.rings[ear] = Ring(end)
-    ring.add(ticket)
+def _wake(tx: Transaction, ear: str, ticket: int) -> None:
+    tx.rings.setdefault(ear, set()).add(ticket)
 
 
 def in_the_way(tx: Transaction, key: int, ticket: int = MAX_SLOTS) -> tuple[set[str], float]:

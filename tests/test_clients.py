@@ -33,11 +33,7 @@ def entrusted(server: Process, *names: str, occupy: int = 1, seconds: float = 60
 
 def entrust(server: Process, ask: Ask, seconds: float = 60.0) -> None:
     """Hand a granted lease over to a client."""
-    granted = ask.request.granted
-    assert granted is not None
-    work = functools.partial(
-        _clients.entrust, lease=ask.request.id, granted=granted, client=CLIENT, seconds=seconds
-    )
+    work = functools.partial(_clients.entrust, request=ask.request, client=CLIENT, seconds=seconds)
     server.do(work)
 
 
@@ -281,9 +277,7 @@ def test_slots_without_a_lease(clock: Clock, limiter: Limiter, server: Process) 
     limiter.create("api", 5, slot_decay_per_second=1)
     for occupy in (2, 1):
         ask = server.ask("db", "api", occupy=occupy)
-        granted = ask.request.granted
-        assert granted is not None
-        server.do(functools.partial(_clients.let_go, lease=ask.request.id, granted=granted))
+        server.do(functools.partial(_clients.let_go, request=ask.request))
     server.die()
     assert (used(limiter), used(limiter, "api"), limiter.holders()) == (3, 3, [])
     limits = server.do(lambda tx: _clients.take_back(tx, ["db", "api", "none"], 1, 0.5))

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
-from localgcl import Limiter
+from localgcl import Limiter, _queue
 from localgcl._queue import WATCHERS
 from tests.conftest import Ask, Clock, Process, tables
 
@@ -126,6 +126,18 @@ def test_whoever_comes_to_the_front_is_told_to_watch(holder: Ask, processes: Pro
     asks = [processes().ask("database") for _ in range(WATCHERS + 2)]
     assert holder.release()
     assert [ask.is_rung for ask in asks] == [True] + [False] * (WATCHERS - 1) + [True, False]
+
+
+def test_the_queue_behind_it_is_not_searched(
+    holder: Ask, processes: Processes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is left for anybody there, however many they are."""
+    asks = [processes().ask("database") for _ in range(WATCHERS + 2)]
+    searched: list[int] = []
+    monkeypatch.setattr(_queue, "_first", lambda _, key: searched.append(key))
+    assert holder.release()
+    assert asks[0].is_rung
+    assert not searched
 
 
 def test_the_limit_was_disabled_behind_its_back(

@@ -13,11 +13,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from localgcl import _clients, _release
+from localgcl import _clients, _outcomes, _release
 from localgcl._checks import check_name
 from localgcl._clients import Client
 from localgcl._database import Transaction
-from localgcl._outcomes import Granted
 from localgcl._request import Terms
 from localgcl._text import quoted
 from localgcl.errors import ConcurrencySlotAcquisitionError
@@ -48,8 +47,7 @@ async def increment_with_lease(request: Request) -> Response:
     holder = take.holder and json.dumps(take.holder.model_dump(mode="json"), separators=(",", ":"))
     client = client_of(request, holder or None)
 
-    def settle(tx: Transaction, lease: str, granted: Granted) -> None:
-        _clients.entrust(tx, lease, granted, client, take.lease_duration)
+    settle = functools.partial(_clients.entrust, client=client, seconds=take.lease_duration)
 
     lease, limits = await _take(request, take, client, settle)
     return JSONResponse({"lease_id": str(UUID(hex=lease)), "limits": _minimal(limits)})
@@ -59,7 +57,7 @@ async def _take(
     request: Request,
     take: Take,
     client: Client,
-    settle: Callable[[Transaction, str, Granted], None],
+    settle: Callable[[Transaction, _outcomes.Request], None],
 ) -> tuple[str, Limits]:
     """Wait for the slots, `settle` whose they are from now on, and return lease and limits."""
     service = service_of(request)
@@ -86,13 +84,11 @@ async def _take(
 async def _settled(
     service: Service,
     place: Place,
-    settle: Callable[[Transaction, str, Granted], None],
+    settle: Callable[[Transaction, _outcomes.Request], None],
     gone: asyncio.Future[None],
 ) -> Limits:
     def work(tx: Transaction) -> Limits:
-        granted = place.request.granted
-        if granted is not None and granted.owner is not None:
-            settle(tx, place.request.id, granted)
+        settle(tx, place.request)
         return _clients.limits_called(tx, place.request.names)
 
     try:

@@ -308,8 +308,8 @@ MUTANTS = (
         "nobody is woken",
         7,
         "_queue.py",
-        "    ring.add(ticket)",
-        "    ring.discard(ticket)",
+        "    tx.rings.setdefault(ear, set()).add(ticket)",
+        "    tx.rings.setdefault(ear, set())",
     ),
     Mutant(
         "a waiter polls",

@@ -93,10 +93,20 @@ def test_limits_that_are_not_there_or_not_active(client: httpx.Client, limiter: 
     assert [one.active_slots for one in limiter.read_all()] == [0, 1]
     nothing = take(client, "none", "%").json()
     assert nothing["limits"] == []
-    assert uuid.UUID(nothing["lease_id"])
     inactive = leased(client, "asleep", slots=9)
-    assert client.post(f"{LIMITS}/leases/{inactive}/renew", json={}).status_code == 204
-    assert give(client, inactive).status_code == 204
+    for lease in (uuid.UUID(nothing["lease_id"]), inactive):
+        assert client.post(f"{LIMITS}/leases/{lease}/renew", json={}).status_code == 204
+        assert give(client, str(lease)).status_code == 204
+        assert client.post(f"{LIMITS}/leases/{lease}/renew", json={}).status_code == 410
+
+
+def test_a_lease_of_what_a_rate_gives(client: httpx.Client, limiter: Limiter) -> None:
+    """There is nothing to give back, and the lease is as any other, waited for or not."""
+    limiter.create("api", 1, slot_decay_per_second=50.0)
+    for _ in range(2):
+        lease = leased(client, "api", mode="rate_limit")
+        assert client.post(f"{LIMITS}/leases/{lease}/renew", json={}).status_code == 204
+        assert give(client, lease).status_code == 204
 
 
 def test_what_no_wait_would_serve(client: httpx.Client, limiter: Limiter) -> None:

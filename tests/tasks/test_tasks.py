@@ -23,7 +23,6 @@ from localgcl import (
     LimitNotFoundError,
 )
 from localgcl._database import Transaction
-from localgcl._folder import Ring
 from localgcl._loop import session_of
 from localgcl.asyncio import concurrency, rate_limit
 from tests.flavours import DEADLINE_SECONDS
@@ -234,8 +233,7 @@ def test_a_look_that_serves_its_own_request(path: Path) -> None:
         def hint(tx: Transaction) -> None:
             tx.execute("UPDATE limits SET level = 0 WHERE name = 'api'")
             ((ear, ticket),) = tx.execute("SELECT ear, ticket FROM waiters").fetchall()
-            tx.rings[ear] = Ring()
-            tx.rings[ear].add(ticket)
+            tx.rings[ear] = {ticket}
 
         await session.transact(hint)
         async with asyncio.timeout(DEADLINE_SECONDS):
