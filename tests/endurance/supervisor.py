@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -57,6 +58,7 @@ class Run:
             random.Random(f"{seed} faults"), self._journal, self.database, own_disk=own_disk
         )
         self._workers: list[Worker] = []
+        self._others: list[Worker] = []  # who lasts to the end
         self._count = 0
 
     def go(self) -> None:
@@ -65,8 +67,9 @@ class Run:
             for name, (slots, decay) in (*LIMITS.items(), (ASLEEP, (1, 0.0))):
                 limiter.create(name, slots, slot_decay_per_second=decay)
                 self._journal.write("limit", name, slots, decay)
-        others = [self._start("observer"), self._start("operating")]
+        others = self._others = [self._start("observer"), self._start("operating")]
         sleepers = [self._start("worker", "sleepers", self.seconds + 600) for _ in range(2)]
+        others += sleepers
         began = time.monotonic()
         while (passed := time.monotonic() - began) < self.seconds:
             while len(self._workers) < _WORKERS and self.seconds - passed > 1:
@@ -82,7 +85,7 @@ class Run:
             self.witness.wrong(7, f"40 sleeping waiters took {self.idle_share:.1%} of a core")
         with open(f"{self._logs}/journal.end", "wb"):
             pass
-        self._workers += [*others, *sleepers]
+        self._workers += others
         self._drain()
         self._check_end()
 
@@ -173,6 +176,9 @@ class Run:
 
     def close(self) -> str | None:
         """Close the journal; return where it is kept, as it is where something was wrong."""
+        for worker in (*self._workers, *self._others):  # of a run that was interrupted
+            worker.signal(signal.SIGKILL)
+            worker.process.wait()
         self._journal.close()
         self._reader.close()
         if self.violations:
