@@ -1,0 +1,136 @@
+"""The gate: who comes while somebody is inside tries for a moment, and then stands in the queue."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from localgcl import _gate
+from localgcl._folder import Folder
+from localgcl._gate import Gate
+
+# Takes the mark of whoever spins if it is free, says whether it did, and keeps it until told.
+_SPINNER = """
+import fcntl, os, sys
+gate = os.open(sys.argv[1], os.O_RDWR)
+try:
+    fcntl.lockf(gate, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    print("took", flush=True)
+except OSError:
+    print("failed", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Iterator[Gate]:
+    """This process's gate."""
+    folder = Folder(str(tmp_path / "limits.db-run"), 0o600, os.getgid())
+    folder.make()
+    gate = Gate(folder)
+    yield gate
+    gate.close()
+
+
+@pytest.fixture
+def other(gate: Gate) -> Iterator[int]:
+    """Somebody else inside: a descriptor of its own counts as another process."""
+    descriptor = os.open(gate._path, os.O_RDWR)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    yield descriptor
+    os.close(descriptor)
+
+
+@pytest.fixture
+def spinner(gate: Gate) -> Iterator[Callable[[], str]]:
+    """Have another process try to be the one that spins; return whether it took the mark."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start() -> str:
+        process = subprocess.Popen(
+            [sys.executable, "-c", _SPINNER, gate._path],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        started.append(process)
+        assert process.stdout is not None
+        return process.stdout.readline().strip()
+
+    yield start
+    for process in started:
+        process.communicate()
+
+
+def at_try(monkeypatch: pytest.MonkeyPatch, number: int, do: Callable[[], object]) -> list[int]:
+    """Do something just before a certain try for the gate; return the tries, as they are made."""
+    real, tries = _gate._locks_now, list[int]()
+
+    def counted(descriptor: int) -> bool:
+        tries.append(descriptor)
+        if len(tries) == number:
+            do()
+        return real(descriptor)
+
+    monkeypatch.setattr(_gate, "_locks_now", counted)
+    return tries
+
+
+def is_shut(gate: Gate) -> bool:
+    """Whether the gate keeps others out."""
+    return _gate.is_shut(gate._path)
+
+
+def test_it_opens_while_it_is_tried(
+    gate: Gate, other: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody falls asleep for the length of a transaction."""
+    tries = at_try(monkeypatch, 5, lambda: fcntl.flock(other, fcntl.LOCK_UN))
+    gate.enter()
+    assert len(tries) == 5
+    assert is_shut(gate)
+    gate.leave()
+    assert not is_shut(gate)
+
+
+@pytest.mark.parametrize("spins", [True, False], ids=["spins", "another spins"])
+def test_it_stays_shut(
+    gate: Gate,
+    other: int,
+    spinner: Callable[[], str],
+    monkeypatch: pytest.MonkeyPatch,
+    spins: bool,
+) -> None:
+    """After its tries, or at once where somebody else is at them, it stands in the queue."""
+    if not spins:
+        assert spinner() == "took"
+    tries = at_try(monkeypatch, 0, lambda: None)
+    opens = threading.Timer(0.2, fcntl.flock, (other, fcntl.LOCK_UN))
+    opens.start()
+    gate.enter()
+    opens.join()
+    assert len(tries) == (1 + _gate._SPINS if spins else 1)
+    assert is_shut(gate)
+    gate.leave()
+
+
+def test_interrupted_while_it_is_tried(
+    gate: Gate, other: int, spinner: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next one may spin."""
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    at_try(monkeypatch, 3, interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        gate.enter()
+    gate.leave()
+    assert spinner() == "took"
