@@ -91,6 +91,7 @@ def undo(tx: Transaction, request: Request) -> None:
     tx.execute("DELETE FROM leases WHERE lease = ? AND owner = 0", (request.id,))
     promote(tx, [key for (key,) in awaited])
     _slots.abandon(tx, request)
+    _owners.remove_client(tx, request.id)
 
 
 def take_back(

@@ -14,7 +14,7 @@ from localgcl import _clock
 from localgcl._file import File, begin, identity_of, remaining
 from localgcl._folder import Folder
 from localgcl._gate import GateTimeoutError
-from localgcl._lifeline import existing_lifeline
+from localgcl._lifeline import existing_lifeline, seems_whole
 from localgcl._problems import explained, strange
 from localgcl.errors import DatabaseError, LocalGCLError
 
@@ -150,16 +150,15 @@ class Database:
                     raise NoDatabaseError
                 file = self._reopen(deadline)
             execute, gate = file.execute, file.gate
-            # Lest this process take itself for dead; asked here, where nobody waits for the answer.
-            ours = existing_lifeline(file.folder)
-            lost = None if ours is None or ours.is_there() else ours
+            # Asked here, where nobody waits for the answer.
+            whole = seems_whole(file.folder)
             try:
                 gate.enter(deadline)
                 if durable:
                     execute("PRAGMA synchronous = FULL")
                 begin(execute, deadline)
-                if lost is not None:
-                    lost.mend()
+                if not whole and (ours := existing_lifeline(file.folder)) is not None:
+                    ours.mend()  # lest this process take itself for dead
                 result = work(Transaction(file, rings))
                 execute("COMMIT")
                 return result

@@ -117,7 +117,8 @@ class Folder:
             return False
         path = f"{self.path}/{name}"
         watched = _watched.get(path)
-        if watched is not None and not watched.has_ended():
+        # What a cleaner took, or its owner removed, counts as dead whoever reads it still.
+        if watched is not None and watched.is_there() and not watched.has_ended():
             return True
         try:
             os.close(open_for_writing(path))
@@ -162,7 +163,7 @@ class Folder:
         try:
             if not is_fifo_name(name):
                 raise FileNotFoundError
-            descriptor = os.open(path, _WRITE)
+            descriptor = open_for_writing(path)
         except OSError as error:
             if error.errno in _GONE or isinstance(error, FileNotFoundError):
                 raise ProcessLookupError(name) from None
@@ -197,6 +198,10 @@ class WriteEnd:
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
+
+    def is_there(self) -> bool:
+        """Whether the file is still to be found by some name."""
+        return os.fstat(self.descriptor).st_nlink > 0
 
     def has_ended(self) -> bool:
         """Whether nobody reads it any more; its owner may have made it anew, under its name."""

@@ -176,6 +176,20 @@ def existing_lifeline(folder: Folder) -> Lifeline | None:
     return _lifelines.get(folder.path)
 
 
+def seems_whole(folder: Folder) -> bool:
+    """Whether this process's lifeline in `folder`, if it has one, is there by all appearance.
+
+    It may be asked outside a transaction, where another thread may end the lifeline meanwhile.
+    """
+    ours = _lifelines.get(folder.path)
+    if ours is None:
+        return True
+    try:
+        return ours.is_there()
+    except OSError:
+        return False  # closed by now
+
+
 def end_lifeline(folder: Folder) -> None:
     """Close this process's lifeline in `folder` and remove its files."""
     ours = _lifelines.pop(folder.path, None)

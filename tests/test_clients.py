@@ -138,6 +138,19 @@ def test_a_lease_of_nothing_is_renewed(clock: Clock, limiter: Limiter, server: P
     assert renew(server, ask)
 
 
+@pytest.mark.parametrize("holds", [True, False], ids=["holds", "by rate"])
+def test_an_undone_lease_is_gone(
+    clock: Clock, limiter: Limiter, server: Process, holds: bool
+) -> None:
+    """Of a client that has hung up nothing is left, and nothing to renew."""
+    limiter.create("api", 2, slot_decay_per_second=0.01)
+    ask = server.ask("api", holds=holds)
+    entrust(server, ask)
+    server.do(functools.partial(_clients.undo, request=ask.request))
+    assert used(limiter, "api") == 0
+    assert not renew(server, ask)
+
+
 def test_a_try_clears_an_expired_client_away(
     clock: Clock, limiter: Limiter, server: Process, processes: MakeProcess
 ) -> None:

@@ -26,6 +26,7 @@ from localgcl import DatabaseError, Limiter, LimitNotFoundError, _clock, _depart
 from localgcl._blocking import Listener
 from localgcl._database import Database
 from localgcl._gate import Gate
+from localgcl._lifeline import end_lifeline, lifeline
 from localgcl._request import Terms
 from localgcl._slots import NET_SECONDS
 from tests.conftest import Clock, Invoke, Process, forget_everything, tables, umask_of
@@ -952,3 +953,23 @@ def test_replaced_and_opened_while_somebody_stands_at_the_gate(
     monkeypatch.setattr(Gate, "enter", enter_late)
     names = Database(path).transact(lambda tx: tx.execute("SELECT name FROM limits").fetchall())
     assert names == [("a",), ("b",)]
+
+
+def test_a_lifeline_that_ends_while_another_thread_waits_at_the_gate(
+    limiter: Limiter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An event loop of the same process signs out: whoever comes in then mends nothing of that."""
+    limiter.create("database", 1)
+    limiter.acquire("database").release()
+    folder = limiter._database._folder
+    assert folder is not None
+    ours = lifeline(folder)
+    folder.discard(ours.name)
+    enter = Gate.enter
+
+    def late(gate: Gate, deadline: float | None = None) -> None:
+        end_lifeline(folder)
+        enter(gate, deadline)
+
+    monkeypatch.setattr(Gate, "enter", late)
+    assert limiter.read("database").active_slots == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,9 +30,13 @@ def other(folder: Folder) -> Iterator[Lifeline]:
     lifeline.drop()
 
 
-def open_files() -> int:
-    """Return how many files this process has open."""
-    return len(os.listdir("/proc/self/fd"))
+def open_files(folder: Folder) -> int:
+    """Return how many files of a run folder this process has open."""
+    found = 0
+    for number in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):  # another thread's, closed by now
+            found += os.readlink(f"/proc/self/fd/{number}").startswith(folder.path)
+    return found
 
 
 def test_many_watch_one_lifeline_with_one_descriptor(
@@ -39,17 +44,17 @@ def test_many_watch_one_lifeline_with_one_descriptor(
 ) -> None:
     """However many threads wait for a process, the limit of what is watched is not reached."""
     monkeypatch.setattr(_folder, "MAX_WATCHED", 1)
-    before = open_files()
+    before = open_files(folder)
     watches = [Watch() for _ in range(500)]
     for watch in watches:
         assert watch.turn_to(folder, [other.name]) == []
         assert watch.is_whole
-    assert open_files() == before + 1
+    assert open_files(folder) == before + 1
     for watch in watches[1:]:
         watch.close()
-    assert open_files() == before + 1
+    assert open_files(folder) == before + 1
     watches[0].turn_to(folder, [])
-    assert open_files() == before
+    assert open_files(folder) == before
 
 
 def test_beyond_the_limit_a_watch_is_not_whole(
@@ -75,6 +80,28 @@ def test_everybody_who_watches_sees_a_death(folder: Folder, other: Lifeline) -> 
     for watch in (first, second, third):
         assert watch.turn_to(folder, [other.name]) == [other.name]
     other.descriptor = folder.make_fifo(other.name)  # to be dropped with the test
+
+
+def test_who_is_watched_lives_by_name(folder: Folder, other: Lifeline) -> None:
+    """A lifeline that was removed counts as dead, whoever reads it still and whoever watches it."""
+    watch = Watch()
+    watch.turn_to(folder, [other.name])
+    assert folder.is_alive(other.name)
+    folder.discard(other.name)
+    assert not folder.is_alive(other.name)
+    other.mend()
+    assert folder.is_alive(other.name)
+    other.drop()
+    assert not folder.is_alive(other.name)
+    other.descriptor = folder.make_fifo(other.name)  # to be dropped with the test
+
+
+def test_a_file_in_place_of_a_lifeline_is_dead(folder: Folder) -> None:
+    """Nobody reads it, and nothing would ever report so."""
+    name = "a" * 32
+    Path(folder.path, name).touch()
+    assert Watch().turn_to(folder, [name]) == [name]
+    assert not folder.is_alive(name)
 
 
 def test_a_lifeline_made_anew_is_watched_anew(folder: Folder, other: Lifeline) -> None:

@@ -67,9 +67,11 @@ class Run:
             for name, (slots, decay) in (*LIMITS.items(), (ASLEEP, (1, 0.0))):
                 limiter.create(name, slots, slot_decay_per_second=decay)
                 self._journal.write("limit", name, slots, decay)
-        others = self._others = [self._start("observer"), self._start("operating")]
+        others = self._others
+        for module in ("observer", "operating"):
+            others.append(self._start(module))
         sleepers = [self._start("worker", "sleepers", self.seconds + 600) for _ in range(2)]
-        others += sleepers
+        others.extend(sleepers)
         began = time.monotonic()
         while (passed := time.monotonic() - began) < self.seconds:
             while len(self._workers) < _WORKERS and self.seconds - passed > 1:
@@ -179,6 +181,10 @@ class Run:
         for worker in (*self._workers, *self._others):  # of a run that was interrupted
             worker.signal(signal.SIGKILL)
             worker.process.wait()
+        while strays := self._strays():
+            for pid in strays:
+                with suppress(ProcessLookupError):
+                    os.kill(int(pid), signal.SIGKILL)
         self._journal.close()
         self._reader.close()
         if self.violations:

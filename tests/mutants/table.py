@@ -170,7 +170,7 @@ MUTANTS = (
         "a lifeline that was taken is not made anew",
         3,
         "_database.py",
-        "                    lost.mend()",
+        "                    ours.mend()  # lest this process take itself for dead",
         "                    pass",
     ),
     Mutant(
