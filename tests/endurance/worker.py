@@ -11,6 +11,7 @@ import random
 import sys
 import threading
 import time
+import warnings
 from functools import partial
 
 from tests.endurance.actor import Actor
@@ -67,7 +68,10 @@ def fork(caller: Blocking, rng: random.Random, number: int) -> None:
     """Have a child that asks for itself, frees nothing of its parent's, and ends or is killed."""
     actor = caller.actor
     actor.journal.write("fork", actor.name)
-    child = os.fork()
+    with warnings.catch_warnings():
+        # From Python 3.12 on it warns of the thread beside this one, which is meant to be there.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
     if not child:
         try:
             actor.rename(f"{actor.name}f{number}")
