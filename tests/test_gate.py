@@ -6,7 +6,6 @@ import fcntl
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -112,10 +111,15 @@ def test_it_stays_shut(
     if not spins:
         assert spinner() == "took"
     tries = at_try(monkeypatch, 0, lambda: None)
-    opens = threading.Timer(0.2, fcntl.flock, (other, fcntl.LOCK_UN))
-    opens.start()
+    flock = fcntl.flock
+
+    def opened_for_who_queues(descriptor: int, operation: int) -> None:
+        if operation == fcntl.LOCK_EX:
+            flock(other, fcntl.LOCK_UN)
+        flock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", opened_for_who_queues)
     gate.enter()
-    opens.join()
     assert len(tries) == (1 + _gate._SPINS if spins else 1)
     assert is_shut(gate)
     gate.leave()
