@@ -161,9 +161,10 @@ SELECT
     ticket, request, owner, ear, waits.slots, holder, since,
     used + waits.slots = limits.slots OR limits.waiting = 1,
     NOT EXISTS (
-        SELECT 1 FROM (
-            SELECT watches FROM waits WHERE limit_key = ? ORDER BY ticket LIMIT ? OFFSET 1
-        ) WHERE NOT watches
+        SELECT 1 FROM waits AS behind
+        WHERE limit_key = key AND NOT watches AND ticket > waits.ticket AND ticket <= ifnull(
+            (SELECT ticket FROM waits WHERE limit_key = ? ORDER BY ticket LIMIT 1 OFFSET ?), ?
+        )
     )
 FROM limits JOIN waits ON limit_key = key JOIN waiters USING (ticket)
 WHERE key = ? AND active AND NOT decay AND used + waits.slots <= limits.slots
@@ -178,7 +179,8 @@ def _hand_on(tx: Transaction, key: int, concerned: set[int]) -> bool:
     What it decides is what `serve` would. Where others are to watch now, the limit is `concerned`.
     """
     only = str(key)
-    found = tx.execute(_NEXT, (key, WATCHERS, key, key, only, tx.now)).fetchone()
+    values = (key, WATCHERS, MAX_SLOTS, key, key, only, tx.now)
+    found = tx.execute(_NEXT, values).fetchone()
     if found is None:
         return False
     ticket, request, owner, ear, slots, holder, since, is_last, all_watch = found
