@@ -11,7 +11,7 @@ from localgcl import _clock, _slots
 from localgcl._database import NoDatabaseError
 from localgcl._gate import GateTimeoutError
 from localgcl._later import run_later
-from localgcl._lifeline import lifeline
+from localgcl._lifeline import lifeline, seems_whole
 from localgcl._request import Transact, flow
 from localgcl.errors import DatabaseError
 
@@ -89,12 +89,11 @@ class Listener:
         return dead
 
     def _is_intact(self) -> bool:
-        ear, lifeline = self._ear, self._lifeline
+        ear = self._ear
         return (
             ear is not None
-            and lifeline is not None
             and ear.is_there()
-            and lifeline.is_there()
+            and seems_whole(ear.folder)
             and self._database.is_intact(self._openings)
         )
 

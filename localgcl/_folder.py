@@ -17,7 +17,7 @@ import weakref
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable
+    from collections.abc import Collection, Iterable
 
 # How many one process watches at the most; deaths beyond are found by looking again and again. The
 # usual soft limit on open files is 1,024.
@@ -198,6 +198,8 @@ class WriteEnd:
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
+        # Not by `__del__`: while that runs, another thread may still find this in `_watched`.
+        weakref.finalize(self, os.close, descriptor).atexit = False
 
     def is_there(self) -> bool:
         """Whether the file is still to be found by some name."""
@@ -208,11 +210,6 @@ class WriteEnd:
         poll = select.poll()
         poll.register(self.descriptor, 0)  # errors are always reported
         return bool(poll.poll(0))
-
-    def __del__(self, close: Callable[[int], None] = os.close) -> None:
-        descriptor = getattr(self, "descriptor", None)
-        if descriptor is not None:  # or else a Ctrl-C kept it from having one
-            close(descriptor)
 
 
 # Those of this process, by path.

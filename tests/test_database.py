@@ -757,6 +757,23 @@ def test_who_waits_notices_that_another_thread_opened_the_new_file(path: str) ->
     database.close()
 
 
+def test_who_waits_looks_again_where_a_lifeline_is_being_mended(path: str) -> None:
+    """Another thread has closed its former end, of which the one that waits asks."""
+    database = Database(path)
+    request = Terms("database", 1, None, False, holds=True).request()
+    request.settled = True
+    listener = Listener(database, request)
+    database.transact(lambda tx: listener.ear(tx.folder))
+    ours = database.lifeline()
+    assert ours is not None
+    descriptor, ours.descriptor = ours.descriptor, -1
+    assert not listener._is_intact()
+    ours.descriptor = descriptor
+    assert listener._is_intact()
+    listener.close()
+    database.close()
+
+
 def test_the_note_outlives_the_gate(limiter: Limiter, path: str) -> None:
     """A cleaner who takes the gate's file does not make another file's log pass for this one's."""
     limiter.create("a", 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -94,6 +95,28 @@ def test_who_is_watched_lives_by_name(folder: Folder, other: Lifeline) -> None:
     other.drop()
     assert not folder.is_alive(other.name)
     other.descriptor = folder.make_fifo(other.name)  # to be dropped with the test
+
+
+def test_a_watch_that_ends_is_no_longer_found(folder: Folder, other: Lifeline) -> None:
+    """Threads that ask whether somebody lives meet others that just stop watching."""
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.is_set():
+            watch = Watch()
+            watch.turn_to(folder, [other.name])
+            watch.close()
+
+    watchers = [threading.Thread(target=watch) for _ in range(2)]
+    for watcher in watchers:
+        watcher.start()
+    try:
+        for _ in range(5_000):
+            assert folder.is_alive(other.name)
+    finally:
+        over.set()
+        for watcher in watchers:
+            watcher.join()
 
 
 def test_a_file_in_place_of_a_lifeline_is_dead(folder: Folder) -> None:
