@@ -13,7 +13,7 @@ import time
 import weakref
 from collections import deque
 
-from localgcl import _threads
+from localgcl import _clock, _threads
 from localgcl._database import NoDatabaseError
 from localgcl.errors import DatabaseError
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _FIRST_PAUSE_SECONDS = 0.5
 _LONGEST_PAUSE_SECONDS = 30.0
+_CLOSE_SECONDS = 1.0
 
 
 class _Backlog:
@@ -57,6 +58,9 @@ def _run(database: Database, backlog: _Backlog) -> None:
             _work_off(database, backlog.works)
         finally:
             backlog.lock.release()
+    # It may be that of a loop that has ended, and nobody else closes what was opened for this.
+    with contextlib.suppress(DatabaseError):  # whoever looks next finds out
+        database.close(_clock.now() + _CLOSE_SECONDS)
 
 
 def _work_off(database: Database, works: deque[Work]) -> None:

@@ -167,3 +167,10 @@ def test_a_database_that_is_gone(limiter: Limiter, path: str) -> None:
     _later._work_off(limiter._database, works)
     assert not works
     assert not os.path.exists(path)
+
+
+def test_what_was_opened_for_it_is_closed(limiter: Limiter) -> None:
+    """The file is not left open: who asked may have closed it long ago, and closes it no more."""
+    limiter.close()
+    _later.run_later(limiter._database, lambda tx: tx.now)
+    until(lambda: limiter._database.openings == 2 and limiter._database._file is None)
