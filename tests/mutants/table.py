@@ -19,6 +19,7 @@ DATABASE = "tests/test_database.py"
 LATER = "tests/test_later.py"
 TASKS = "tests/tasks/test_tasks.py"
 LOOPS = "tests/tasks/test_loops.py"
+WATCH = "tests/test_watch.py"
 CANCELLATION = "tests/tasks/test_cancellation.py"
 OWNERS = "tests/processes/test_owners.py"
 CROWDS = "tests/processes/test_crowds.py"
@@ -112,6 +113,14 @@ MUTANTS = (
         "_folder.py",
         "            return error.errno not in _GONE",
         "            return True",
+    ),
+    Mutant(
+        "a watch that is just ending is still asked",
+        2,
+        "_folder.py",
+        "        weakref.finalize(self, os.close, descriptor).atexit = False\n",
+        "\n    def __del__(self) -> None:\n        os.close(self.descriptor)\n",
+        (WATCH,),
     ),
     Mutant(
         "a release serves nobody",
