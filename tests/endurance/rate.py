@@ -42,9 +42,10 @@ class Meter:
         return excess if excess > _DUST else 0.0
 
     def give_back(self, tag: str, slots: float) -> None:
-        """Expect so much to be given back at some time from now on."""
-        if slots > 0:
-            self._returns[tag] = slots, math.inf
+        """Expect so much to be given back at some time from now on, or more if told so before."""
+        before, _ = self._returns.get(tag, (0.0, 0.0))
+        if max(slots, before) > 0:
+            self._returns[tag] = max(slots, before), math.inf
 
     def given_back(self, tag: str, at: float) -> None:
         """Note that it was given back by now; what is long ago is forgotten."""

@@ -285,6 +285,14 @@ RIGHT = {
         saw p-1,plain,1 |
         out p-1 1.3
         """,
+    "what was given back before its task was told that it is cancelled": """
+        ask p-1 1.0 1 2 rate
+        in p-1 1.0
+        out p-1 1.01
+        ask q-1 1.01 1 2 rate
+        not p-1 cancelled 1.15
+        in q-1 1.1
+        """,
     "the disk was full": """
         ask p-1 1.0 1 1 plain
         trouble
