@@ -8,7 +8,7 @@ import select
 import time
 
 from localgcl import _clock, _slots
-from localgcl._database import NoDatabaseError
+from localgcl._database import NestedCallError, NoDatabaseError
 from localgcl._gate import GateTimeoutError
 from localgcl._later import run_later
 from localgcl._lifeline import lifeline, seems_whole
@@ -136,11 +136,16 @@ def drive(terms: Terms, request: Request, database: Database, listener: Listener
 def insist(
     database: Database, work: Callable[[Transaction], None], deadline: float | None = None
 ) -> None:
-    """Run a transaction that may be run twice, however often Ctrl-C interrupts it."""
+    """Run a transaction that may be run twice, however often Ctrl-C interrupts it.
+
+    Where this has itself interrupted a transaction of its thread, a thread of ours runs it.
+    """
     try:
         database.transact(work, deadline=deadline, create=False)
     except NoDatabaseError:
         pass  # and so nothing to free
+    except NestedCallError:
+        run_later(database, work)
     except (DatabaseError, GateTimeoutError):
         raise
     except BaseException:

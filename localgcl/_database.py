@@ -9,6 +9,7 @@ import os
 import sqlite3
 import threading
 import weakref
+from _thread import get_ident
 
 from localgcl import _clock
 from localgcl._file import File, begin, identity_of, remaining
@@ -16,6 +17,7 @@ from localgcl._folder import Folder
 from localgcl._gate import GateTimeoutError
 from localgcl._lifeline import existing_lifeline, seems_whole
 from localgcl._problems import explained, strange
+from localgcl._threads import inside
 from localgcl.errors import DatabaseError, LocalGCLError
 
 TYPE_CHECKING = False
@@ -31,6 +33,16 @@ if TYPE_CHECKING:
 
 class NoDatabaseError(Exception):
     """There is no file, and the caller has no use for a new one."""
+
+
+class NestedCallError(RuntimeError):
+    """The caller has interrupted a transaction of its own thread."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "localgcl was called from inside its own transaction, by a signal handler or a"
+            " finalizer that interrupted it; let that set a flag and call from the main program"
+        )
 
 
 class Transaction:
@@ -57,7 +69,8 @@ class Database:
         self._file: File | None = None
         self._folder: Folder | None = None  # of the file that was open last
         self.openings = 0
-        _databases.add(self)
+        with _forking.lock:
+            _databases.add(self)
 
     def exists(self) -> bool:
         """Whether the file is there; its folder may be missing too."""
@@ -78,13 +91,8 @@ class Database:
 
         `deadline` (boot clock) bounds the wait for the gate, with GateTimeoutError; `durable`
         commits so that a power cut loses nothing; without `create` a missing file is a
-        NoDatabaseError.
+        NoDatabaseError. NestedCallError inside a transaction of this thread.
         """
-        if self._lock._is_owned():  # type: ignore[attr-defined]
-            raise RuntimeError(
-                "localgcl was called from inside its own transaction, by a signal handler that"
-                " interrupted it; let the handler set a flag and call from the main program"
-            )
         rings: Rings = {}
         # A Ctrl-C can strike between any two instructions, in a `finally` too: what must happen
         # (open the gate, unlock, wake) stands in two nested ones each.
@@ -102,9 +110,16 @@ class Database:
                     raise
 
     def _alone(self, deadline: float | None, do: Callable[[], T]) -> T:
-        """Keep this process's other threads out; GateTimeoutError if `deadline` comes first."""
+        """Keep this process's other threads out; GateTimeoutError if `deadline` comes first.
+
+        NestedCallError inside a transaction of this thread, be it with another database.
+        """
         lock = self._lock
+        me = get_ident()
+        if me in inside:
+            raise NestedCallError
         try:
+            inside.add(me)
             if deadline is None:
                 lock.acquire()
             elif not lock.acquire(timeout=remaining(deadline)):
@@ -114,9 +129,11 @@ class Database:
             try:
                 if lock._is_owned():  # type: ignore[attr-defined]
                     lock.release()
+                inside.discard(me)
             except BaseException:
                 if lock._is_owned():  # type: ignore[attr-defined]
                     lock.release()
+                inside.discard(me)
                 raise
 
     def read(self, work: Callable[[Callable[..., sqlite3.Cursor]], T | None]) -> T | None:
@@ -290,10 +307,13 @@ _FORK_PATIENCE_SECONDS = 1.0
 
 
 class _Forking(threading.local):
-    """The databases that this thread keeps closed while it forks."""
+    """What this thread keeps from the others while it forks."""
+
+    lock = threading.RLock()  # of all threads: no database is to be made meanwhile
 
     def __init__(self) -> None:
-        self.databases: list[Database] = []
+        self.databases: list[Database] = []  # kept closed
+        self.is_inside = False  # whether it forks from inside a transaction
 
 
 _forking = _Forking()
@@ -302,8 +322,11 @@ _crossed: set[tuple[int, int] | None] = set()  # files that a fork found open
 
 def _close_all_before_fork() -> None:
     deadline = _clock.now() + _FORK_PATIENCE_SECONDS
-    # In one order, or two threads that fork at the same time could wait for each other.
-    for database in sorted(open_databases(), key=id):
+    _forking.lock.acquire()
+    me = get_ident()
+    _forking.is_inside = me in inside
+    inside.add(me)  # a finalizer would open again what is its own
+    for database in open_databases():
         database.close_before_fork(deadline)
 
 
@@ -311,12 +334,17 @@ def _go_on_after_fork() -> None:
     for database in _forking.databases:
         database.go_on_after_fork()
     _forking.databases.clear()
+    if not _forking.is_inside:
+        inside.discard(get_ident())
+    _forking.lock.release()
 
 
 def _forget_all_after_fork() -> None:
     for database in open_databases():
         database.forget_after_fork()
     _forking.databases.clear()
+    inside.clear()
+    _Forking.lock = threading.RLock()
 
 
 os.register_at_fork(

@@ -134,7 +134,7 @@ class Gate:
             if turn.comes_within(max(0.0, deadline - _clock.now())):
                 self._entered, self._turn = turn.descriptor, None
         except RuntimeError:
-            # The interpreter is ending and starts no threads any more.
+            # There is no thread to be had: the interpreter is ending, or the machine has too many.
             while not _locks(self._descriptor, 1):
                 if _clock.now() >= deadline:
                     raise GateTimeoutError from None
@@ -232,7 +232,12 @@ class _Turn:
 
     def start(self) -> None:
         """Begin to queue; apart from the constructor, so that an interrupted start is known of."""
-        _threads.start(self._queue)
+        try:
+            _threads.start(self._queue)
+        except RuntimeError:
+            self._is_over = True
+            _close(self.descriptor)
+            raise
 
     def comes_within(self, seconds: float) -> bool:
         """Wait for so long, and return whether the turn has come."""
@@ -240,10 +245,12 @@ class _Turn:
 
     def _queue(self) -> None:
         fcntl.flock(self.descriptor, fcntl.LOCK_EX)
+        _threads.inside.add(_thread.get_ident())  # whoever waits for this is
         with self._lock:
             self._has_come = True
             self._arrival.release()
             self._end_if_unwanted()
+        _threads.inside.discard(_thread.get_ident())
 
     def give_up(self) -> None:
         """Pass the turn on, whether it has come or not."""

@@ -1,4 +1,4 @@
-"""Threads of our own: they keep no process from its end, and no signal from who waits for it."""
+"""Threads of our own, which keep no process from its end, and who may not be made to wait."""
 
 from __future__ import annotations
 
@@ -14,6 +14,11 @@ if TYPE_CHECKING:
 # The name of a thread that aiosqlite starts for us, and that works on behalf of no block; those of
 # `start` are unknown to `threading`.
 NAME = "localgcl"
+
+
+# Threads in the middle of a transaction, by `_thread.get_ident`. What interrupts them there, as a
+# signal handler or a finalizer does, would wait for ever for what they hold themselves.
+inside: set[int] = set()
 
 
 def is_ours(thread: threading.Thread) -> bool:

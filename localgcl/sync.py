@@ -86,7 +86,8 @@ class Lease:
         """Free the slots; a second call, and one in a forked child, does nothing.
 
         DatabaseError where that failed, as on a full disk: it may be called again, and the end of
-        the process frees the slots at the latest.
+        the process frees the slots at the latest. A finalizer or signal handler that calls this
+        in the middle of another call of localgcl has them freed right after.
         """
         database = self._database
         if database is None:

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from localgcl import _gate
+from localgcl import _clock, _gate, _threads
 from localgcl._folder import Folder
-from localgcl._gate import Gate
+from localgcl._gate import Gate, GateTimeoutError
 
 # Takes the mark of whoever spins if it is free, says whether it did, and keeps it until told.
 _SPINNER = """
@@ -138,3 +138,18 @@ def test_interrupted_while_it_is_tried(
         gate.enter()
     gate.leave()
     assert spinner() == "took"
+
+
+@pytest.mark.usefixtures("other")
+def test_no_thread_is_to_be_had(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever may not wait for ever then tries until it is time, and leaves nothing open."""
+
+    def start(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(_threads, "start", start)
+    before = set(_gate._descriptors)
+    for _ in range(3):
+        with pytest.raises(GateTimeoutError):
+            gate.enter(_clock.now() + 0.001)
+    assert _gate._descriptors == before

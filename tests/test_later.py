@@ -1,9 +1,10 @@
-"""What cannot be undone while the file cannot be written is undone as soon as it can."""
+"""What cannot be undone at once is undone as soon as it can: on a full disk, in a finalizer."""
 
 from __future__ import annotations
 
 import asyncio
 import functools
+import gc
 import os
 import sqlite3
 import threading
@@ -16,7 +17,7 @@ from typing import Any
 import pytest
 
 from localgcl import AsyncLimiter, DatabaseError, Limiter, _blocking, _later, _release, _slots
-from localgcl._database import Transaction
+from localgcl._database import Database, Transaction
 from tests.flavours import DEADLINE_SECONDS
 
 
@@ -174,3 +175,58 @@ def test_what_was_opened_for_it_is_closed(limiter: Limiter) -> None:
     limiter.close()
     _later.run_later(limiter._database, lambda tx: tx.now)
     until(lambda: limiter._database.openings == 2 and limiter._database._file is None)
+
+
+@pytest.fixture(params=["the same connection", "another one", "another database"])
+def within(request: pytest.FixtureRequest, limiter: Limiter, path: str) -> Database:
+    """A connection in a transaction of which something of `limiter` is called.
+
+    An event loop has one of its own, and the collector may run in its thread.
+    """
+    if request.param == "the same connection":
+        return limiter._database
+    return Database(path if request.param == "another one" else f"{path}.other")
+
+
+def test_a_release_inside_a_transaction(limiter: Limiter, within: Database) -> None:
+    """A signal handler or a finalizer that strikes there frees its slots right after."""
+    lease = limiter.acquire("a")
+    within.transact(lambda _: lease.release())
+    until(lambda: limiter.read("a").active_slots == 0)
+
+
+@pytest.mark.parametrize("call", ["acquire", "read", "close"])
+def test_what_cannot_be_done_inside_a_transaction(
+    limiter: Limiter, within: Database, call: str
+) -> None:
+    """Anything else is refused, rather than wait for what its own thread holds."""
+    limiter.acquire("a").release()  # and so there is something to close
+
+    def interrupted(_: Transaction) -> None:
+        with pytest.raises(RuntimeError, match="inside its own transaction"):
+            limiter.close() if call == "close" else getattr(limiter, call)("a")
+
+    within.transact(interrupted)
+    limiter.acquire("a").release()
+
+
+def test_the_collector_releases(limiter: Limiter) -> None:
+    """It may find what holds a lease at any moment, also inside a transaction."""
+    limiter.update("a", limit=1_000)
+
+    class Holder:
+        """Something in a cycle, with a lease."""
+
+        def __init__(self) -> None:
+            self.lease = limiter.acquire("a")
+            self.cycle = self
+
+        def __del__(self) -> None:
+            self.lease.release()
+
+    for _ in range(500):
+        Holder()
+        with limiter.concurrency("a"):
+            pass
+    gc.collect()
+    until(lambda: limiter.read("a").active_slots == 0)
