@@ -99,7 +99,11 @@ class Folder:
             os.mkfifo(path, self.mode)
         os.chmod(path, self.mode)  # the umask may have left nothing that could be opened
         descriptor = os.open(path, _READ)
-        adopt(descriptor, self.mode, self.group)
+        try:
+            adopt(descriptor, self.mode, self.group)
+        except BaseException:
+            os.close(descriptor)
+            raise
         return descriptor
 
     def fifos(self, besides: Collection[str] = ()) -> list[str]:

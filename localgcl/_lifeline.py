@@ -83,24 +83,27 @@ class Ear(_Fifo):
     """What wakes one waiting thread, or all the tasks of one event loop."""
 
     def __init__(self, folder: Folder, name: str) -> None:
-        super().__init__(folder, name)
-        try:
-            self._writer = self._open_writer()
-        except BaseException:
-            super().close()
-            raise
+        self.folder = folder
+        self.name = name
+        self.descriptor, self._writer = self._open()
         # Kept with the ear: who waits again mostly finds the same processes in its way.
         self.watch = Watch()
 
-    def _open_writer(self) -> int:
-        # Once a writer has come and gone, a FIFO without any reports a hang-up for ever.
-        return open_for_writing(f"{self.folder.path}/{self.name}")
+    def _open(self) -> tuple[int, int]:
+        reader = self.folder.make_fifo(self.name)
+        try:
+            # Once a writer has come and gone, a FIFO without any reports a hang-up for ever.
+            return reader, open_for_writing(f"{self.folder.path}/{self.name}")
+        except BaseException:
+            os.close(reader)
+            raise
 
     def renew(self) -> int | None:
-        taken = super().renew()
-        if taken is not None:
-            former, self._writer = self._writer, self._open_writer()
-            os.close(former)
+        if self.is_there():
+            return None
+        taken, former = self.descriptor, self._writer
+        self.descriptor, self._writer = self._open()
+        os.close(former)
         return taken
 
     def close(self) -> None:
@@ -134,8 +137,12 @@ class Lifeline(_Fifo):
         """Return an ear that nobody uses; give it back with `return_ear`."""
         if self._idle:
             ear = self._idle.pop()
-            ear.mend()
-            ear.drain()
+            try:
+                ear.mend()
+                ear.drain()
+            except BaseException:
+                self._idle.append(ear)
+                raise
         else:
             ear = Ear(self.folder, f"{self.name}.{len(self._ears) + 1}")
             self._ears.append(ear)

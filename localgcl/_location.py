@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import sys
@@ -132,15 +133,20 @@ def mode_for_new(path: str) -> tuple[int, int]:
 def make_file(path: str, mode: int, group: int) -> None:
     """Make an empty file with exactly this mode and group, unless there is one.
 
-    It is given both before it gets its name, so that no other user finds it half made.
+    It is given both before it gets its name, so that no other user finds it half made, and it is
+    closed by then: to close a database takes away the locks of all who use it in this process
+    (https://sqlite.org/howtocorrupt.html, 2.2).
     """
     unfinished = f"{path}.{os.urandom(8).hex()}"
     descriptor = os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
     try:
-        adopt(descriptor, mode, group)
+        try:
+            adopt(descriptor, mode, group)
+        finally:
+            os.close(descriptor)
         os.link(unfinished, path)
     except FileExistsError:
         pass  # somebody else was first, which is as good
     finally:
-        os.close(descriptor)
-        os.unlink(unfinished)
+        with contextlib.suppress(FileNotFoundError):  # a cleaner was first
+            os.unlink(unfinished)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import stat
@@ -169,6 +170,26 @@ def test_a_file_made_by_somebody_else_meanwhile_is_as_good(tmp_path: Path) -> No
     _location.make_file(str(path), 0o600, os.getgid())
     assert path.read_text() == "here already"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_is_closed_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Closed later, it would take away the locks of a thread that has opened it by then."""
+    link, seen = os.link, list[str]()
+
+    def look_and_link(unfinished: str, path: str) -> None:
+        for number in os.listdir("/proc/self/fd"):
+            with contextlib.suppress(FileNotFoundError):  # that of the listing itself
+                seen.append(os.readlink(f"/proc/self/fd/{number}"))
+        link(unfinished, path)
+        os.unlink(unfinished)  # as a cleaner may
+
+    monkeypatch.setattr(os, "link", look_and_link)
+    _location.make_file(str(tmp_path / "limits.db"), 0o600, os.getgid())
+    assert seen
+    assert not [name for name in seen if name.startswith(str(tmp_path))]
+    assert os.listdir(tmp_path) == ["limits.db"]
 
 
 # File systems

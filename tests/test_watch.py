@@ -1,18 +1,20 @@
-"""The watch over other processes' lifelines, which the threads of a process keep together."""
+"""The watch over other processes' lifelines, and the ears, which the threads of a process share."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import select
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from localgcl import _folder
+from localgcl import _folder, _lifeline
 from localgcl._folder import Folder
-from localgcl._lifeline import Lifeline, Watch
+from localgcl._lifeline import Ear, Lifeline, Watch
 
 
 @pytest.fixture
@@ -138,3 +140,31 @@ def test_a_lifeline_made_anew_is_watched_anew(folder: Folder, other: Lifeline) -
     assert slow.ends[other.name].has_ended()
     assert slow.turn_to(folder, [other.name]) == []
     assert slow.ends[other.name] is quick.ends[other.name]
+
+
+def test_an_ear_that_cannot_be_made_anew(
+    folder: Folder, other: Lifeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It stays as it was, to be tried again, and nothing more is open than before."""
+    ear = other.borrow_ear()
+    other.return_ear(ear)
+    folder.discard(ear.name)
+    before = open_files(folder)
+
+    def too_many(_: str) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_lifeline, "open_for_writing", too_many)
+        with pytest.raises(OSError, match="Too many"):
+            other.borrow_ear()
+        with pytest.raises(OSError, match="Too many"):
+            Ear(folder, f"{other.name}.7")
+    assert open_files(folder) == before
+    assert not other.is_listening()
+    assert other.borrow_ear() is ear
+    folder.ring(ear.name, [7])
+    assert ear.drain()
+    poll = select.poll()
+    poll.register(ear.descriptor, select.POLLIN)
+    assert poll.poll(0) == []
