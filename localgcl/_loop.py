@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import functools
 import os
+import weakref
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterable
 from typing import Any
@@ -50,8 +51,7 @@ class Session:
     def __init__(self, loop: asyncio.AbstractEventLoop, path: str) -> None:
         self.loop = loop
         self.path = path
-        self.database = _last_databases[path] = Database(path)
-        self._thread = Thread(self.database)
+        self.database = Database(path)
         self._jobs: deque[Job] = deque()
         self._requests: dict[int, Request] = {}  # by ticket
         self._sleepers: dict[Request, asyncio.Future[Any]] = {}
@@ -62,8 +62,11 @@ class Session:
         self._watch = Watch(loop)
         self._net_timer: asyncio.TimerHandle | None = None
         self._uses = 0
+        self.ends_when_idle = False  # where nothing tells it of the loop's end any more
         self.until_loop_ends: AsyncGenerator[None, None] | None = None
         self.closed = False
+        self._thread = Thread(self.database)  # the last: without the rest it would stay
+        _last_databases[path] = self.database
 
     # In use, inside a `with` block, it is not closed
 
@@ -72,6 +75,8 @@ class Session:
 
     def __exit__(self, *_: object) -> None:
         self._uses -= 1
+        if self.ends_when_idle and not self._uses and not self.closed:
+            self._end()
 
     # The listener of every request here; called in the thread, inside transactions
 
@@ -153,7 +158,7 @@ class Session:
         return outcome
 
     def _drop(self, request: Request) -> None:
-        # Its ticket may be another's by now.
+        # In the thread alone. Its ticket may be another's by now.
         if self._requests.get(request.ticket) is request:
             del self._requests[request.ticket]
 
@@ -162,14 +167,18 @@ class Session:
         future: asyncio.Future[Any] = self.loop.create_future()
 
         def work(tx: Transaction) -> None:
-            decided = self._decided.get(request)
+            decided = self._decided.pop(request, None)
             if isinstance(decided, Granted):
                 request.granted = decided
-            self.forget(request)
+            self._drop(request)
             _slots.abandon(tx, request)
 
-        # Where it fails it is tried again, and nobody need know.
-        future.add_done_callback(lambda undone: undone.cancelled() or undone.exception())
+        def undone(_: object) -> None:
+            self._outcomes.pop(request, None)  # of a look before, and by now there are no more
+            if not future.cancelled():
+                future.exception()  # it is tried again, and nobody need know
+
+        future.add_done_callback(undone)
         self._post(Job(work, future, create=False, insists=True))
         return future
 
@@ -223,6 +232,7 @@ class Session:
             for job in jobs:
                 if job.request is not None:
                     job.request.granted = None
+                    self._drop(job.request)
                 if job.insists and isinstance(error, DatabaseError):
                     run_later(self.database, job.work)
         self._hand_over(
@@ -271,7 +281,6 @@ class Session:
 
     def forget(self, request: Request) -> None:
         """Do no more for a request that has come to its end."""
-        self._drop(request)
         self._outcomes.pop(request, None)
         self._decided.pop(request, None)
 
@@ -424,9 +433,12 @@ class Session:
 
     def end_without_loop(self) -> None:
         """Close what a loop has left that was closed without a word."""
-        self.stop()
         for request in tuple(self._requests.values()):
             self.run_unawaited(functools.partial(_slots.abandon, request=request), insists=True)
+        self._end()
+
+    def _end(self) -> None:
+        self.stop()
         self._thread.post_last(self._close_file)
 
     def _close_file(self) -> None:
@@ -444,6 +456,11 @@ _sessions: dict[tuple[asyncio.AbstractEventLoop, str], Session] = {}
 _last_databases: dict[str, Database] = {}
 
 
+def last_database(path: str) -> Database:
+    """Return the connection that the newest session with the database at `path` has, or had."""
+    return _last_databases[path]
+
+
 async def session_of(path: str) -> Session:
     """Return the running loop's session with the database at `path`."""
     loop = asyncio.get_running_loop()
@@ -452,17 +469,30 @@ async def session_of(path: str) -> Session:
         for (other, _), left in tuple(_sessions.items()):
             if other.is_closed():
                 left.end_without_loop()
-        session = _sessions[loop, path] = Session(loop, path)
-        # `asyncio.run` closes asynchronous generators at its end, and so this one.
-        session.until_loop_ends = _until_the_loop_ends(session)
-        await anext(session.until_loop_ends)
+        try:
+            session = _sessions[loop, path] = Session(loop, path)
+        except OSError as error:
+            problem = f"{error}; keep fewer files open, or raise the limit (`ulimit -n`)"
+            raise DatabaseError(path, problem) from error
+        if loop in _ending:
+            session.ends_when_idle = True
+        else:
+            # `asyncio.run` closes asynchronous generators at its end, and so this one.
+            session.until_loop_ends = _until_the_loop_ends(session)
+            await anext(session.until_loop_ends)
     return session
+
+
+# Loops that close their asynchronous generators; one may release a lease after ours was closed.
+_ending: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
 
 
 async def _until_the_loop_ends(session: Session) -> AsyncGenerator[None, None]:
     try:
         yield
     finally:
+        if not session.closed:  # or else the collector found this, after an `aclose`
+            _ending.add(session.loop)
         await session.close()
 
 

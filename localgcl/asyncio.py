@@ -16,8 +16,9 @@ from localgcl._action import Action
 from localgcl._checks import check_lease_id
 from localgcl._database import NoDatabaseError, Transaction
 from localgcl._gate import GateTimeoutError
+from localgcl._later import run_later
 from localgcl._location import choose
-from localgcl._loop import LEAST_SECONDS, PATIENCE_SECONDS, Session, session_of
+from localgcl._loop import LEAST_SECONDS, PATIENCE_SECONDS, Session, last_database, session_of
 from localgcl._outcomes import Granted, Request
 from localgcl._request import Terms, Transact, flow
 from localgcl.errors import (
@@ -45,7 +46,16 @@ __all__ = [
 class AsyncLease:
     """As `localgcl.Lease`, with a `release()` to be awaited."""
 
-    __slots__ = ("_granted", "_path", "_pid", "id", "names", "occupy", "waited_seconds")
+    __slots__ = (
+        "_granted",
+        "_of_block",
+        "_path",
+        "_pid",
+        "id",
+        "names",
+        "occupy",
+        "waited_seconds",
+    )
 
     def __init__(
         self,
@@ -61,6 +71,13 @@ class AsyncLease:
         self._granted = granted  # None: nothing to free
         self._path = path
         self._pid = os.getpid()
+        self._of_block = False  # whether a block answers for its release; the last attribute
+
+    def __del__(self) -> None:
+        # The collector may find a forgotten task in a thread that has no loop to release it by.
+        of_block = getattr(self, "_of_block", False)  # not there where `__init__` was interrupted
+        if of_block and self._granted is not None and self._pid == os.getpid():
+            run_later(last_database(self._path), self._release)
 
     def __repr__(self) -> str:
         names = ", ".join(self.names) or "nothing"
@@ -73,6 +90,7 @@ class AsyncLease:
             return
         if self._pid == os.getpid():
             session = await session_of(self._path)
+            self._of_block = False  # the session sees to it in any case
             with contextlib.suppress(NoDatabaseError):  # and so nothing to free
                 await session.transact(self._release, create=False, insists=True)
         self._granted = None
@@ -99,6 +117,7 @@ class _Concurrency:
             raise RuntimeError("one concurrency(...) is entered once; call concurrency() again")
         self._entered = True
         self._lease = lease = await _obtain(self._terms, self._limiter)
+        lease._of_block = True
         return lease
 
     async def __aexit__(

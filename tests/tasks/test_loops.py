@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import functools
 import os
+import selectors
 import subprocess
 import sys
 import textwrap
@@ -13,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from localgcl import AsyncLimiter, Limiter, _loop
+from localgcl import AsyncLimiter, DatabaseError, Limiter, _loop
 from localgcl._database import Transaction
 from localgcl._loop import session_of
 from tests.flavours import DEADLINE_SECONDS
@@ -244,6 +246,54 @@ BODIES = {
         0,
         "",
     ),
+    "a generator left inside a block": (
+        """
+        async def rows():
+            async with limiter.concurrency("a", strict=True):
+                yield 1
+                yield 2
+
+        async def main():
+            left.append(rows())
+            await anext(left[-1])
+
+        left = []
+        for _ in range(30):
+            run(main())
+        assert not _loop._sessions
+        """,
+        0,
+        "",
+    ),
+    "forked beside loops that begin": (
+        """
+        def go_round():
+            while not over.is_set():
+                run(hold())
+
+        over = threading.Event()
+        threads = [threading.Thread(target=go_round) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        try:
+            for _ in range(40):
+                child = os.fork()
+                if not child:
+                    status = 1
+                    try:
+                        with Limiter() as blocking, blocking.concurrency("a", strict=True):
+                            status = 0
+                    finally:
+                        os._exit(status)
+                assert os.waitpid(child, 0)[1] == 0
+        finally:
+            over.set()
+            for thread in threads:
+                thread.join()
+        """,
+        0,
+        "",
+    ),
     "forked with a running loop": (
         """
         async def in_child(lease):
@@ -343,4 +393,77 @@ def test_a_cleaner_takes_the_ear_of_a_loop(path: Path, monkeypatch: pytest.Monke
 
     asyncio.run(main())
     other.close()
+    nothing_is_left(path)
+
+
+def test_a_block_that_ends_in_a_thread_without_a_loop(path: Path) -> None:
+    """The collector may find a forgotten task anywhere; its slots are free soon after."""
+    limiter = AsyncLimiter(path)
+
+    async def main() -> None:
+        blocks = [limiter.concurrency("a")]
+        await blocks[0].__aenter__()
+        await asyncio.to_thread(blocks.clear)
+        async with asyncio.timeout(DEADLINE_SECONDS), limiter.concurrency("a", strict=True):
+            pass
+
+    asyncio.run(main())
+    nothing_is_left(path)
+
+
+def test_too_many_open_files(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A loop that cannot begin says why, and no thread of it stays."""
+    limiter = AsyncLimiter(path)
+
+    def too_many() -> selectors.BaseSelector:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    async def main() -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(selectors, "DefaultSelector", too_many)
+            with pytest.raises(DatabaseError, match="Too many open files"):
+                await limiter.acquire("a")
+        await take_turns(limiter)
+
+    asyncio.run(main())
+    assert threading.enumerate() == [threading.main_thread()]
+    nothing_is_left(path)
+
+
+def test_what_was_looked_for_a_request_that_is_over(path: Path) -> None:
+    """A loop that hears of it late keeps nothing of it."""
+    limiter = AsyncLimiter(path)
+
+    async def main() -> None:
+        lease = await limiter.acquire("a")
+        task = asyncio.create_task(limiter.acquire("a"))
+
+        async def waits() -> bool:
+            return (await limiter.read("a")).waiting == 1
+
+        await until(waits)
+        session = await session_of(limiter.path)
+        begun, go_on = threading.Event(), threading.Event()
+
+        def look(tx: Transaction) -> None:
+            assert session._ear is not None
+            tx.rings[session._ear.name] = set(session._requests)
+            begun.set()
+            go_on.wait(DEADLINE_SECONDS)
+
+        session.run_unawaited(look)
+        while not begun.is_set():
+            await asyncio.sleep(0)
+        task.cancel()
+        while not session._jobs:
+            await asyncio.sleep(0)
+        go_on.set()
+        while session._requests:  # and so the loop hears of the look only afterwards
+            pass
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await lease.release()
+        assert session._outcomes == {}
+
+    asyncio.run(main())
     nothing_is_left(path)
