@@ -964,7 +964,9 @@ def test_replaced_and_opened_while_somebody_stands_at_the_gate(
         entered.append(gate)
         if len(entered) == 1:
             os.replace(f"{path}.backup", path)
-            limiter.create("b", 1)
+            another = threading.Thread(target=limiter.create, args=("b", 1))
+            another.start()
+            another.join()
         enter(gate, deadline)
 
     monkeypatch.setattr(Gate, "enter", enter_late)

@@ -28,16 +28,24 @@ class Witness:
         self.worst = context.RawArray("i", processes)
         self.turns = context.RawArray("i", processes)
 
-    def enter(self, number: int, slots: int = 1) -> None:
-        """Note that a process is inside, and how many are."""
-        self.inside[number] = slots
-        self.worst[number] = max(self.worst[number], sum(self.inside))
+    def enter(self, number: int) -> None:
+        """Note that a process has its slot, and how many are inside."""
         self.turns[number] += 1
+        self.inside[number] = 1
+        self._count(number)
 
     def leave(self, number: int) -> None:
         """Note that a process is about to leave."""
-        self.worst[number] = max(self.worst[number], sum(self.inside))
+        self._count(number)
         self.inside[number] = 0
+
+    def _count(self, number: int) -> None:
+        # While one counts, somebody may leave that is counted, and another come that is counted
+        # too. Where nobody's turn has begun meanwhile, all of them have slots at the same time.
+        turns = list(self.turns)
+        inside = sum(self.inside)
+        if list(self.turns) == turns:
+            self.worst[number] = max(self.worst[number], inside)
 
 
 def hold_again_and_again(path: Path, number: int, witness: Witness, seconds: float) -> None:
