@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from localgcl import _clock, _decay
+from localgcl import _clock, _decay, _owners
 from localgcl._creation import insert_row
 from localgcl._database import Transaction
 from localgcl._queue import leave_queues, promote, refuse, serve
@@ -84,7 +84,7 @@ def _set_decay(tx: Transaction, key: int, rate: float) -> None:
 
 def set_slots(tx: Transaction, key: int, slots: int) -> None:
     """Set so many slots in use with nobody behind them, in place of every lease."""
-    tx.execute("DELETE FROM leases WHERE limit_key = ?", (key,))
+    _free(tx, key)
     ((rate,),) = tx.execute("SELECT decay FROM limits WHERE key = ?", (key,)).fetchall()
     level = float(slots) if rate else 0.0
     tx.execute("UPDATE limits SET level = ?, level_at = ? WHERE key = ?", (level, tx.now, key))
@@ -96,9 +96,16 @@ def set_slots(tx: Transaction, key: int, slots: int) -> None:
         )
 
 
+def _free(tx: Transaction, key: int) -> None:
+    """Free every lease of a limit."""
+    clients = _owners.clients_at(tx, key)
+    tx.execute("DELETE FROM leases WHERE limit_key = ?", (key,))
+    _owners.revoke(tx, clients)
+
+
 def remove(tx: Transaction, key: int, name: str) -> None:
     """Delete a limit; strict waiters are refused, the others pass it by."""
-    tx.execute("DELETE FROM leases WHERE limit_key = ?", (key,))
+    _free(tx, key)
     queued = tx.execute(
         "SELECT ticket, strict, passed, ear, limits FROM waits JOIN waiters USING (ticket)"
         " WHERE limit_key = ? ORDER BY ticket",

@@ -54,6 +54,7 @@ class Session:
         self.database = Database(path)
         self._jobs: deque[Job] = deque()
         self._requests: dict[int, Request] = {}  # by ticket
+        self._displaced: list[Request] = []  # whose ticket is another's, in a file put in its place
         self._sleepers: dict[Request, asyncio.Future[Any]] = {}
         self._outcomes: dict[Request, Any] = {}  # looked for while awake
         self._decided: dict[Request, Granted | Refused] = {}  # of requests that have no row now
@@ -150,6 +151,9 @@ class Session:
             return decided
         outcome = work(tx)
         if isinstance(outcome, Waiting):
+            former = self._requests.get(request.ticket)
+            if former is not None and former is not request:
+                self._displaced.append(former)
             self._requests[request.ticket] = request
         else:
             self._drop(request)
@@ -235,6 +239,8 @@ class Session:
                     self._drop(job.request)
                 if job.insists and isinstance(error, DatabaseError):
                     run_later(self.database, job.work)
+        while self._displaced:
+            looked.setdefault(self._displaced.pop(), Gone())
         self._hand_over(
             [
                 (job.future, *outcome)

@@ -15,7 +15,7 @@ from localgcl._lifeline import end_lifeline, existing_lifeline, lifeline
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
     from localgcl._database import Transaction
     from localgcl._lifeline import Lifeline
@@ -211,3 +211,24 @@ def renew_client(tx: Transaction, lease: str, seconds: float) -> bool:
 def remove_client(tx: Transaction, lease: str) -> None:
     """Remove the owner behind a client's lease, if it is one, once the lease is released."""
     tx.execute("DELETE FROM owners WHERE lifeline = ?", (_client(lease),))
+
+
+def clients_at(tx: Transaction, key: int) -> list[int]:
+    """Return the clients that hold slots of a limit; an operator who frees these asks before."""
+    return [
+        owner
+        for (owner,) in tx.execute(
+            "SELECT DISTINCT owner FROM leases JOIN owners ON owners.key = owner"
+            " WHERE limit_key = ? AND expires IS NOT NULL",
+            (key,),
+        ).fetchall()
+    ]
+
+
+def revoke(tx: Transaction, clients: Collection[int]) -> None:
+    """Remove those clients whose lease holds nothing any more, so that they hear of it."""
+    if not clients:
+        return
+    holding = {owner for (owner,) in tx.execute("SELECT DISTINCT owner FROM leases").fetchall()}
+    for owner in set(clients) - holding:
+        tx.execute("DELETE FROM owners WHERE key = ?", (owner,))

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
 from localgcl.errors import DatabaseError
@@ -116,6 +116,11 @@ def http_error(_: Request, error: Exception) -> Response:
     return JSONResponse({"detail": error.detail}, error.status_code, error.headers)
 
 
+def gone(_: Request, error: Exception) -> Response:
+    """Answer nobody: the client has hung up in the middle of its body."""
+    return Response(status_code=400)
+
+
 def fault(_: Request, error: Exception) -> Response:
     """Answer where nothing else does."""
     return JSONResponse({"exception_message": "Internal Server Error"}, 500)
@@ -128,5 +133,6 @@ HANDLERS: Handlers = {
     InvalidError: not_valid,
     DatabaseError: database_fault,
     HTTPException: http_error,
+    ClientDisconnect: gone,
     500: fault,
 }

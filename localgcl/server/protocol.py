@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -14,6 +15,7 @@ class Protocol(H11Protocol):
     """Cuts a connection off on which a request, head and body, takes too long to arrive."""
 
     _cut: asyncio.TimerHandle | None = None
+    _is_upgraded = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -21,6 +23,8 @@ class Protocol(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
+        if self._is_upgraded:
+            return  # it has another protocol from here on
         if self.conn.their_state in (h11.IDLE, h11.SEND_BODY):
             self._expect()
         else:
@@ -32,6 +36,10 @@ class Protocol(H11Protocol):
 
     def handle_websocket_upgrade(self, event: h11.Request) -> None:
         self._have()
+        self._is_upgraded = True
+        # It may be quiet for hours; the kernel finds out whether somebody is still there.
+        connection = self.transport.get_extra_info("socket")
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         super().handle_websocket_upgrade(event)
 
     def _expect(self) -> None:

@@ -28,6 +28,10 @@ NEXT_HOLD_SECONDS = 25.0
 AGAIN_SECONDS = 0.05
 GRACE_SECONDS = 2.0
 
+# Who is to hold slots comes back at least so often, as with Prefect: a kept place may be granted
+# them before its turn was expected, and nobody else has them until its client comes.
+LONGEST_KEPT_SECONDS = 30.0
+
 
 class AgainError(Exception):
     """Not yet: the client is to ask again after `seconds`, for a place that is kept for it."""
@@ -94,6 +98,8 @@ class WaitingRoom:
             await self.undo(place)
             raise
         seconds = max(AGAIN_SECONDS, place.request.due - _clock.now())
+        if terms.holds:
+            seconds = min(seconds, LONGEST_KEPT_SECONDS)
         self._keep(key, place, seconds + GRACE_SECONDS)
         raise AgainError(seconds)
 
@@ -105,8 +111,13 @@ class WaitingRoom:
         # In a task of its own, so that it is done even where whoever asks for it is cancelled.
         undoing = asyncio.create_task(self._undo(place))
         self._undoing.add(undoing)
-        undoing.add_done_callback(self._undoing.discard)
+        undoing.add_done_callback(self._undone)
         return undoing
+
+    def _undone(self, undoing: asyncio.Task[None]) -> None:
+        self._undoing.discard(undoing)
+        if not undoing.cancelled():
+            undoing.exception()  # it is tried again, also where nobody waits for it
 
     async def _undo(self, place: Place) -> None:
         place.task.cancel()
@@ -115,7 +126,9 @@ class WaitingRoom:
             session = await session_of(self._limiter.path)
             with contextlib.suppress(NoDatabaseError):  # and so nothing to undo
                 await session.transact(
-                    functools.partial(_clients.undo, request=place.request), create=False
+                    functools.partial(_clients.undo, request=place.request),
+                    create=False,
+                    insists=True,
                 )
 
     def _keep(self, key: Hashable, place: Place, seconds: float) -> None:

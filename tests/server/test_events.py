@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 from typing import Any
 
 import httpx
@@ -23,7 +24,7 @@ from wsproto.events import (
 from wsproto.utilities import RemoteProtocolError
 
 from localgcl import Limiter
-from localgcl.server import events
+from localgcl.server import events, protocol
 from tests.server.conftest import Serve, Served
 
 AUTH = "app:password"
@@ -123,6 +124,18 @@ def test_events_are_kept(served: Served, client: httpx.Client, limiter: Limiter)
         ("acquired", "1"),
         ("released", "1"),
     ]
+    one.close()
+
+
+def test_a_quiet_listener_stays(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time in which a request is to arrive is none of a WebSocket's."""
+    monkeypatch.setattr(protocol, "REQUEST_SECONDS", 0.05)
+    one = opened(serve())
+    one.tell({"type": "auth", "token": None})
+    assert one.said() == {"type": "auth_success"}
+    for _ in range(4):
+        time.sleep(0.05)
+        one.ping()
     one.close()
 
 

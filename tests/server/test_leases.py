@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import json
 import socket
+import sqlite3
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -13,7 +14,9 @@ from typing import Any
 import httpx
 import pytest
 
-from localgcl import Limiter
+from localgcl import Limiter, _clients, _later
+from localgcl._database import Transaction
+from localgcl._outcomes import Request
 from localgcl.server import waiting
 from tests.server.conftest import DEADLINE_SECONDS, LIMITS, Serve, Served
 
@@ -98,6 +101,20 @@ def test_limits_that_are_not_there_or_not_active(client: httpx.Client, limiter: 
         assert client.post(f"{LIMITS}/leases/{lease}/renew", json={}).status_code == 204
         assert give(client, str(lease)).status_code == 204
         assert client.post(f"{LIMITS}/leases/{lease}/renew", json={}).status_code == 410
+
+
+@pytest.mark.parametrize("free", ["reset", "delete", "update"])
+def test_a_lease_that_an_operator_frees(client: httpx.Client, limiter: Limiter, free: str) -> None:
+    """Its client learns of it as soon as nothing is left of the lease."""
+    for name in ("a", "b"):
+        limiter.create(name, 1)
+    lease, other = leased(client, "a", "b"), leased(client, "none")
+    more = {"active_slots": 0} if free == "update" else {}
+    for name, status in (("a", 204), ("b", 410)):
+        getattr(limiter, free)(name, **more)
+        renewed = client.post(f"{LIMITS}/leases/{lease}/renew", json={})
+        assert renewed.status_code == status
+    assert client.post(f"{LIMITS}/leases/{other}/renew", json={}).status_code == 204
 
 
 def test_a_lease_of_what_a_rate_gives(client: httpx.Client, limiter: Limiter) -> None:
@@ -262,6 +279,41 @@ def test_a_rate_says_exactly_when(
             locked = client.post(f"{LIMITS}/increment", json=rate)
             assert locked.status_code == 423
             assert float(locked.headers["retry-after"]) == pytest.approx(100 * (ahead + 1), abs=20)
+
+
+def test_who_is_to_hold_comes_back_soon(
+    client: httpx.Client, limiter: Limiter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However far its turn seems: it may be granted earlier, and nobody else has the slots then."""
+    monkeypatch.setattr(waiting, "FIRST_HOLD_SECONDS", 0.1)
+    limiter.create("api", 1, slot_decay_per_second=0.001, active_slots=1)
+    locked = take(client, "api")
+    assert locked.status_code == 423
+    assert float(locked.headers["retry-after"]) == waiting.LONGEST_KEPT_SECONDS
+
+
+def test_a_grant_that_cannot_be_handed_over(
+    client: httpx.Client, limiter: Limiter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the disk is full by then, and for its undoing too, the slot is free once it is not."""
+    limiter.create("db", 1)
+    monkeypatch.setattr(_later, "_FIRST_PAUSE_SECONDS", 0.001)
+    undo, failures = _clients.undo, list[None]()
+
+    def full(*_: object, **__: object) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    def full_at_first(tx: Transaction, request: Request) -> None:
+        if len(failures) < 3:
+            failures.append(None)
+            full()
+        undo(tx, request)
+
+    monkeypatch.setattr(_clients, "entrust", full)
+    monkeypatch.setattr(_clients, "undo", full_at_first)
+    assert take(client, "db").status_code == 503
+    until(lambda: limiter.read("db").active_slots == 0)
+    assert len(failures) == 3
 
 
 def hold_connection(served: Served, body: dict[str, Any]) -> socket.socket:

@@ -467,3 +467,38 @@ def test_what_was_looked_for_a_request_that_is_over(path: Path) -> None:
 
     asyncio.run(main())
     nothing_is_left(path)
+
+
+def test_those_whose_tickets_are_given_anew(path: Path, tmp_path: Path) -> None:
+    """Tasks wait, the file is replaced, and others wait under the same numbers: all are served."""
+    limiter = AsyncLimiter(path)
+    fresh = tmp_path / "fresh.db"
+    with Limiter(fresh) as other:
+        other.create("a", 1)
+
+    async def main() -> None:
+        async def in_turn() -> None:
+            async with limiter.concurrency("a", strict=True):
+                pass
+
+        async def queue_up() -> list[asyncio.Task[None]]:
+            tasks = [asyncio.create_task(in_turn()) for _ in range(20)]
+
+            async def all_wait() -> bool:
+                return (await limiter.read("a")).waiting >= len(tasks)
+
+            await until(all_wait)
+            return tasks
+
+        lease = await limiter.acquire("a")
+        tasks = await queue_up()
+        fresh.replace(path)
+        other = await limiter.acquire("a")
+        tasks += await queue_up()
+        await lease.release()
+        await other.release()
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            await asyncio.gather(*tasks)
+
+    asyncio.run(main())
+    nothing_is_left(path)
