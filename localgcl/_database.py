@@ -14,6 +14,7 @@ from _thread import get_ident
 from localgcl import _clock
 from localgcl._file import File, begin, identity_of, remaining
 from localgcl._folder import Folder
+from localgcl._forks import at_fork
 from localgcl._gate import GateTimeoutError
 from localgcl._lifeline import existing_lifeline, seems_whole
 from localgcl._problems import explained, strange
@@ -69,6 +70,7 @@ class Database:
         self._file: File | None = None
         self._folder: Folder | None = None  # of the file that was open last
         self.openings = 0
+        self._pid = os.getpid()
         with _forking.lock:
             _databases.add(self)
 
@@ -256,11 +258,14 @@ class Database:
     def close_before_fork(self, deadline: float) -> None:
         """Close the file, and keep it closed until `go_on_after_fork`."""
         if self._lock._is_owned():  # type: ignore[attr-defined]
-            return  # a signal handler forks, inside a transaction
-        _forking.databases.append(self)
-        if self._lock.acquire(timeout=remaining(deadline)):
-            with contextlib.suppress(sqlite3.Error, OSError):  # whoever looks next finds out
-                self._discard(deadline)
+            if self not in _forking.databases:
+                return  # a signal handler forks, inside a transaction
+        else:
+            _forking.databases.append(self)
+            if not self._lock.acquire(timeout=remaining(deadline)):
+                return
+        with contextlib.suppress(sqlite3.Error, OSError):  # whoever looks next finds out
+            self._discard(deadline)
 
     def go_on_after_fork(self) -> None:
         """Let the parent open the file again."""
@@ -269,6 +274,8 @@ class Database:
 
     def forget_after_fork(self) -> None:
         """Begin afresh in a child, which is not to open what was not closed before."""
+        if self._pid == os.getpid():
+            return
         kept_closed = self in _forking.databases and self._lock._is_owned()  # type: ignore[attr-defined]
         if self._file is not None or not kept_closed:
             with contextlib.suppress(OSError):
@@ -277,6 +284,7 @@ class Database:
             self._file.never_close()
         self._lock = threading.RLock()
         self._file = None
+        self._pid = os.getpid()
 
 
 def _ring(folder: Folder, rings: Rings) -> None:
@@ -313,7 +321,7 @@ class _Forking(threading.local):
 
     def __init__(self) -> None:
         self.databases: list[Database] = []  # kept closed
-        self.is_inside = False  # whether it forks from inside a transaction
+        self.is_inside: bool | None = None  # while it forks: whether from inside a transaction
 
 
 _forking = _Forking()
@@ -322,9 +330,11 @@ _crossed: set[tuple[int, int] | None] = set()  # files that a fork found open
 
 def _close_all_before_fork() -> None:
     deadline = _clock.now() + _FORK_PATIENCE_SECONDS
-    _forking.lock.acquire()
+    if not _forking.lock._is_owned():  # type: ignore[attr-defined]
+        _forking.lock.acquire()
     me = get_ident()
-    _forking.is_inside = me in inside
+    if _forking.is_inside is None:
+        _forking.is_inside = me in inside
     inside.add(me)  # a finalizer would open again what is its own
     for database in open_databases():
         database.close_before_fork(deadline)
@@ -334,20 +344,23 @@ def _go_on_after_fork() -> None:
     for database in _forking.databases:
         database.go_on_after_fork()
     _forking.databases.clear()
-    if not _forking.is_inside:
+    if _forking.is_inside is False:
         inside.discard(get_ident())
-    _forking.lock.release()
+    _forking.is_inside = None
+    if _forking.lock._is_owned():  # type: ignore[attr-defined]
+        _forking.lock.release()
 
 
 def _forget_all_after_fork() -> None:
     for database in open_databases():
         database.forget_after_fork()
     _forking.databases.clear()
+    _forking.is_inside = None
     inside.clear()
     _Forking.lock = threading.RLock()
 
 
-os.register_at_fork(
+at_fork(
     before=_close_all_before_fork,
     after_in_parent=_go_on_after_fork,
     after_in_child=_forget_all_after_fork,

@@ -30,7 +30,7 @@ _PAGE_SIZE = 1024
 class File:
     """An open database: the connection, its gate, its run folder, and which file it is."""
 
-    __slots__ = ("connection", "execute", "folder", "gate", "identity", "known", "path")
+    __slots__ = ("_cursor", "connection", "execute", "folder", "gate", "identity", "known", "path")
 
     def __init__(self, path: str, deadline: float | None) -> None:
         self.path = path
@@ -47,7 +47,8 @@ class File:
                 try:
                     # One cursor for every statement: making one costs a third of a small
                     # statement, and each statement, COMMIT at the last, ends the one before it.
-                    self.execute = self.connection.cursor().execute
+                    self._cursor = self.connection.cursor()
+                    self.execute = self._cursor.execute
                     # What a power cut takes from the last moments it also makes void: every
                     # holder died.
                     self.execute("PRAGMA synchronous = NORMAL")
@@ -74,6 +75,10 @@ class File:
             self.gate.close()
 
     def _close_connection(self, deadline: float | None) -> None:
+        # SQLite keeps a file open for as long as a statement is, as one that has failed; and what
+        # is open crosses a fork.
+        with contextlib.suppress(sqlite3.ProgrammingError):  # the connection is closed already
+            self._cursor.close()
         try:
             with contextlib.suppress(GateTimeoutError), self.gate.entered(deadline):
                 self.connection.close()

@@ -15,6 +15,8 @@ import select
 import stat
 import weakref
 
+from localgcl._forks import at_fork
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -243,4 +245,4 @@ def _unlink(path: str) -> bool:
 
 
 # A child opens by itself what it watches.
-os.register_at_fork(after_in_child=_watched.clear)
+at_fork(after_in_child=_watched.clear)

@@ -15,6 +15,7 @@ import os
 import time
 
 from localgcl import _clock, _threads
+from localgcl._forks import at_fork
 from localgcl._location import make_file
 
 TYPE_CHECKING = False
@@ -244,13 +245,16 @@ class _Turn:
         return self._arrival.acquire(timeout=min(_thread.TIMEOUT_MAX, seconds))
 
     def _queue(self) -> None:
-        fcntl.flock(self.descriptor, fcntl.LOCK_EX)
-        _threads.inside.add(_thread.get_ident())  # whoever waits for this is
-        with self._lock:
-            self._has_come = True
-            self._arrival.release()
-            self._end_if_unwanted()
-        _threads.inside.discard(_thread.get_ident())
+        me = _thread.get_ident()
+        _threads.inside.add(me)  # a finalizer in this thread would wait for the same gate
+        try:
+            fcntl.flock(self.descriptor, fcntl.LOCK_EX)
+            with self._lock:
+                self._has_come = True
+                self._arrival.release()
+                self._end_if_unwanted()
+        finally:
+            _threads.inside.discard(me)
 
     def give_up(self) -> None:
         """Pass the turn on, whether it has come or not."""
@@ -285,4 +289,4 @@ def _close_after_fork() -> None:
         _close(descriptor)
 
 
-os.register_at_fork(after_in_child=_close_after_fork)
+at_fork(after_in_child=_close_after_fork)

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import _thread
 import contextlib
-import os
 import time
 import weakref
 from collections import deque
 
 from localgcl import _clock, _threads
 from localgcl._database import NoDatabaseError
+from localgcl._forks import at_fork
 from localgcl.errors import DatabaseError
 
 TYPE_CHECKING = False
@@ -79,4 +79,4 @@ def _work_off(database: Database, works: deque[Work]) -> None:
 
 
 # The child owns nothing that its parent has to undo.
-os.register_at_fork(after_in_child=_backlogs.clear)
+at_fork(after_in_child=_backlogs.clear)

@@ -10,6 +10,7 @@ import os
 import select
 
 from localgcl._folder import NAME_LENGTH, Folder, WriteEnd, open_for_writing
+from localgcl._forks import at_fork
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -212,4 +213,4 @@ def _forget_after_fork() -> None:
     _lifelines.clear()
 
 
-os.register_at_fork(after_in_child=_forget_after_fork)
+at_fork(after_in_child=_forget_after_fork)

@@ -18,6 +18,7 @@ from typing import Any
 from localgcl import _clock, _departure, _slots
 from localgcl._database import Database, Transaction
 from localgcl._folder import HINT_LENGTH, Folder
+from localgcl._forks import at_fork
 from localgcl._gate import GateTimeoutError
 from localgcl._later import run_later
 from localgcl._lifeline import Ear, Lifeline, lifeline
@@ -512,7 +513,7 @@ def _forget_after_fork() -> None:
 
 _kept: list[Session] = []  # lest the child close what is its parent's
 
-os.register_at_fork(after_in_child=_forget_after_fork)
+at_fork(after_in_child=_forget_after_fork)
 
 
 def _is_decided(outcome: object) -> bool:

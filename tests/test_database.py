@@ -24,7 +24,7 @@ import pytest
 
 from localgcl import DatabaseError, Limiter, LimitNotFoundError, _clock, _departure, _schema
 from localgcl._blocking import Listener
-from localgcl._database import Database
+from localgcl._database import Database, Transaction
 from localgcl._gate import Gate
 from localgcl._lifeline import end_lifeline, lifeline
 from localgcl._request import Terms
@@ -992,3 +992,23 @@ def test_a_lifeline_that_ends_while_another_thread_waits_at_the_gate(
 
     monkeypatch.setattr(Gate, "enter", late)
     assert limiter.read("database").active_slots == 0
+
+
+def test_a_failed_statement_keeps_nothing_open(limiter: Limiter, path: str) -> None:
+    """Who has caught the error, and so keeps the statement, may fork: nothing would cross it."""
+    for name in ("a", "b"):
+        limiter.create(name, 1)
+
+    def fail(tx: Transaction) -> None:
+        tx.execute("ROLLBACK")  # as SQLite does by itself where the disk is full
+        tx.execute("SELECT name FROM limits").fetchone()
+        raise sqlite3.OperationalError("database or disk is full")
+
+    with pytest.raises(DatabaseError) as caught:
+        limiter._database.transact(fail)
+    open_files = set[str]()
+    for number in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):  # that of the listing itself
+            open_files.add(os.readlink(f"/proc/self/fd/{number}"))
+    assert path not in open_files
+    assert caught.value

@@ -1,0 +1,70 @@
+"""A fork that a Ctrl-C meets: parent and child go on as after any other."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.flavours import DEADLINE_SECONDS
+
+# Has a signal arrive just before localgcl is called around the fork, or what it registers after
+# `module`: Python raises it there.
+PROGRAM = """
+import ctypes, functools, importlib, os, sys, threading
+path, moment, module = sys.argv[1:]
+strike = functools.partial(ctypes.CDLL(None)["raise"], 2)
+if moment != "before":
+    importlib.import_module(module)
+    os.register_at_fork(**{moment: strike})
+import localgcl._blocking, localgcl._loop
+if moment == "before":
+    os.register_at_fork(before=strike)
+from localgcl import Limiter
+from localgcl._database import inside
+from localgcl._lifeline import existing_lifeline
+
+limiter = Limiter(path)
+limiter.create("a", 2)
+lease = limiter.acquire("a")
+child = os.fork()
+assert not inside
+if child:
+    assert os.waitpid(child, 0)[1] == 0
+    thread = threading.Thread(target=Limiter, args=(f"{path}.other",))
+    thread.start()
+    thread.join()
+    assert os.waitpid(os.fork() or os._exit(0), 0)[1] == 0
+else:
+    assert limiter._database.lifeline() is None
+with limiter.concurrency("a", strict=True, timeout_seconds=5):
+    holders = {one.pid for one in limiter.holders()}
+    assert holders == ({os.getpid()} if child else {os.getpid(), os.getppid()})
+if not child:
+    os._exit(0)
+lease.release()
+assert limiter.read("a").active_slots == 0
+"""
+
+
+@pytest.mark.parametrize(
+    ("moment", "module"),
+    [
+        ("before", ""),
+        ("after_in_parent", "os"),
+        ("after_in_child", "os"),
+        ("after_in_child", "localgcl._gate"),
+        ("after_in_child", "localgcl._lifeline"),
+    ],
+)
+def test_interrupted_around_a_fork(path: str, moment: str, module: str) -> None:
+    """Python passes by the function that it enters then, and the work is done all the same."""
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, path, moment, module],
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_SECONDS,
+    )
+    assert "KeyboardInterrupt" in done.stderr
+    assert done.returncode == 0, done.stderr
