@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from typing import TypeVar
+
+from localgcl import _clock
+
+T = TypeVar("T")
 
 _MAX_SHOWN = 10_000
+
+# Who reads what it has written does so at once; whoever reads later asks about what is.
+_WRITTEN_SECONDS = 60.0
 
 
 class Shown:
@@ -16,7 +24,7 @@ class Shown:
 
     def __init__(self) -> None:
         self._shown: OrderedDict[tuple[str, str], int] = OrderedDict()
-        self._written: OrderedDict[tuple[str, str], int] = OrderedDict()
+        self._written: OrderedDict[tuple[str, str], tuple[int, float]] = OrderedDict()
 
     def note(self, client: str, limit: str, slots: int) -> None:
         """Note what a client is shown."""
@@ -28,14 +36,15 @@ class Shown:
 
     def write(self, client: str, limit: str, slots: int) -> None:
         """Note what a client has written, for its next reading."""
-        _put(self._written, (client, limit), slots)
+        _put(self._written, (client, limit), (slots, _clock.now()))
 
     def read_once(self, client: str, limit: str) -> int | None:
-        """Return what a client has written since it last read, once."""
-        return self._written.pop((client, limit), None)
+        """Return what a client has just written, if it has not read it yet."""
+        slots, written_at = self._written.pop((client, limit), (None, 0.0))
+        return slots if _clock.now() - written_at < _WRITTEN_SECONDS else None
 
 
-def _put(known: OrderedDict[tuple[str, str], int], key: tuple[str, str], slots: int) -> None:
+def _put(known: OrderedDict[tuple[str, str], T], key: tuple[str, str], slots: T) -> None:
     known[key] = slots
     known.move_to_end(key)
     while len(known) > _MAX_SHOWN:

@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from localgcl import Limiter
+from localgcl.server import shown
 from tests.server.conftest import LIMITS
 
 WHOLE = {
@@ -278,3 +279,14 @@ def test_terraform_sets_slots_where_it_is_told_to(client: httpx.Client, limiter:
     body = b'{"active":true,"name":"db","limit":5,"active_slots":0,"slot_decay_per_second":0}\n'
     assert terraform(client, "PATCH", f"{LIMITS}/db", body).status_code == 204
     assert limiter.read("db").active_slots == 0
+
+
+def test_what_was_written_long_ago_is_not_shown(
+    client: httpx.Client, limiter: Limiter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever reads only later asks about what is."""
+    monkeypatch.setattr(shown, "_WRITTEN_SECONDS", 0.0)
+    limiter.create("db", 5)
+    assert client.patch(f"{LIMITS}/db", json={"active_slots": 2}).status_code == 204
+    limiter.reset("db")
+    assert client.get(f"{LIMITS}/db").json()["active_slots"] == 0
