@@ -26,7 +26,10 @@ class _Fifo:
     def __init__(self, folder: Folder, name: str) -> None:
         self.folder = folder
         self.name = name
-        self.descriptor = folder.make_fifo(name)
+        self._open()
+
+    def _open(self) -> None:
+        self.descriptor = self.folder.make_fifo(self.name)
 
     def is_there(self) -> bool:
         return os.fstat(self.descriptor).st_nlink > 0
@@ -41,7 +44,8 @@ class _Fifo:
         if self.is_there():
             return None
         # The new one is there before the old one ends, lest a watcher see a death.
-        taken, self.descriptor = self.descriptor, self.folder.make_fifo(self.name)
+        taken = self.descriptor
+        self._open()
         return taken
 
     def close(self) -> None:
@@ -84,27 +88,25 @@ class Ear(_Fifo):
     """What wakes one waiting thread, or all the tasks of one event loop."""
 
     def __init__(self, folder: Folder, name: str) -> None:
-        self.folder = folder
-        self.name = name
-        self.descriptor, self._writer = self._open()
+        super().__init__(folder, name)
         # Kept with the ear: who waits again mostly finds the same processes in its way.
         self.watch = Watch()
 
-    def _open(self) -> tuple[int, int]:
+    def _open(self) -> None:
         reader = self.folder.make_fifo(self.name)
         try:
             # Once a writer has come and gone, a FIFO without any reports a hang-up for ever.
-            return reader, open_for_writing(f"{self.folder.path}/{self.name}")
+            writer = open_for_writing(f"{self.folder.path}/{self.name}")
         except BaseException:
             os.close(reader)
             raise
+        self.descriptor, self._writer = reader, writer
 
     def renew(self) -> int | None:
-        if self.is_there():
-            return None
-        taken, former = self.descriptor, self._writer
-        self.descriptor, self._writer = self._open()
-        os.close(former)
+        former = self._writer
+        taken = super().renew()
+        if taken is not None:
+            os.close(former)
         return taken
 
     def close(self) -> None:

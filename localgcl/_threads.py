@@ -1,4 +1,4 @@
-"""Threads of our own, which keep no process from its end, and who may not be made to wait."""
+"""Threads of our own, which keep no process from its end; and who is inside a transaction."""
 
 from __future__ import annotations
 

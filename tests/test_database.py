@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import math
 import os
@@ -30,6 +29,7 @@ from localgcl._lifeline import end_lifeline, lifeline
 from localgcl._request import Terms
 from localgcl._slots import NET_SECONDS
 from tests.conftest import Clock, Invoke, Process, forget_everything, tables, umask_of
+from tests.descriptors import open_files
 
 Processes = Callable[[], Process]
 
@@ -542,11 +542,7 @@ def test_what_is_refused_leaves_no_descriptor_open(
 
     def descriptors() -> int:
         gc.collect()
-        links = []
-        for one in os.listdir("/proc/self/fd"):
-            with contextlib.suppress(FileNotFoundError):  # of the listing itself
-                links.append(os.readlink(f"/proc/self/fd/{one}"))
-        return sum(link.startswith(str(tmp_path)) for link in links)
+        return len(open_files(str(tmp_path)))
 
     with pytest.raises(DatabaseError):
         limiter.read_all()
@@ -740,13 +736,19 @@ def test_who_waits_looks_at_the_new_file(
     assert limiter.read_all() == []
 
 
-def test_who_waits_notices_that_another_thread_opened_the_new_file(path: str) -> None:
-    """What counts is the file in which it waits, not the one that its process has open by now."""
-    database = Database(path)
+def listening(database: Database) -> Listener:
+    """Return a listener with an ear, of a request that leaves nothing to undo."""
     request = Terms("database", 1, None, False, holds=True).request()
     request.settled = True
     listener = Listener(database, request)
     database.transact(lambda tx: listener.ear(tx.folder))
+    return listener
+
+
+def test_who_waits_notices_that_another_thread_opened_the_new_file(path: str) -> None:
+    """What counts is the file in which it waits, not the one that its process has open by now."""
+    database = Database(path)
+    listener = listening(database)
     assert listener._is_intact()
     remove(path)
     database.transact(lambda tx: tx.now)
@@ -760,10 +762,7 @@ def test_who_waits_notices_that_another_thread_opened_the_new_file(path: str) ->
 def test_who_waits_looks_again_where_a_lifeline_is_being_mended(path: str) -> None:
     """Another thread has closed its former end, of which the one that waits asks."""
     database = Database(path)
-    request = Terms("database", 1, None, False, holds=True).request()
-    request.settled = True
-    listener = Listener(database, request)
-    database.transact(lambda tx: listener.ear(tx.folder))
+    listener = listening(database)
     ours = database.lifeline()
     assert ours is not None
     descriptor, ours.descriptor = ours.descriptor, -1
@@ -1006,9 +1005,5 @@ def test_a_failed_statement_keeps_nothing_open(limiter: Limiter, path: str) -> N
 
     with pytest.raises(DatabaseError) as caught:
         limiter._database.transact(fail)
-    open_files = set[str]()
-    for number in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(FileNotFoundError):  # that of the listing itself
-            open_files.add(os.readlink(f"/proc/self/fd/{number}"))
-    assert path not in open_files
+    assert path not in open_files()
     assert caught.value

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import os
 import stat
@@ -12,6 +11,7 @@ import pytest
 
 from localgcl import DatabaseError, Limiter, _location
 from tests.conftest import Invoke, umask_of
+from tests.descriptors import open_files
 
 
 @pytest.fixture
@@ -179,9 +179,7 @@ def test_a_file_is_closed_before_it_has_its_name(
     link, seen = os.link, list[str]()
 
     def look_and_link(unfinished: str, path: str) -> None:
-        for number in os.listdir("/proc/self/fd"):
-            with contextlib.suppress(FileNotFoundError):  # that of the listing itself
-                seen.append(os.readlink(f"/proc/self/fd/{number}"))
+        seen.extend(open_files())
         link(unfinished, path)
         os.unlink(unfinished)  # as a cleaner may
 

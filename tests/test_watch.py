@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import select
@@ -15,6 +14,7 @@ import pytest
 from localgcl import _folder, _lifeline
 from localgcl._folder import Folder
 from localgcl._lifeline import Ear, Lifeline, Watch
+from tests.descriptors import open_files
 
 
 @pytest.fixture
@@ -33,13 +33,9 @@ def other(folder: Folder) -> Iterator[Lifeline]:
     lifeline.drop()
 
 
-def open_files(folder: Folder) -> int:
+def open_in(folder: Folder) -> int:
     """Return how many files of a run folder this process has open."""
-    found = 0
-    for number in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(FileNotFoundError):  # another thread's, closed by now
-            found += os.readlink(f"/proc/self/fd/{number}").startswith(folder.path)
-    return found
+    return len(open_files(folder.path))
 
 
 def test_many_watch_one_lifeline_with_one_descriptor(
@@ -47,17 +43,17 @@ def test_many_watch_one_lifeline_with_one_descriptor(
 ) -> None:
     """However many threads wait for a process, the limit of what is watched is not reached."""
     monkeypatch.setattr(_folder, "MAX_WATCHED", 1)
-    before = open_files(folder)
+    before = open_in(folder)
     watches = [Watch() for _ in range(500)]
     for watch in watches:
         assert watch.turn_to(folder, [other.name]) == []
         assert watch.is_whole
-    assert open_files(folder) == before + 1
+    assert open_in(folder) == before + 1
     for watch in watches[1:]:
         watch.close()
-    assert open_files(folder) == before + 1
+    assert open_in(folder) == before + 1
     watches[0].turn_to(folder, [])
-    assert open_files(folder) == before
+    assert open_in(folder) == before
 
 
 def test_beyond_the_limit_a_watch_is_not_whole(
@@ -149,7 +145,7 @@ def test_an_ear_that_cannot_be_made_anew(
     ear = other.borrow_ear()
     other.return_ear(ear)
     folder.discard(ear.name)
-    before = open_files(folder)
+    before = open_in(folder)
 
     def too_many(_: str) -> int:
         raise OSError(errno.EMFILE, "Too many open files")
@@ -160,7 +156,7 @@ def test_an_ear_that_cannot_be_made_anew(
             other.borrow_ear()
         with pytest.raises(OSError, match="Too many"):
             Ear(folder, f"{other.name}.7")
-    assert open_files(folder) == before
+    assert open_in(folder) == before
     assert not other.is_listening()
     assert other.borrow_ear() is ear
     folder.ring(ear.name, [7])
