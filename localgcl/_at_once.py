@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 # Where the subquery finds no row, limit_key is NULL, which NOT NULL refuses and OR IGNORE passes
 # over.
 _TAKE = """
-INSERT OR IGNORE INTO leases (limit_key, owner, lease, slots, since, decays_from, holder)
+INSERT OR IGNORE INTO ledger (limit_key, owner, lease, slots, since, decays_from, holder)
 VALUES (
     (
         SELECT key FROM limits

@@ -9,13 +9,14 @@ from localgcl import _clock, _decay, _owners
 from localgcl._creation import insert_row
 from localgcl._database import Transaction
 from localgcl._queue import leave_queues, promote, refuse, serve
+from localgcl._schema import TALLY
 from localgcl.errors import LimitAlreadyExistsError, LimitNotFoundError
 from localgcl.models import Changes, Settings
 
 
 def find(tx: Transaction, name: str) -> int | None:
     """Return a limit's key, None where there is none."""
-    row = tx.execute("SELECT key FROM limits WHERE name = ?", (name,)).fetchone()
+    row = tx.execute("SELECT key FROM settings WHERE name = ?", (name,)).fetchone()
     return None if row is None else int(row[0])
 
 
@@ -53,7 +54,7 @@ def change(tx: Transaction, key: int, changes: Changes) -> None:
         ("updated", _clock.wall()),
     ):
         if value is not None:
-            tx.execute(f"UPDATE limits SET {column} = ? WHERE key = ?", (value, key))
+            tx.execute(f"UPDATE settings SET {column} = ? WHERE key = ?", (value, key))
     if changes.active_slots is not None:
         set_slots(tx, key, changes.active_slots)
     promote(tx, [key], all_of_them=True)
@@ -67,30 +68,30 @@ def _set_decay(tx: Transaction, key: int, rate: float) -> None:
         return
     if rate:
         # Slots set by hand become part of the level, which is nobody's either.
-        tx.execute("DELETE FROM leases WHERE limit_key = ? AND owner = 0", (key,))
+        tx.execute("DELETE FROM ledger WHERE limit_key = ? AND owner = 0", (key,))
         at = max(tx.now, then) if before else tx.now
         level = _decay.level_at(level, then, before, at) if before else float(used)
         # What a lease has lost by decay so far it shall have lost at the new rate too.
         tx.execute(
-            "UPDATE leases SET decays_from = ? - ? * max(0, ? - decays_from) WHERE limit_key = ?",
+            "UPDATE ledger SET decays_from = ? - ? * max(0, ? - decays_from)"
+            " WHERE limit_key = ? AND owner > 0",
             (tx.now, min(before / rate, sys.float_info.max), tx.now, key),
         )
     else:
         level, at = 0.0, tx.now
-    tx.execute(
-        "UPDATE limits SET decay = ?, level = ?, level_at = ? WHERE key = ?", (rate, level, at, key)
-    )
+    tx.execute("UPDATE settings SET decay = ? WHERE key = ?", (rate, key))
+    tx.execute(f"UPDATE ledger SET level = ?, level_at = ? WHERE {TALLY}", (level, at, key))
 
 
 def set_slots(tx: Transaction, key: int, slots: int) -> None:
     """Set so many slots in use with nobody behind them, in place of every lease."""
     _free(tx, key)
-    ((rate,),) = tx.execute("SELECT decay FROM limits WHERE key = ?", (key,)).fetchall()
+    ((rate,),) = tx.execute("SELECT decay FROM settings WHERE key = ?", (key,)).fetchall()
     level = float(slots) if rate else 0.0
-    tx.execute("UPDATE limits SET level = ?, level_at = ? WHERE key = ?", (level, tx.now, key))
+    tx.execute(f"UPDATE ledger SET level = ?, level_at = ? WHERE {TALLY}", (level, tx.now, key))
     if slots and not rate:
         tx.execute(
-            "INSERT INTO leases (lease, limit_key, owner, slots, since, decays_from)"
+            "INSERT INTO ledger (lease, limit_key, owner, slots, since, decays_from)"
             " VALUES (?, ?, 0, ?, ?, ?)",
             (os.urandom(16).hex(), key, slots, tx.now, tx.now),
         )
@@ -99,7 +100,7 @@ def set_slots(tx: Transaction, key: int, slots: int) -> None:
 def _free(tx: Transaction, key: int) -> None:
     """Free every lease of a limit."""
     clients = _owners.clients_at(tx, key)
-    tx.execute("DELETE FROM leases WHERE limit_key = ?", (key,))
+    tx.execute("DELETE FROM ledger WHERE limit_key = ? AND owner >= 0", (key,))
     _owners.revoke(tx, clients)
 
 
@@ -112,7 +113,7 @@ def remove(tx: Transaction, key: int, name: str) -> None:
         (key,),
     ).fetchall()
     tx.execute("DELETE FROM waits WHERE limit_key = ?", (key,))
-    tx.execute("DELETE FROM limits WHERE key = ?", (key,))
+    tx.execute("DELETE FROM settings WHERE key = ?", (key,))
     left: set[int] = set()
     for ticket, strict, passed, ear, limits in queued:
         if strict:

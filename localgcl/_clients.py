@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from localgcl import _owners, _slots
 from localgcl._queue import promote
+from localgcl._schema import TALLY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def entrust(tx: Transaction, request: Request, client: Client, seconds: float) -
     moved = 0
     for key in granted.taken:
         moved += tx.execute(
-            "UPDATE leases SET owner = ?, holder = ?"
+            "UPDATE ledger SET owner = ?, holder = ?"
             " WHERE limit_key = ? AND owner = ? AND lease = ?",
             (owner, client.holder, key, granted.owner, request.id),
         ).rowcount
@@ -72,12 +73,12 @@ def let_go(tx: Transaction, request: Request) -> None:
         place = (key, granted.owner, request.id)
         # What decays comes back by itself, and its lease has no part in that.
         tx.execute(
-            "DELETE FROM leases WHERE limit_key = ? AND owner = ? AND lease = ?"
-            " AND EXISTS (SELECT 1 FROM limits WHERE key = limit_key AND decay)",
+            "DELETE FROM ledger WHERE limit_key = ? AND owner = ? AND lease = ?"
+            " AND EXISTS (SELECT 1 FROM settings WHERE key = limit_key AND decay)",
             place,
         )
         tx.execute(
-            "UPDATE leases SET owner = 0, holder = NULL"
+            "UPDATE ledger SET owner = 0, holder = NULL"
             " WHERE limit_key = ? AND owner = ? AND lease = ?",
             place,
         )
@@ -88,7 +89,7 @@ def undo(tx: Transaction, request: Request) -> None:
     awaited = tx.execute(
         "SELECT limit_key FROM leases WHERE lease = ? AND owner = 0", (request.id,)
     ).fetchall()
-    tx.execute("DELETE FROM leases WHERE lease = ? AND owner = 0", (request.id,))
+    tx.execute("DELETE FROM ledger WHERE lease = ? AND owner = 0", (request.id,))
     promote(tx, [key for (key,) in awaited])
     _slots.abandon(tx, request)
     _owners.remove_client(tx, request.id)
@@ -114,7 +115,7 @@ def take_back(
             _free_by_hand(tx, key, slots)
         if occupancy_seconds is not None:
             occupancy += (occupancy_seconds - occupancy) / max(1, 2 * limit)
-            tx.execute("UPDATE limits SET occupancy = ? WHERE key = ?", (occupancy, key))
+            tx.execute(f"UPDATE ledger SET occupancy = ? WHERE {TALLY}", (occupancy, key))
     promote(tx, keys)
     return found
 
@@ -129,11 +130,11 @@ def _free_by_hand(tx: Transaction, key: int, slots: int) -> None:
         slots -= freed
         if freed:
             tx.execute(
-                "DELETE FROM leases WHERE limit_key = ? AND owner = 0 AND lease = ?", (key, lease)
+                "DELETE FROM ledger WHERE limit_key = ? AND owner = 0 AND lease = ?", (key, lease)
             )
         if freed and held > freed:
             tx.execute(
-                "INSERT INTO leases (limit_key, owner, lease, slots, since, decays_from)"
+                "INSERT INTO ledger (limit_key, owner, lease, slots, since, decays_from)"
                 " VALUES (?, 0, ?, ?, ?, ?)",
                 (key, lease, held - freed, since, decays_from),
             )

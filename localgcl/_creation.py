@@ -20,9 +20,9 @@ def insert_row(tx: Transaction, name: str, limit: int, *, decay: float, active: 
 
     wall = _clock.wall()
     tx.execute(
-        "INSERT INTO limits (name, active, slots, decay, level_at, id, created, updated)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        (name, active, limit, decay, tx.now, str(uuid.uuid4()), wall, wall),
+        "INSERT INTO settings (name, active, slots, decay, id, created, updated)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (name, active, limit, decay, str(uuid.uuid4()), wall, wall),
     )
 
 

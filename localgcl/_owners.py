@@ -12,6 +12,7 @@ import sys
 
 from localgcl import _decay
 from localgcl._lifeline import end_lifeline, existing_lifeline, lifeline
+from localgcl._schema import TALLY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -157,9 +158,9 @@ def _clear(tx: Transaction, owner: int, *, died: bool = False) -> set[int]:
         if rate:
             give_back(tx, key, slots, decays_from)
         if died:
-            tx.execute("UPDATE limits SET reclaimed = reclaimed + 1 WHERE key = ?", (key,))
+            tx.execute(f"UPDATE ledger SET reclaimed = reclaimed + 1 WHERE {TALLY}", (key,))
     if leases:
-        tx.execute("DELETE FROM leases WHERE owner = ?", (owner,))
+        tx.execute("DELETE FROM ledger WHERE owner = ?", (owner,))
     waiting = tx.execute("SELECT ticket, limits FROM waiters WHERE owner = ?", (owner,)).fetchall()
     for ticket, limits in waiting:
         for key in map(int, limits.split()):
@@ -179,7 +180,7 @@ def give_back(tx: Transaction, key: int, slots: int, decays_from: float) -> None
     at = max(tx.now, then)  # a level may lie a moment ahead, and they have decayed until then
     level = _decay.level_at(level, then, rate, at)
     level = max(0.0, level - _decay.given_back(slots, rate, at - decays_from))
-    tx.execute("UPDATE limits SET level = ?, level_at = ? WHERE key = ?", (level, at, key))
+    tx.execute(f"UPDATE ledger SET level = ?, level_at = ? WHERE {TALLY}", (level, at, key))
 
 
 # Clients of `localgcl serve`, who hold one lease each

@@ -11,6 +11,7 @@ import math
 from localgcl import _decay, _owners
 from localgcl._checks import MAX_SLOTS
 from localgcl._folder import lifeline_of
+from localgcl._schema import TALLY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,13 +30,18 @@ _EAR_AND_TIMER = "SELECT ear, wakes_at FROM waiters WHERE ticket = ?"
 _EAR_BY_RATE = f"{_EAR} AND EXISTS (SELECT 1 FROM limits WHERE key = ? AND decay)"
 
 _LEASE = (
-    "INSERT INTO leases (limit_key, owner, lease, slots, since, decays_from, holder, asked)"
+    "INSERT INTO ledger (limit_key, owner, lease, slots, since, decays_from, holder, asked)"
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _GRANT = "UPDATE waiters SET verdict = 'granted', at = ?, taken = ? WHERE ticket = ?"
 _LEAVE = "DELETE FROM waits WHERE limit_key = ? AND ticket = ?"
 
-LIMIT_COLUMNS = "key, name, active, limits.slots, used, limits.waiting, decay, level, level_at"
+_COUNT_REFUSAL = (
+    "UPDATE ledger SET refusals = refusals + 1"
+    " WHERE limit_key = (SELECT key FROM settings WHERE name = ?) AND owner = -1 AND lease = ''"
+)
+
+LIMIT_COLUMNS = "key, name, active, slots, used, waiting, decay, level, level_at"
 
 
 class LimitRow:
@@ -113,8 +119,8 @@ def take(
             counts = owner is None
             waited = 0.0 if asked is None or not counts else at - asked
             tx.execute(
-                "UPDATE limits SET level = ?, level_at = ?, grants = grants + ?,"
-                " waited = waited + ?, longest_wait = max(longest_wait, ?) WHERE key = ?",
+                "UPDATE ledger SET level = ?, level_at = ?, grants = grants + ?,"
+                f" waited = waited + ?, longest_wait = max(longest_wait, ?) WHERE {TALLY}",
                 (level, then, counts, waited, waited, row.key),
             )
         if owner is not None:
@@ -284,13 +290,13 @@ def refuse(tx: Transaction, ticket: int, ear: str, reason: Refusal, names: Itera
 def count_refusal(tx: Transaction, names: Iterable[str]) -> None:
     """Count a request that no wait would have served, at each limit that is the reason."""
     for name in names:
-        tx.execute("UPDATE limits SET refusals = refusals + 1 WHERE name = ?", (name,))
+        tx.execute(_COUNT_REFUSAL, (name,))
 
 
 def count_timeout(tx: Transaction, limits: Iterable[int]) -> None:
     """Count a request that was given up, at each of its limits."""
     for key in limits:
-        tx.execute("UPDATE limits SET timeouts = timeouts + 1 WHERE key = ?", (key,))
+        tx.execute(f"UPDATE ledger SET timeouts = timeouts + 1 WHERE {TALLY}", (key,))
 
 
 def leave_queues(tx: Transaction, ticket: int, limits: str) -> set[int]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from localgcl import _owners
 from localgcl._queue import promote
+from localgcl._schema import TALLY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,19 +20,20 @@ if TYPE_CHECKING:
     Place = tuple[int, int, str]  # of a lease: the keys of limit and owner, and its id
 
 # As Prefect has it: a running mean over about the last 2 * limit releases.
-_COUNT_RELEASE = """
-UPDATE limits SET
-    occupancy = occupancy + (? - occupancy) / max(1, 2 * slots),
+_COUNT_RELEASE = f"""
+UPDATE ledger SET
+    occupancy = occupancy + (? - occupancy)
+        / max(1, 2 * (SELECT settings.slots FROM settings WHERE key = limit_key)),
     held = held + ?,
     longest_hold = max(longest_hold, ?)
-WHERE key = ?
+WHERE {TALLY}
 """
 _COUNT_IF_HELD = f"""{_COUNT_RELEASE}
-AND EXISTS (SELECT 1 FROM leases WHERE limit_key = ? AND owner = ? AND lease = ?)
-AND NOT decay
+AND EXISTS (SELECT 1 FROM ledger WHERE limit_key = ? AND owner = ? AND lease = ?)
+AND NOT (SELECT decay FROM settings WHERE key = limit_key)
 """
 _COUNT_IF_HELD_ALONE = f"{_COUNT_IF_HELD} AND NOT waiting"
-_FREE = "DELETE FROM leases WHERE limit_key = ? AND owner = ? AND lease = ?"
+_FREE = "DELETE FROM ledger WHERE limit_key = ? AND owner = ? AND lease = ?"
 _UNDECAYED = "SELECT decays_from FROM leases WHERE limit_key = ? AND owner = ? AND lease = ?"
 
 

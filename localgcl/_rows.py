@@ -34,6 +34,13 @@ FROM limits ORDER BY name
 
 # Rows that no row stands behind, and that therefore nothing would ever clear away.
 _ORPHANS = {
+    "settings of a limit that has no tally": (
+        "SELECT count(*) FROM settings WHERE key NOT IN (SELECT key FROM limits)"
+    ),
+    "the tally of a limit that does not exist": (
+        "SELECT count(*) FROM ledger WHERE owner < 0 AND NOT EXISTS"
+        " (SELECT 1 FROM settings WHERE key = limit_key AND owner = -1 AND lease = '')"
+    ),
     "slots held at a limit that does not exist": (
         "SELECT count(*) FROM leases WHERE limit_key NOT IN (SELECT key FROM limits)"
     ),

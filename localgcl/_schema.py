@@ -1,8 +1,12 @@
 """The tables, what keeps their sums true, and the versions of the file.
 
-`limits.used` and `limits.waiting` are derived: triggers keep them in step with the rows of `leases`
-and `waits`, in the transaction that writes those rows, and nothing else writes them. What counts
-for the life of a limit (`grants` and what follows) is written by statements that run anyway.
+A commit writes whole pages, so the leases of a limit share one tree with what they change of it:
+the ledger, where each limit's tally stands beside its leases. The views `limits` and `leases` are
+what is read; `settings` and `ledger` are what is written.
+
+A tally's `used` and `waiting` are derived: triggers keep them in step with the leases and with
+`waits`, in the transaction that writes those rows, and nothing else writes them. What counts for
+the life of a limit (`grants` and what follows) is written by statements that run anyway.
 """
 
 from __future__ import annotations
@@ -23,28 +27,15 @@ CREATE TABLE boot (
     id TEXT NOT NULL,                      -- the boot whose clock every time below is on, unless
     offset REAL NOT NULL                   -- it is said to be wall time: this much later than that
 );
-CREATE TABLE limits (
+CREATE TABLE settings (                    -- of each limit
     key INTEGER PRIMARY KEY AUTOINCREMENT, -- a waiter of a deleted one must not fall to a new one
     name TEXT NOT NULL UNIQUE,
     active INTEGER NOT NULL,
     slots INTEGER NOT NULL,                -- the limit itself
-    used INTEGER NOT NULL DEFAULT 0,       -- the sum of leases.slots
-    waiting INTEGER NOT NULL DEFAULT 0,    -- the number of waits
     decay REAL NOT NULL,                   -- slots per second, 0 for none
-    level REAL NOT NULL DEFAULT 0,         -- slots in use at level_at, where there is decay
-    level_at REAL NOT NULL DEFAULT 0,
-    occupancy REAL NOT NULL DEFAULT 2.0,   -- running mean of the seconds a slot was held
     id TEXT NOT NULL UNIQUE,
     created REAL NOT NULL,                 -- wall time
-    updated REAL NOT NULL,                 -- wall time
-    grants INTEGER NOT NULL DEFAULT 0,     -- requests that got slots of it
-    waited REAL NOT NULL DEFAULT 0,        -- the seconds that these waited for them, together
-    longest_wait REAL NOT NULL DEFAULT 0,
-    held REAL NOT NULL DEFAULT 0,          -- the seconds that leases were held, together
-    longest_hold REAL NOT NULL DEFAULT 0,
-    refusals INTEGER NOT NULL DEFAULT 0,   -- requests that no wait would have served
-    timeouts INTEGER NOT NULL DEFAULT 0,   -- requests that were given up
-    reclaimed INTEGER NOT NULL DEFAULT 0   -- leases whose owner had died
+    updated REAL NOT NULL                  -- wall time
 );
 CREATE TABLE owners (                      -- processes; alive while their lifeline is
     key INTEGER PRIMARY KEY AUTOINCREMENT, -- a late row of the dead must not fall to the living
@@ -54,17 +45,38 @@ CREATE TABLE owners (                      -- processes; alive while their lifel
     command TEXT NOT NULL,
     expires REAL                           -- a client's end, unless renewed; NULL for a process
 );
-CREATE TABLE leases (                      -- slots in use: a row for each limit of a lease
+CREATE TABLE ledger (                      -- slots in use: of each limit a tally and its leases
     limit_key INTEGER NOT NULL,
-    owner INTEGER NOT NULL,                -- 0: set by hand, nobody's
-    lease TEXT NOT NULL,
-    slots INTEGER NOT NULL,
-    since REAL NOT NULL,
-    decays_from REAL NOT NULL,             -- as if all decay since then had been at today's rate
+    owner INTEGER NOT NULL,                -- 0: set by hand, nobody's; -1: this is the tally
+    lease TEXT NOT NULL,                   -- of a lease of several limits, a row for each
+    slots INTEGER NOT NULL,                -- of a tally: the sum of those of the leases
+    since REAL NOT NULL DEFAULT 0,
+    decays_from REAL NOT NULL DEFAULT 0,   -- as if all decay since then had been at today's rate
     holder TEXT,
     asked REAL,                            -- when its request began to wait, if it had to
+                                           -- what follows is of tallies alone:
+    waiting INTEGER,                       -- the number of waits
+    level REAL,                            -- slots in use at level_at, where there is decay
+    level_at REAL,
+    occupancy REAL,                        -- running mean of the seconds a slot was held
+    grants INTEGER,                        -- requests that got slots of it
+    waited REAL,                           -- the seconds that these waited for them, together
+    longest_wait REAL,
+    held REAL,                             -- the seconds that leases were held, together
+    longest_hold REAL,
+    refusals INTEGER,                      -- requests that no wait would have served
+    timeouts INTEGER,                      -- requests that were given up
+    reclaimed INTEGER,                     -- leases whose owner had died
     PRIMARY KEY (limit_key, owner, lease)  -- one tree alone: each further one costs every slot
 ) WITHOUT ROWID;
+CREATE VIEW limits AS
+    SELECT key, name, active, settings.slots, decay, id, created, updated, ledger.slots AS used,
+        waiting, level, level_at, occupancy, grants, waited, longest_wait, held, longest_hold,
+        refusals, timeouts, reclaimed
+    FROM settings JOIN ledger ON limit_key = key AND owner = -1 AND lease = '';
+CREATE VIEW leases AS
+    SELECT limit_key, owner, lease, slots, since, decays_from, holder, asked
+    FROM ledger WHERE owner >= 0;
 CREATE TABLE waiters (                     -- requests that are not yet served, in order of arrival
     ticket INTEGER PRIMARY KEY,
     request TEXT NOT NULL,                 -- becomes the id of the lease
@@ -91,22 +103,36 @@ CREATE TABLE waits (                       -- the places of a waiter in the queu
     watches INTEGER NOT NULL DEFAULT 0,    -- whether it watches those in its way here
     PRIMARY KEY (limit_key, ticket)
 ) WITHOUT ROWID;
-CREATE TRIGGER lease_taken AFTER INSERT ON leases BEGIN
-    UPDATE limits SET used = used + NEW.slots, grants = grants + (NEW.owner > 0),
+CREATE TRIGGER limit_made AFTER INSERT ON settings BEGIN
+    INSERT INTO ledger (limit_key, owner, lease, slots, waiting, level, level_at, occupancy,
+        grants, waited, longest_wait, held, longest_hold, refusals, timeouts, reclaimed)
+    VALUES (NEW.key, -1, '', 0, 0, 0, 0, 2.0, 0, 0, 0, 0, 0, 0, 0, 0);
+END;
+CREATE TRIGGER limit_gone AFTER DELETE ON settings BEGIN
+    DELETE FROM ledger WHERE limit_key = OLD.key AND owner = -1;
+END;
+CREATE TRIGGER lease_taken AFTER INSERT ON ledger WHEN NEW.owner >= 0 BEGIN
+    UPDATE ledger SET slots = slots + NEW.slots, grants = grants + (NEW.owner > 0),
         waited = waited + coalesce(NEW.since - NEW.asked, 0),
         longest_wait = max(longest_wait, coalesce(NEW.since - NEW.asked, 0))
-    WHERE key = NEW.limit_key;
+    WHERE limit_key = NEW.limit_key AND owner = -1 AND lease = '';
 END;
-CREATE TRIGGER lease_freed AFTER DELETE ON leases BEGIN
-    UPDATE limits SET used = used - OLD.slots WHERE key = OLD.limit_key;
+CREATE TRIGGER lease_freed AFTER DELETE ON ledger WHEN OLD.owner >= 0 BEGIN
+    UPDATE ledger SET slots = slots - OLD.slots
+    WHERE limit_key = OLD.limit_key AND owner = -1 AND lease = '';
 END;
 CREATE TRIGGER wait_begun AFTER INSERT ON waits BEGIN
-    UPDATE limits SET waiting = waiting + 1 WHERE key = NEW.limit_key;
+    UPDATE ledger SET waiting = waiting + 1
+    WHERE limit_key = NEW.limit_key AND owner = -1 AND lease = '';
 END;
 CREATE TRIGGER wait_ended AFTER DELETE ON waits BEGIN
-    UPDATE limits SET waiting = waiting - 1 WHERE key = OLD.limit_key;
+    UPDATE ledger SET waiting = waiting - 1
+    WHERE limit_key = OLD.limit_key AND owner = -1 AND lease = '';
 END;
 """
+
+# Which row of the ledger is the tally of limit `?`.
+TALLY = "limit_key = ? AND owner = -1 AND lease = ''"
 
 # Script number n brings a file of version n to version n + 1; a new file is of version 0.
 MIGRATIONS = (_TABLES,)
@@ -148,10 +174,10 @@ def enter_boot(connection: sqlite3.Connection, boot: str, offset: float) -> None
     if recorded and recorded[0][0] != boot:
         now, shift = _clock.now(), recorded[0][1] - offset
         for table, column, latest in (
-            ("limits", "level_at", now),
-            ("leases", "since", now),
-            ("leases", "decays_from", now),
-            ("leases", "asked", now),
+            ("ledger", "level_at", now),
+            ("ledger", "since", now),
+            ("ledger", "decays_from", now),
+            ("ledger", "asked", now),
             ("waiters", "since", now),
             ("waiters", "until", now),
             ("waiters", "wakes_at", now),

@@ -137,7 +137,9 @@ def tables(limiter: Limiter) -> Tables:
     """Return every row of a database as it is, without the clearing up that a reader does."""
 
     def read(tx: Transaction) -> Tables:
-        names = tx.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+        names = tx.execute(
+            "SELECT name FROM sqlite_master WHERE type IN ('table', 'view')"
+        ).fetchall()
         return {name: tx.execute(f"SELECT * FROM {name}").fetchall() for (name,) in names}
 
     return limiter._database.transact(read, create=False)

@@ -170,7 +170,7 @@ def test_all_or_nothing(apply: Apply, limiter: Limiter) -> None:
     limiter.create("a", 1)
     with sqlite3.connect(limiter._database.path) as connection:
         connection.execute(
-            "CREATE TRIGGER full BEFORE UPDATE OF slots ON limits BEGIN"
+            "CREATE TRIGGER full BEFORE UPDATE OF slots ON settings BEGIN"
             " SELECT RAISE(ABORT, 'the disk is full'); END"
         )
     connection.close()
@@ -299,7 +299,7 @@ def test_rows_of_another_program(apply: Apply, invoke: Invoke, limiter: Limiter)
     """What another program wrote is an error with the path, in both commands."""
     limiter.create("database", 1)
     with sqlite3.connect(limiter._database.path) as connection:
-        connection.execute("UPDATE limits SET name = 'a/b', slots = -1")
+        connection.execute("UPDATE settings SET name = 'a/b', slots = -1")
     connection.close()
     for result in (apply(FILE), apply(FILE, "--dry-run"), apply(FILE, "--prune"), invoke("export")):
         assert limiter._database.path in refused(result)

@@ -444,7 +444,7 @@ def without_its_tables(path: Path) -> None:
     """Have somebody drop a table."""
     Limiter(path).create("database", 1)
     forget_everything()
-    sqlite(path, "DROP TABLE limits")
+    sqlite(path, "DROP TABLE settings")
 
 
 def folder(path: Path) -> None:
@@ -898,7 +898,7 @@ def test_a_transaction_that_fails_leaves_nothing(limiter: Limiter) -> None:
     limiter.create("database", 1)
 
     def fail(tx: object) -> None:
-        limiter._database._file.connection.execute("DELETE FROM limits")  # type: ignore[union-attr]
+        limiter._database._file.connection.execute("DELETE FROM settings")  # type: ignore[union-attr]
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

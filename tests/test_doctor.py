@@ -466,35 +466,59 @@ def write(path: str, *statements: str) -> None:
 
 
 OWNER = "INSERT INTO owners VALUES (1, '0', 812, 'app', 'backup.sh', NULL)"
-LEASE = "INSERT INTO leases VALUES (1, {owner}, 'x', {slots}, 1.0, 1.0, NULL, NULL)"
+LEASE = (
+    "INSERT INTO ledger (limit_key, owner, lease, slots, since)"
+    " VALUES ({key}, {owner}, 'x', {slots}, 1.0)"
+)
 
 # What is written, and what is said of it.
 ROWS: dict[str, tuple[list[str], str]] = {
-    "used": (["UPDATE limits SET used = 2 WHERE key = 1"], "counts 2 slot(s) in use"),
-    "waiting": (["UPDATE limits SET waiting = 2 WHERE key = 1"], "counts 2 waiting"),
-    "a lease of nobody": ([LEASE.format(owner=7, slots=1)], "owner that does not exist"),
+    "used": (["UPDATE ledger SET slots = 2 WHERE owner = -1"], "counts 2 slot(s) in use"),
+    "waiting": (["UPDATE ledger SET waiting = 2 WHERE owner = -1"], "counts 2 waiting"),
+    "a lease of nobody": ([LEASE.format(key=1, owner=7, slots=1)], "owner that does not exist"),
     "a lease at nothing": (
-        [OWNER, "INSERT INTO leases VALUES (99, 1, 'x', 1, 1.0, 1.0, NULL, NULL)"],
+        [OWNER, LEASE.format(key=99, owner=1, slots=1)],
         "limit that does not exist",
+    ),
+    "a limit without its tally": (
+        ["DELETE FROM ledger WHERE owner = -1 AND limit_key = 1"],
+        "settings of a limit that has no tally",
+    ),
+    "a tally of nothing": (
+        ["INSERT INTO ledger (limit_key, owner, lease, slots) VALUES (99, -1, '', 0)"],
+        "tally of a limit that does not exist",
+    ),
+    "a second tally": (
+        ["INSERT INTO ledger (limit_key, owner, lease, slots) VALUES (1, -1, 'x', 0)"],
+        "tally of a limit that does not exist",
     ),
     "a place for nobody": (
         ["INSERT INTO waits VALUES (1, 5, 1, 0)"],
         "request that does not exist",
     ),
     "a place at nothing": (["INSERT INTO waits VALUES (99, 5, 1, 0)"], "limit that does not exist"),
-    "no slots held": ([OWNER, LEASE.format(owner=1, slots=0)], "leases.slots is out of range"),
-    "a text as a number": (["UPDATE limits SET slots = 'five'"], "limits.slots is no integer"),
-    "bytes as a number": (["UPDATE limits SET slots = x'05'"], "limits.slots is no integer"),
-    "a fraction of a slot": (["UPDATE limits SET slots = 1.5"], "limits.slots is no integer"),
-    "a time beyond": (["UPDATE limits SET created = 1e300"], "limits.created is out of range"),
-    "an endless level": (["UPDATE limits SET level = 9e999"], "limits.level is out of range"),
-    "bytes as a name": (["UPDATE limits SET name = x'ff' WHERE key = 1"], "limits.name is no text"),
+    "no slots held": (
+        [OWNER, LEASE.format(key=1, owner=1, slots=0)],
+        "leases.slots is out of range",
+    ),
+    "a text as a number": (["UPDATE settings SET slots = 'five'"], "settings.slots is no integer"),
+    "bytes as a number": (["UPDATE settings SET slots = x'05'"], "settings.slots is no integer"),
+    "a fraction of a slot": (["UPDATE settings SET slots = 1.5"], "settings.slots is no integer"),
+    "a time beyond": (["UPDATE settings SET created = 1e300"], "limits.created is out of range"),
+    "an endless level": (
+        ["UPDATE ledger SET level = 9e999 WHERE owner = -1"],
+        "limits.level is out of range",
+    ),
+    "bytes as a name": (
+        ["UPDATE settings SET name = x'ff' WHERE key = 1"],
+        "settings.name is no text",
+    ),
     "a text as a holder's pid": (
         [OWNER, "UPDATE owners SET pid = 'init'"],
         "owners.pid is no integer",
     ),
-    "no name": (["UPDATE limits SET name = 'a/b' WHERE key = 1"], "'a/b' contains /"),
-    "a hostile name": (["UPDATE limits SET name = 'a' || char(27) WHERE key = 1"], r"'a\x1b'"),
+    "no name": (["UPDATE settings SET name = 'a/b' WHERE key = 1"], "'a/b' contains /"),
+    "a hostile name": (["UPDATE settings SET name = 'a' || char(27) WHERE key = 1"], r"'a\x1b'"),
 }
 
 
@@ -514,7 +538,7 @@ def test_rows_that_contradict_themselves(
 
 def test_text_that_is_no_text(known: Limiter, examine: Examine, path: str) -> None:
     """Bytes that are no UTF-8 cannot be read as a name."""
-    write(path, "UPDATE limits SET name = CAST(x'ff' AS TEXT) WHERE key = 1")
+    write(path, "UPDATE settings SET name = CAST(x'ff' AS TEXT) WHERE key = 1")
     assert statuses(examine(), "fault") == ["format"]
 
 

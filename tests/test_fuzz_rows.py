@@ -20,8 +20,8 @@ VALUES = (
     *(-1, 0, 99, 0.5, 1e-300, 1e300, float("inf"), float("-inf"), 2**63 - 1),
 )
 
-# Limits first: the sums of what is deleted after them need not add up.
-TABLES = ("limits", "leases", "waits", "waiters", "owners", "boot")
+# Settings first: the sums of what is deleted after them need not add up.
+TABLES = ("settings", "ledger", "waits", "waiters", "owners", "boot")
 
 
 def columns() -> list[tuple[str, str]]:

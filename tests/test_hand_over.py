@@ -145,7 +145,7 @@ def test_the_limit_was_disabled_behind_its_back(
 ) -> None:
     """A limit that is inactive is passed by, and none of its slots taken."""
     first = processes().ask("database")
-    change(first.process, "UPDATE limits SET active = 0")
+    change(first.process, "UPDATE settings SET active = 0")
     assert holder.release()
     first.look()
     assert first.granted
@@ -160,7 +160,7 @@ def test_the_limit_has_lost_its_rate_behind_its_back(
     holder = processes().ask("api")
     first = processes().ask("api", holds=False)
     assert first.waits
-    change(first.process, "UPDATE limits SET decay = 0")
+    change(first.process, "UPDATE settings SET decay = 0")
     assert holder.release()
     first.look()
     assert not first.granted

@@ -108,4 +108,4 @@ def test_a_holder_or_waiter_of_one_limit_is_found_there(traced: Traced, limiter:
 def test_a_scan_is_noticed(traced: Traced, limiter: Limiter) -> None:
     """All holders are read from end to end, and that is seen here."""
     limiter.holders()
-    assert list(traced.scans().values()) == [["SCAN leases"]]
+    assert list(traced.scans().values()) == [["SCAN ledger"]]

@@ -53,7 +53,11 @@ def level(limiter: Limiter, name: str) -> float:
 def set_occupancy(limiter: Limiter, name: str, seconds: float) -> None:
     """Set what slots of a limit were held for of late."""
     limiter._database.transact(
-        lambda tx: tx.execute("UPDATE limits SET occupancy = ? WHERE name = ?", (seconds, name))
+        lambda tx: tx.execute(
+            "UPDATE ledger SET occupancy = ?"
+            " WHERE owner = -1 AND limit_key = (SELECT key FROM limits WHERE name = ?)",
+            (seconds, name),
+        )
     )
 
 

@@ -18,28 +18,39 @@ from tests.conftest import Invoke, Process
 READS = ("read", "read_all", "holders", "waiters")
 ARGUMENTS: dict[str, tuple[str, ...]] = {"read": ("database",)}
 
+LEVEL = "UPDATE settings SET decay = 1; UPDATE ledger SET level"
+
 # What is written, and which calls cannot make sense of it.
 ROWS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "created, too large": ("UPDATE limits SET created = 1e300", ("read", "read_all")),
-    "created, endless": ("UPDATE limits SET created = 9e999", ("read", "read_all")),
-    "created, a text": ("UPDATE limits SET created = 'yesterday'", ("read", "read_all")),
-    "updated, too small": ("UPDATE limits SET updated = -1e300", ("read", "read_all")),
-    "occupancy, a text": ("UPDATE limits SET occupancy = 'long'", ("read", "read_all")),
-    "occupancy, endless": ("UPDATE limits SET occupancy = 9e999", ("read", "read_all")),
-    "slots, negative": ("UPDATE limits SET slots = -1", ("read", "read_all")),
-    "slots, a fraction": ("UPDATE limits SET slots = 1.5", ("read", "read_all")),
-    "slots, bytes": ("UPDATE limits SET slots = x'ff'", ("read", "read_all")),
-    "waiting, a text": ("UPDATE limits SET waiting = 'many'", ("read", "read_all")),
-    "id, bytes": ("UPDATE limits SET id = x'ff' WHERE name = 'database'", ("read", "read_all")),
-    "decay, negative": ("UPDATE limits SET decay = -1", ("read", "read_all")),
-    "level, endless": ("UPDATE limits SET decay = 1, level = 9e999", ("read", "read_all")),
-    "level, a text": ("UPDATE limits SET decay = 1, level = 'x'", ("read", "read_all")),
-    "name, with a slash": ("UPDATE limits SET name = 'a/b' WHERE name = 'other'", ("read_all",)),
-    "name, bytes": ("UPDATE limits SET name = x'ff' WHERE name = 'other'", ("read_all",)),
-    "since, of no calendar": ("UPDATE leases SET since = -1e300", ("holders",)),
-    "since, a text": ("UPDATE leases SET since = 'now'", ("holders",)),
-    "slots held, a text": ("UPDATE leases SET slots = 'two'", ("holders",)),
-    "lease, bytes": ("UPDATE leases SET lease = x'ff'", ("holders",)),
+    "created, too large": ("UPDATE settings SET created = 1e300", ("read", "read_all")),
+    "created, endless": ("UPDATE settings SET created = 9e999", ("read", "read_all")),
+    "created, a text": ("UPDATE settings SET created = 'yesterday'", ("read", "read_all")),
+    "updated, too small": ("UPDATE settings SET updated = -1e300", ("read", "read_all")),
+    "occupancy, a text": (
+        "UPDATE ledger SET occupancy = 'long' WHERE owner = -1",
+        ("read", "read_all"),
+    ),
+    "occupancy, endless": (
+        "UPDATE ledger SET occupancy = 9e999 WHERE owner = -1",
+        ("read", "read_all"),
+    ),
+    "slots, negative": ("UPDATE settings SET slots = -1", ("read", "read_all")),
+    "slots, a fraction": ("UPDATE settings SET slots = 1.5", ("read", "read_all")),
+    "slots, bytes": ("UPDATE settings SET slots = x'ff'", ("read", "read_all")),
+    "waiting, a text": (
+        "UPDATE ledger SET waiting = 'many' WHERE owner = -1",
+        ("read", "read_all"),
+    ),
+    "id, bytes": ("UPDATE settings SET id = x'ff' WHERE name = 'database'", ("read", "read_all")),
+    "decay, negative": ("UPDATE settings SET decay = -1", ("read", "read_all")),
+    "level, endless": (f"{LEVEL} = 9e999 WHERE owner = -1", ("read", "read_all")),
+    "level, a text": (f"{LEVEL} = 'x' WHERE owner = -1", ("read", "read_all")),
+    "name, with a slash": ("UPDATE settings SET name = 'a/b' WHERE name = 'other'", ("read_all",)),
+    "name, bytes": ("UPDATE settings SET name = x'ff' WHERE name = 'other'", ("read_all",)),
+    "since, of no calendar": ("UPDATE ledger SET since = -1e300 WHERE owner > 0", ("holders",)),
+    "since, a text": ("UPDATE ledger SET since = 'now' WHERE owner > 0", ("holders",)),
+    "slots held, a text": ("UPDATE ledger SET slots = 'two' WHERE owner > 0", ("holders",)),
+    "lease, bytes": ("UPDATE ledger SET lease = x'ff' WHERE owner > 0", ("holders",)),
     "pid, a text": ("UPDATE owners SET pid = 'init'", ("holders", "waiters")),
     "command, bytes": ("UPDATE owners SET command = x'ff'", ("holders", "waiters")),
     "since of a waiter, a text": ("UPDATE waiters SET since = 'now'", ("waiters",)),
@@ -57,10 +68,10 @@ def busy(limiter: Limiter, processes: Callable[[], Process]) -> Limiter:
     return limiter
 
 
-def write(limiter: Limiter, statement: str) -> None:
+def write(limiter: Limiter, statements: str) -> None:
     """Write as another program does, with sums that are not checked."""
     connection = sqlite3.connect(limiter._database.path)
-    connection.execute(statement)
+    connection.executescript(statements)
     connection.commit()
     connection.close()
 
@@ -98,8 +109,8 @@ def test_strange_rows(statement: str, calls: tuple[str, ...], busy: Limiter) -> 
 @pytest.mark.parametrize("command", ["ls", "ps"])
 def test_strange_rows_in_commands(command: str, busy: Limiter, invoke: Invoke) -> None:
     """A command says so in one line."""
-    write(busy, "UPDATE limits SET created = 1e300, slots = -1")
-    write(busy, "UPDATE leases SET since = -1e300")
+    write(busy, "UPDATE settings SET created = 1e300, slots = -1")
+    write(busy, "UPDATE ledger SET since = -1e300 WHERE owner > 0")
     result = invoke(command)
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr.startswith("Error: The database ")
@@ -110,7 +121,7 @@ def test_a_negative_decay_admits_nobody(limiter: Limiter) -> None:
     """A level that rises with time lets nobody pass who is above the limit."""
     limiter.create("api", 1, slot_decay_per_second=1.0)
     limiter.rate_limit("api")
-    write(limiter, "UPDATE limits SET decay = -1")
+    write(limiter, "UPDATE settings SET decay = -1")
     with pytest.raises(DatabaseError, match="decay"):
         limiter.rate_limit("api", timeout_seconds=0)
 
@@ -124,7 +135,7 @@ def test_an_ear_that_is_no_text(busy: Limiter) -> None:
 
 def test_counters_that_are_no_numbers(busy: Limiter, invoke: Invoke) -> None:
     """The counters say so in one line too."""
-    write(busy, "UPDATE limits SET held = 'long'")
+    write(busy, "UPDATE ledger SET held = 'long' WHERE owner = -1")
     result = invoke("metrics")
     assert (result.exit_code, result.stdout) == (1, "")
     assert "did not write" in result.stderr

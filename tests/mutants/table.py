@@ -74,8 +74,8 @@ MUTANTS = (
         "the sum counts leases and not slots",
         1,
         "_schema.py",
-        "SET used = used + NEW.slots,",
-        "SET used = used + 1,",
+        "SET slots = slots + NEW.slots,",
+        "SET slots = slots + 1,",
     ),
     Mutant(
         "a child opens what crossed the fork",
@@ -97,7 +97,7 @@ MUTANTS = (
         "what the dead hold stays taken",
         2,
         "_owners.py",
-        '    tx.execute("DELETE FROM leases WHERE owner = ?", (owner,))\n',
+        '    tx.execute("DELETE FROM ledger WHERE owner = ?", (owner,))\n',
         "",
     ),
     Mutant(
@@ -193,8 +193,8 @@ MUTANTS = (
         "a release frees all of its process",
         3,
         "_release.py",
-        '_FREE = "DELETE FROM leases WHERE limit_key = ? AND owner = ? AND lease = ?"',
-        "_FREE = \"DELETE FROM leases WHERE limit_key = ? AND owner = ? AND lease > '' || ?1 * 0\"",
+        '_FREE = "DELETE FROM ledger WHERE limit_key = ? AND owner = ? AND lease = ?"',
+        "_FREE = \"DELETE FROM ledger WHERE limit_key = ? AND owner = ? AND lease > '' || ?1 * 0\"",
     ),
     Mutant(
         "a client's lease lapses at once",
