@@ -204,9 +204,7 @@ class Database:
     def _file_there(self) -> File | None:
         """Return what is open if it is still what is there."""
         file = self._file
-        if file is None or identity_of(self.path) != file.identity:
-            return None
-        return file
+        return None if file is None or not file.is_there() else file
 
     def _reopen(self, deadline: float | None) -> File:
         if (identity := identity_of(self.path)) is not None and identity in _crossed:
@@ -220,7 +218,7 @@ class Database:
             self._file = file = File(self.path, deadline)
             self._folder = file.folder
             self.openings += 1
-            if identity_of(self.path) == file.identity:  # or else replaced while it was opened
+            if file.is_there():  # or else replaced while it was opened
                 return file
 
     def is_intact(self, openings: int) -> bool:

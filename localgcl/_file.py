@@ -41,6 +41,7 @@ class File:
         try:
             # In one go, lest the file be replaced between: SQLite finds the log by its name.
             with self.gate.entered(deadline):
+                self._replace_if_emptied()
                 self.identity = identity_of(path)
                 self._drop_stale_log()
                 self.connection = _connect(path)
@@ -67,6 +68,14 @@ class File:
                 self._leave_no_folder()
             raise
 
+    def is_there(self) -> bool:
+        """Whether it is still what is found at its path, and was not emptied."""
+        try:
+            status = os.stat(self.path)
+        except FileNotFoundError:
+            return False
+        return (status.st_dev, status.st_ino) == self.identity and status.st_size > 0
+
     def close(self, deadline: float | None = None) -> None:
         """Close it, the checkpoint that this means under the gate like any other."""
         try:
@@ -81,6 +90,7 @@ class File:
             self._cursor.close()
         try:
             with contextlib.suppress(GateTimeoutError), self.gate.entered(deadline):
+                self._replace_if_emptied()
                 self.connection.close()
         finally:
             # Where the gate could not be entered: SQLite makes the checkpoint of a close under a
@@ -156,6 +166,18 @@ class File:
             execute(statement)
         execute("COMMIT")
         execute("PRAGMA synchronous = NORMAL")
+
+    def _replace_if_emptied(self) -> None:
+        """Put a new file in the place of one that was emptied while somebody had it open.
+
+        Whoever has goes on in its log, would keep everybody else out of the file, and write into it
+        what no database begins with.
+        """
+        real = os.path.realpath(self.path)
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.getsize(real) == 0 and os.path.exists(f"{real}-wal"):
+                os.unlink(real)
+                _location.make_file(real, self.folder.mode, self.folder.group)
 
     def _drop_stale_log(self) -> None:
         """Unlink a write-ahead log that was another file's than the one that is there now.

@@ -717,6 +717,50 @@ def test_a_process_on_the_old_file_does_no_harm_to_the_new_one(limiter: Limiter,
     assert [one.name for one in limiter.read_all()] == ["first", "second"]
 
 
+def test_an_emptied_file_is_noticed(limiter: Limiter, path: str) -> None:
+    """As `: > limits.db` does it: nothing is there, and what is made next is a database."""
+    limiter.create("database", 1)
+    lease = limiter.acquire("database")
+    os.truncate(path, 0)
+    assert limiter.read_all() == []
+    lease.release()
+    limiter.create("database", 1)
+    limiter.acquire("database", timeout_seconds=0)
+    limiter.close()
+    assert [one.name for one in limiter.read_all()] == ["database"]
+
+
+def test_an_emptied_file_keeps_nobody_out(limiter: Limiter, path: str) -> None:
+    """Whoever comes first begins anew, while another process has the old one open still."""
+    limiter.create("old", 1)
+    lease = limiter.acquire("old")
+    mode = os.stat(path).st_mode
+    os.truncate(path, 0)
+    made = subprocess.run(
+        [sys.executable, "-m", "localgcl", "--db", path, "create", "new", "--limit", "1"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert made.stderr == ""
+    assert [one.name for one in limiter.read_all()] == ["new"]
+    lease.release()
+    limiter.acquire("new", timeout_seconds=0)
+    limiter.close()
+    assert [one.name for one in limiter.read_all()] == ["new"]
+    assert os.stat(path).st_mode == mode
+
+
+def test_an_emptied_file_is_left_alone_at_the_end(limiter: Limiter, path: str) -> None:
+    """Whoever closes it does not write into it what no database begins with."""
+    limiter.create("old", 1)
+    os.truncate(path, 0)
+    limiter.close()
+    assert limiter.read_all() == []
+    limiter.create("new", 1)
+    assert [one.name for one in limiter.read_all()] == ["new"]
+
+
 def test_who_waits_looks_at_the_new_file(
     limiter: Limiter, path: str, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
