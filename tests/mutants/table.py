@@ -88,10 +88,9 @@ MUTANTS = (
     Mutant(
         "a file that was replaced is used on",
         1,
-        "_database.py",
-        "        if file is None or identity_of(self.path) != file.identity:\n"
-        "            return None",
-        "        if file is None:\n            return None",
+        "_file.py",
+        "return (status.st_dev, status.st_ino) == self.identity and status.st_size > 0",
+        "return status.st_size > 0",
     ),
     Mutant(
         "what the dead hold stays taken",
@@ -393,6 +392,14 @@ MUTANTS = (
         "    if granted.ticket:\n",
         "    if not granted.ticket:\n",
         (OWNERS,),
+    ),
+    Mutant(
+        "an emptied file is used on",
+        10,
+        "_file.py",
+        " and status.st_size > 0",
+        "",
+        (DATABASE,),
     ),
     Mutant(
         "a failed transaction stays open",
