@@ -122,7 +122,7 @@ def take_back(
 
 def _free_by_hand(tx: Transaction, key: int, slots: int) -> None:
     rows = tx.execute(
-        "SELECT lease, slots, since, decays_from FROM leases WHERE limit_key = ? AND owner = 0",
+        "SELECT lease, slots, since, decays_from FROM ledger WHERE limit_key = ? AND owner = 0",
         (key,),
     ).fetchall()
     for lease, held, since, decays_from in rows:

@@ -151,10 +151,10 @@ def holders(name: str | None) -> Action[list[Holder]]:
     def work(tx: Transaction) -> Any:
         key = _look(tx, name)
         return tx.now, tx.execute(
-            "SELECT lease, limits.name, leases.slots, pid, user, command, holder, since"
-            " FROM leases JOIN limits ON limits.key = limit_key"
+            "SELECT lease, name, ledger.slots, pid, user, command, holder, since"
+            " FROM ledger JOIN settings ON settings.key = limit_key"
             " JOIN owners ON owners.key = owner"
-            f" {_of(key)} ORDER BY limits.name, since, lease",
+            f" {_of(key)} ORDER BY name, since, lease",
             {"key": key},
         ).fetchall()
 
@@ -184,10 +184,10 @@ def waiters(name: str | None) -> Action[list[Waiter]]:
     def work(tx: Transaction) -> Any:
         key = _look(tx, name)
         return tx.now, tx.execute(
-            "SELECT limits.name, waits.slots, pid, user, command, holder, since"
+            "SELECT name, waits.slots, pid, user, command, holder, since"
             " FROM waits JOIN waiters USING (ticket)"
-            " JOIN limits ON limits.key = limit_key JOIN owners ON owners.key = owner"
-            f" {_of(key)} ORDER BY limits.name, ticket",
+            " JOIN settings ON settings.key = limit_key JOIN owners ON owners.key = owner"
+            f" {_of(key)} ORDER BY name, ticket",
             {"key": key},
         ).fetchall()
 

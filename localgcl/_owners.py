@@ -149,8 +149,8 @@ def _clear(tx: Transaction, owner: int, *, died: bool = False) -> set[int]:
     # Each search by owner reads all rows: an index would cost every slot, and this is done once in
     # the life of a process. Most leave nothing, and for them there is one such search of each.
     leases = tx.execute(
-        "SELECT limit_key, leases.slots, decays_from, decay"
-        " FROM leases LEFT JOIN limits ON key = limit_key WHERE owner = ?",
+        "SELECT limit_key, ledger.slots, decays_from, decay"
+        " FROM ledger LEFT JOIN settings ON key = limit_key WHERE owner = ?",
         (owner,),
     ).fetchall()
     freed = {lease[0] for lease in leases}

@@ -350,12 +350,13 @@ def in_the_way(tx: Transaction, key: int, ticket: int = MAX_SLOTS) -> tuple[set[
     Clients have none to watch: they are among them once they have expired, and the second result
     is the moment at which the next one does.
     """
-    # Hops through the index from owner to owner: one may have thousands of leases.
+    # Hops through the index from owner to owner: one may have thousands of leases. Not by the view,
+    # whose condition on the owner SQLite would take for the place to begin at, each time.
     holders = tx.execute(
         "WITH RECURSIVE hop (owner) AS ("
-        " SELECT min(owner) FROM leases WHERE limit_key = ? AND owner > 0"
+        " SELECT min(owner) FROM ledger WHERE limit_key = ? AND owner > 0"
         " UNION ALL"
-        " SELECT (SELECT min(owner) FROM leases WHERE limit_key = ? AND owner > hop.owner)"
+        " SELECT (SELECT min(owner) FROM ledger WHERE limit_key = ? AND owner > hop.owner)"
         " FROM hop WHERE hop.owner IS NOT NULL)"
         " SELECT lifeline, expires FROM hop JOIN owners ON key = hop.owner",
         (key, key),

@@ -32,12 +32,17 @@ SELECT name, used, (SELECT coalesce(sum(leases.slots), 0) FROM leases WHERE limi
 FROM limits ORDER BY name
 """
 
-# Rows that no row stands behind, and that therefore nothing would ever clear away.
-_ORPHANS = {
+# Rows that no row stands behind, and that therefore nothing would ever clear away; and a row that
+# lacks what it counts, which SQLite does not see to where other rows of the table have none.
+_ODD = {
+    "a tally without all its figures": (
+        "SELECT count(*) FROM ledger WHERE owner = -1 AND max(waiting, level, level_at, occupancy,"
+        " grants, waited, longest_wait, held, longest_hold, refusals, timeouts, reclaimed) IS NULL"
+    ),
     "settings of a limit that has no tally": (
         "SELECT count(*) FROM settings WHERE key NOT IN (SELECT key FROM limits)"
     ),
-    "the tally of a limit that does not exist": (
+    "the tally of a limit that does not exist, or a second one": (
         "SELECT count(*) FROM ledger WHERE owner < 0 AND NOT EXISTS"
         " (SELECT 1 FROM settings WHERE key = limit_key AND owner = -1 AND lease = '')"
     ),
@@ -68,7 +73,7 @@ def problems_of(
         *_of_ranges(execute),
         *_of_names(execute),
         *_of_sums(execute),
-        *_orphans(execute),
+        *_odd(execute),
     ]
 
 
@@ -112,8 +117,8 @@ def _of_sums(execute: Callable[..., sqlite3.Cursor]) -> Iterator[str]:
             yield f"the limit {name!r} counts {waiting} waiting, its queue has {places}"
 
 
-def _orphans(execute: Callable[..., sqlite3.Cursor]) -> Iterator[str]:
-    for what, query in _ORPHANS.items():
+def _odd(execute: Callable[..., sqlite3.Cursor]) -> Iterator[str]:
+    for what, query in _ODD.items():
         ((number,),) = execute(query).fetchall()
         if number:
             yield f"{number} row(s) of {what}"

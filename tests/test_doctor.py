@@ -492,6 +492,10 @@ ROWS: dict[str, tuple[list[str], str]] = {
         ["INSERT INTO ledger (limit_key, owner, lease, slots) VALUES (1, -1, 'x', 0)"],
         "tally of a limit that does not exist",
     ),
+    "a tally without a figure": (
+        ["UPDATE ledger SET grants = NULL WHERE owner = -1 AND limit_key = 1"],
+        "tally without all its figures",
+    ),
     "a place for nobody": (
         ["INSERT INTO waits VALUES (1, 5, 1, 0)"],
         "request that does not exist",

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from localgcl import AcquireConcurrencySlotTimeoutError, Limiter
+from localgcl._changes import key_of
+from localgcl._queue import in_the_way
 from tests.conftest import Clock, Process
 
 # What begins or ends a transaction, and what a trigger does, which has its own plan.
@@ -103,6 +105,36 @@ def test_a_holder_or_waiter_of_one_limit_is_found_there(traced: Traced, limiter:
     limiter.holders("a")
     limiter.waiters("a")
     assert traced.scans() == {}
+
+
+def steps_to_holders(limiter: Limiter) -> int:
+    """Return how many steps SQLite's machine takes to find who is in the way at a limit."""
+    file = limiter._database._file
+    assert file is not None
+    taken = 0
+
+    def step() -> int:
+        nonlocal taken
+        taken += 1
+        return 0
+
+    file.connection.set_progress_handler(step, 1)
+    limiter._database.transact(lambda tx: in_the_way(tx, key_of(tx, "many")))
+    file.connection.set_progress_handler(None, 0)
+    return taken
+
+
+def test_holders_are_found_whatever_they_hold(
+    limiter: Limiter, others: tuple[Process, Process]
+) -> None:
+    """From each to the next in one step, past all its leases; no plan tells that."""
+    limiter.create("many", 100)
+    for process in others:
+        process.ask("many")
+    few = steps_to_holders(limiter)
+    for process in others * 20:
+        process.ask("many")
+    assert steps_to_holders(limiter) == few
 
 
 def test_a_scan_is_noticed(traced: Traced, limiter: Limiter) -> None:
