@@ -19,8 +19,8 @@ NOTES = (
     " machine; or they hand the only slot round.",
     "What grows: in a queue of more than eight each hand-over wakes one more, who begins to watch"
     " those before it, and the threads that wait in one process share Python's lock. Who signs in"
-    " looks at the FIFOs of all who wait, and who signs out at all limits and leases, once in the life of a"
-    " process each; an index would cost every slot instead.",
+    " looks at the FIFOs of all who wait, and who signs out at all limits and leases, once in the"
+    " life of a process each; an index would cost every slot instead.",
     "The file is counted once its write-ahead log is in it.",
 )
 
