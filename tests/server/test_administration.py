@@ -257,6 +257,7 @@ def test_terraform_takes_no_slots_from_holders(client: httpx.Client, limiter: Li
     planned = terraform(client, "GET", f"{LIMITS}/db").json()
     assert planned["active_slots"] == 2
     second = limiter.acquire("db")
+    assert client.get(f"{LIMITS}/db").json()["active_slots"] == 3  # somebody else at its address
     keys = ("active", "name", "limit", "active_slots", "slot_decay_per_second")
     body = {**{key: planned[key] for key in keys}, "limit": 9}
     identity = planned["id"]
@@ -279,6 +280,29 @@ def test_terraform_sets_slots_where_it_is_told_to(client: httpx.Client, limiter:
     body = b'{"active":true,"name":"db","limit":5,"active_slots":0,"slot_decay_per_second":0}\n'
     assert terraform(client, "PATCH", f"{LIMITS}/db", body).status_code == 204
     assert limiter.read("db").active_slots == 0
+
+
+def test_a_number_that_was_shown_long_ago_is_a_wish(
+    client: httpx.Client, limiter: Limiter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody writes back for ever what was once there."""
+    limiter.create("db", 5)
+    assert client.get(f"{LIMITS}/db").json()["active_slots"] == 0
+    limiter.acquire("db", occupy=2)
+    monkeypatch.setattr(shown, "_SHOWN_SECONDS", 0.0)
+    body = b'{"active":true,"name":"db","limit":5,"active_slots":0,"slot_decay_per_second":0}\n'
+    assert terraform(client, "PATCH", f"{LIMITS}/db", body).status_code == 204
+    assert limiter.read("db").active_slots == 0
+
+
+def test_no_more_is_kept_of_what_was_shown_than_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of each limit the latest values, and of the limits the latest."""
+    monkeypatch.setattr(shown, "_MAX_VALUES", 2)
+    known = shown.Shown()
+    for slots in (1, 2, 1, 3):
+        known.note("here", "a", slots)
+    assert [known.is_written_back("here", "a", slots) for slots in (1, 2, 3)] == [True, False, True]
+    assert not known.is_written_back("there", "a", 3)
 
 
 def test_what_was_written_long_ago_is_not_shown(
