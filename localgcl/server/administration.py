@@ -82,7 +82,7 @@ async def update(request: Request) -> Response:
         except LimitAlreadyExistsError as error:
             raise RefusedError(409, str(error)) from None
         except LimitNotFoundError:
-            raise limit_not_found() from None
+            return await update(request)  # renamed meanwhile, or gone, as it will find
     if slots is not None:
         service.shown.write(client, limit.id, slots)
     return no_content()
@@ -95,7 +95,7 @@ async def delete(request: Request) -> Response:
     try:
         await service.limiter.delete(limit.name)
     except LimitNotFoundError:
-        raise limit_not_found() from None
+        return await delete(request)  # as for `update`
     return no_content()
 
 

@@ -10,7 +10,9 @@ import httpx
 import pytest
 
 from localgcl import Limiter
-from localgcl.server import shown
+from localgcl.models import Limit
+from localgcl.server import administration, shown
+from localgcl.server.service import Service
 from tests.server.conftest import LIMITS
 
 WHOLE = {
@@ -248,6 +250,26 @@ def test_terraform(client: httpx.Client, prefix: str) -> None:
     assert b'"limit":4,' in read.content.replace(b" ", b"")
     assert terraform(client, "GET", f"{path}z").json() == read.json()
     assert [terraform(client, "DELETE", one).status_code for _ in range(2)] == [204, 404]
+
+
+@pytest.mark.parametrize("method", ["PATCH", "DELETE"])
+def test_what_is_renamed_meanwhile_is_found_by_its_id(
+    method: str, client: httpx.Client, limiter: Limiter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the look for its name and the change, somebody has renamed it."""
+    identity = limiter.create("old", 1).id
+    find = administration._find
+
+    async def find_then_rename(service: Service, id_or_name: str) -> Limit:
+        found = await find(service, id_or_name)
+        if found.name == "old":
+            limiter.update("old", new_name="new")
+        return found
+
+    monkeypatch.setattr(administration, "_find", find_then_rename)
+    body = {"limit": 7} if method == "PATCH" else None
+    assert client.request(method, f"{LIMITS}/{identity}", json=body).status_code == 204
+    assert [(one.name, one.limit) for one in limiter.read_all()] == [("new", 7)][: bool(body)]
 
 
 def test_terraform_takes_no_slots_from_holders(client: httpx.Client, limiter: Limiter) -> None:
