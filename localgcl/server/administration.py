@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -58,8 +60,12 @@ async def list_all(request: Request) -> Response:
 
 async def update(request: Request) -> Response:
     """Change what is given of a limit."""
+    return await _change(request, (await body_of(request, ChangedLimit)).given)
+
+
+async def _change(request: Request, wanted: dict[str, Any]) -> Response:
     service, client = service_of(request), address_of(request)
-    given = (await body_of(request, ChangedLimit)).given
+    given = dict(wanted)
     limit = await _find(service, request.path_params["limit"])
     slots = given.get("active_slots")
     if given.keys() >= _EVERYTHING and (
@@ -82,7 +88,7 @@ async def update(request: Request) -> Response:
         except LimitAlreadyExistsError as error:
             raise RefusedError(409, str(error)) from None
         except LimitNotFoundError:
-            return await update(request)  # renamed meanwhile, or gone, as it will find
+            return await _change(request, wanted)  # renamed meanwhile, or gone, as it will find
     if slots is not None:
         service.shown.write(client, limit.id, slots)
     return no_content()
@@ -95,7 +101,7 @@ async def delete(request: Request) -> Response:
     try:
         await service.limiter.delete(limit.name)
     except LimitNotFoundError:
-        return await delete(request)  # as for `update`
+        return await delete(request)  # as for a change
     return no_content()
 
 
