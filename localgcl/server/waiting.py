@@ -23,6 +23,13 @@ from localgcl.asyncio import AsyncLimiter, _obtain
 FIRST_HOLD_SECONDS = 2.0
 NEXT_HOLD_SECONDS = 25.0
 
+# A server has only so many connections. Of those, so many are held at once, lest whoever renews a
+# lease or gives one back be turned away; beyond, a request is held just long enough to be granted
+# what is free, and its client is told to come again later than others.
+MAX_HELD = 800
+CROWDED_HOLD_SECONDS = 0.2
+CROWDED_AGAIN_SECONDS = 2.0
+
 # What a client that keeps its place is told to wait before it asks again, at the least; and how
 # much later than that it may come.
 AGAIN_SECONDS = 0.05
@@ -70,6 +77,7 @@ class WaitingRoom:
         self._kept: defaultdict[Hashable, deque[Place]] = defaultdict(deque)
         self._undoing: set[asyncio.Task[None]] = set()
         self._closing: asyncio.Future[None] | None = None
+        self._held = 0
 
     async def ask(self, key: Hashable, terms: Terms, gone: asyncio.Future[None]) -> Place:
         """Return a place that was granted; or raise what keeps it from being, the error included.
@@ -81,6 +89,10 @@ class WaitingRoom:
         place, hold = self._take_up(key), NEXT_HOLD_SECONDS
         if place is None:
             place, hold = Place(terms, self._limiter), FIRST_HOLD_SECONDS
+        least = AGAIN_SECONDS
+        if self._held >= MAX_HELD:
+            hold, least = CROWDED_HOLD_SECONDS, CROWDED_AGAIN_SECONDS
+        self._held += 1
         try:
             await asyncio.wait(
                 (place.task, gone, closing),
@@ -97,7 +109,9 @@ class WaitingRoom:
         except BaseException:
             await self.undo(place)
             raise
-        seconds = max(AGAIN_SECONDS, place.request.due - _clock.now())
+        finally:
+            self._held -= 1
+        seconds = max(least, place.request.due - _clock.now())
         if terms.holds:
             seconds = min(seconds, LONGEST_KEPT_SECONDS)
         self._keep(key, place, seconds + GRACE_SECONDS)

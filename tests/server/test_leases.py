@@ -252,6 +252,30 @@ def test_who_is_told_to_ask_again_keeps_its_place(
         later.result(DEADLINE_SECONDS).release()
 
 
+def test_no_more_are_held_than_leave_room_for_others(
+    served: Served,
+    limiter: Limiter,
+    pool: concurrent.futures.ThreadPoolExecutor,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Beyond, a client is told to come again soon, in its order; what is free it gets at once."""
+    monkeypatch.setattr(waiting, "MAX_HELD", 1)
+    limiter.create("db", 1)
+    limiter.create("free", 1)
+    held = limiter.acquire("db")
+    with served.client() as one, served.client() as other:
+        first = pool.submit(take, one, "db")
+        until(lambda: len(limiter.waiters()) == 1)
+        locked = take(other, "db")
+        assert locked.status_code == 423
+        assert float(locked.headers["retry-after"]) == waiting.CROWDED_AGAIN_SECONDS
+        assert len(limiter.waiters()) == 2
+        give(other, leased(other, "free"))
+        held.release()
+        give(one, first.result(DEADLINE_SECONDS).json()["lease_id"])
+        give(other, leased(other, "db"))
+
+
 def test_who_does_not_come_again_loses_its_place(
     served: Served, limiter: Limiter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
