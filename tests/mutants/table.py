@@ -345,8 +345,8 @@ MUTANTS = (
         "a view shows the queue backwards",
         8,
         "_limits.py",
-        "ORDER BY limits.name, ticket",
-        "ORDER BY limits.name, ticket DESC",
+        "ORDER BY name, ticket",
+        "ORDER BY name, ticket DESC",
     ),
     Mutant(
         "a view shows the dead",
