@@ -36,7 +36,7 @@ def apply(wanted: Mapping[str, Settings], *, prune: bool, dry_run: bool) -> Acti
 
 
 def _present(tx: Transaction) -> dict[str, Settings]:
-    rows = tx.execute("SELECT name, slots, decay, active FROM limits").fetchall()
+    rows = tx.execute("SELECT name, slots, decay, active FROM settings").fetchall()
     try:
         return {
             check_name(name): Settings(

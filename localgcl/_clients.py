@@ -33,7 +33,7 @@ class Client:
 def limits_called(tx: Transaction, names: Iterable[str]) -> list[tuple[str, str, int]]:
     """Return id, name and limit of those that are there, in the order of the names."""
     found: list[Any] = [
-        tx.execute("SELECT id, name, slots FROM limits WHERE name = ?", (name,)).fetchone()
+        tx.execute("SELECT id, name, slots FROM settings WHERE name = ?", (name,)).fetchone()
         for name in names
     ]
     return [row for row in found if row is not None]

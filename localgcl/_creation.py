@@ -29,5 +29,5 @@ def insert_row(tx: Transaction, name: str, limit: int, *, decay: float, active: 
 def insert_missing(tx: Transaction, names: Iterable[str], limit: int) -> None:
     """Insert those of the limits that are not there yet, without decay."""
     for name in names:
-        if tx.execute("SELECT 1 FROM limits WHERE name = ?", (name,)).fetchone() is None:
+        if tx.execute("SELECT 1 FROM settings WHERE name = ?", (name,)).fetchone() is None:
             insert_row(tx, name, limit, decay=0.0, active=True)

@@ -218,7 +218,7 @@ class Database:
             self._file = file = File(self.path, deadline)
             self._folder = file.folder
             self.openings += 1
-            if file.is_there():  # or else replaced while it was opened
+            if file.is_there():  # or else replaced or emptied while it was opened
                 return file
 
     def is_intact(self, openings: int) -> bool:

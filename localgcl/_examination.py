@@ -211,7 +211,7 @@ def _connect(real: str) -> sqlite3.Connection:
 
 
 def _missing(execute: Execute, new: sqlite3.Connection) -> list[str]:
-    """Return the tables and triggers of a new file that this one lacks."""
+    """Return the tables, views and triggers of a new file that this one lacks."""
     objects = "SELECT type || ' ' || name FROM sqlite_master WHERE type <> 'index'"
     wanted = {name for (name,) in new.execute(objects).fetchall()}
     return sorted(wanted - {name for (name,) in execute(objects).fetchall()})

@@ -57,7 +57,7 @@ def name_of(identity: str) -> Action[str]:
     """Read the name of the limit with this id."""
 
     def work(tx: Transaction) -> Any:
-        row = tx.execute("SELECT name FROM limits WHERE id = ?", (identity,)).fetchone()
+        row = tx.execute("SELECT name FROM settings WHERE id = ?", (identity,)).fetchone()
         return row[0] if row is not None else _absent(identity)
 
     return Action(work, str, absent=lambda: _absent(identity))
@@ -223,7 +223,7 @@ def _check_filter(name: str | None) -> None:
 
 
 def _of(key: int | None) -> str:
-    """Return which rows of leases or waits are meant: all of them, or those of one limit."""
+    """Return which rows of the ledger or of waits are meant: all of them, or those of one limit."""
     return "" if key is None else "WHERE limit_key = :key"
 
 

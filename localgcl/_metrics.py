@@ -1,6 +1,6 @@
 """What is counted of every limit, for all processes, and how it is told.
 
-The counters are columns of the limits, written in the transactions that they count.
+The counters are columns of each limit's tally, written in the transactions that they count.
 """
 
 from __future__ import annotations

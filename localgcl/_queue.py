@@ -27,7 +27,7 @@ WATCHERS = 8
 
 _EAR = "SELECT ear FROM waiters WHERE ticket = ?"
 _EAR_AND_TIMER = "SELECT ear, wakes_at FROM waiters WHERE ticket = ?"
-_EAR_BY_RATE = f"{_EAR} AND EXISTS (SELECT 1 FROM limits WHERE key = ? AND decay)"
+_EAR_BY_RATE = f"{_EAR} AND EXISTS (SELECT 1 FROM settings WHERE key = ? AND decay)"
 
 _LEASE = (
     "INSERT INTO ledger (limit_key, owner, lease, slots, since, decays_from, holder, asked)"

@@ -11,15 +11,15 @@ _LARGEST_REAL = 1.7976931348623157e308
 _CALENDAR = (-62135596800, 253402300799)  # the years 1 to 9999
 
 _RANGES = (
-    ("limits", "slots", 0, MAX_SLOTS),
-    ("limits", "used", 0, MAX_SLOTS),
-    ("limits", "waiting", 0, MAX_SLOTS),
-    ("limits", "decay", 0, _LARGEST_REAL),
-    ("limits", "level", 0, _LARGEST_REAL),
-    ("limits", "level_at", -_LARGEST_REAL, _LARGEST_REAL),
-    ("limits", "occupancy", 0, _LARGEST_REAL),
-    ("limits", "created", *_CALENDAR),
-    ("limits", "updated", *_CALENDAR),
+    ("settings", "slots", 0, MAX_SLOTS),
+    ("settings", "decay", 0, _LARGEST_REAL),
+    ("settings", "created", *_CALENDAR),
+    ("settings", "updated", *_CALENDAR),
+    ("ledger", "slots", 0, MAX_SLOTS),
+    ("ledger", "waiting", 0, MAX_SLOTS),
+    ("ledger", "level", 0, _LARGEST_REAL),
+    ("ledger", "level_at", -_LARGEST_REAL, _LARGEST_REAL),
+    ("ledger", "occupancy", 0, _LARGEST_REAL),
     ("leases", "slots", 1, MAX_SLOTS),
     ("leases", "since", *_CALENDAR),
     ("waits", "slots", 1, MAX_SLOTS),
@@ -43,17 +43,17 @@ _ODD = {
         "SELECT count(*) FROM settings WHERE key NOT IN (SELECT key FROM limits)"
     ),
     "the tally of a limit that does not exist, or a second one": (
-        "SELECT count(*) FROM ledger WHERE owner < 0 AND NOT EXISTS"
-        " (SELECT 1 FROM settings WHERE key = limit_key AND owner = -1 AND lease = '')"
+        "SELECT count(*) FROM ledger WHERE owner < 0"
+        " AND NOT (owner = -1 AND lease = '' AND limit_key IN (SELECT key FROM settings))"
     ),
     "slots held at a limit that does not exist": (
-        "SELECT count(*) FROM leases WHERE limit_key NOT IN (SELECT key FROM limits)"
+        "SELECT count(*) FROM leases WHERE limit_key NOT IN (SELECT key FROM settings)"
     ),
     "slots held by an owner that does not exist": (
         "SELECT count(*) FROM leases WHERE owner <> 0 AND owner NOT IN (SELECT key FROM owners)"
     ),
     "places in the queue of a limit that does not exist": (
-        "SELECT count(*) FROM waits WHERE limit_key NOT IN (SELECT key FROM limits)"
+        "SELECT count(*) FROM waits WHERE limit_key NOT IN (SELECT key FROM settings)"
     ),
     "places in a queue for a request that does not exist": (
         "SELECT count(*) FROM waits WHERE ticket NOT IN (SELECT ticket FROM waiters)"
@@ -80,7 +80,7 @@ def problems_of(
 def _of_types(
     execute: Callable[..., sqlite3.Cursor], columns: Sequence[tuple[str, str, str]]
 ) -> Iterator[str]:
-    # SQLite keeps to no types by itself, but to what may be missing.
+    # SQLite keeps to no types by itself, but to what may be missing; of tallies `_ODD` tells that.
     for table, column, type_ in columns:
         ((wrong,),) = execute(
             f"SELECT count(*) FROM {table} WHERE typeof({column}) NOT IN ('null', ?)",
@@ -102,7 +102,7 @@ def _of_ranges(execute: Callable[..., sqlite3.Cursor]) -> Iterator[str]:
 
 
 def _of_names(execute: Callable[..., sqlite3.Cursor]) -> Iterator[str]:
-    for (name,) in execute("SELECT name FROM limits WHERE typeof(name) = 'text'").fetchall():
+    for (name,) in execute("SELECT name FROM settings WHERE typeof(name) = 'text'").fetchall():
         try:
             check_name(name)
         except ValueError as error:

@@ -1,12 +1,13 @@
 """The tables, what keeps their sums true, and the versions of the file.
 
 A commit writes whole pages, so the leases of a limit share one tree with what they change of it:
-the ledger, where each limit's tally stands beside its leases. The views `limits` and `leases` are
-what is read; `settings` and `ledger` are what is written.
+the ledger, where each limit's tally stands beside its leases. `settings` and `ledger` are what is
+written. The views `limits` and `leases` are for reading; who needs one table alone reads that.
 
-A tally's `used` and `waiting` are derived: triggers keep them in step with the leases and with
-`waits`, in the transaction that writes those rows, and nothing else writes them. What counts for
-the life of a limit (`grants` and what follows) is written by statements that run anyway.
+A tally's `slots` (`used` in the view) and `waiting` are derived: triggers keep them in step with
+the leases and with `waits`, in the transaction that writes those rows, and nothing else writes
+them. What counts for the life of a limit (`grants` and what follows) is written by statements that
+run anyway.
 """
 
 from __future__ import annotations

@@ -334,7 +334,7 @@ def abandon(tx: Transaction, request: Request) -> None:
     else:
         # Taken by rate, and its caller will make no use of it.
         for key in taken:
-            if tx.execute("SELECT 1 FROM limits WHERE key = ? AND decay", (key,)).fetchone():
+            if tx.execute("SELECT 1 FROM settings WHERE key = ? AND decay", (key,)).fetchone():
                 _owners.give_back(tx, key, request.occupy, at)
         promote(tx, taken)
     request.granted = None

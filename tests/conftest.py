@@ -134,7 +134,7 @@ def invoke(path: str) -> Invoke:
 
 
 def tables(limiter: Limiter) -> Tables:
-    """Return every row of a database as it is, without the clearing up that a reader does."""
+    """Return every row of tables and views as it is, without the clearing up that a reader does."""
 
     def read(tx: Transaction) -> Tables:
         names = tx.execute(

@@ -24,8 +24,12 @@ VALUES = (
 TABLES = ("settings", "ledger", "waits", "waiters", "owners", "boot")
 
 
+# Of the ledger, tallies and leases apart: where all change at once, nothing is left to be found.
+PARTS = {"ledger": ("ledger WHERE owner = -1", "ledger WHERE owner >= 0")}
+
+
 def columns() -> list[tuple[str, str]]:
-    """Return each table with each of its columns."""
+    """Return each table, or part of one, with each of its columns."""
     connection = sqlite3.connect(":memory:")
     for statement in _schema.statements_from(0):
         connection.execute(statement)
@@ -33,8 +37,9 @@ def columns() -> list[tuple[str, str]]:
         "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite%'"
     ).fetchall()
     found = [
-        (table, column)
+        (part, column)
         for (table,) in tables
+        for part in PARTS.get(table, (table,))
         for _, column, *_ in connection.execute(f"PRAGMA table_info({table})").fetchall()
     ]
     connection.close()
@@ -45,7 +50,8 @@ def write(path: str, table: str, column: str, value: object) -> bool:
     """Write as another program does; return whether SQLite let it."""
     with contextlib.closing(sqlite3.connect(path)) as connection:
         try:
-            connection.execute(f"UPDATE {table} SET {column} = ?", (value,))
+            name, where, condition = table.partition(" WHERE ")
+            connection.execute(f"UPDATE {name} SET {column} = ?{where}{condition}", (value,))
         except sqlite3.IntegrityError:
             return False
         connection.commit()

@@ -309,7 +309,7 @@ class World(RuleBasedStateMachine):
             " JOIN waiters USING (ticket) ORDER BY ticket",
             "waiters": "SELECT request, verdict, at, names FROM waiters ORDER BY ticket",
             "owners": "SELECT lifeline FROM owners",
-            "orphans": "SELECT 1 FROM leases WHERE limit_key NOT IN (SELECT key FROM limits)"
+            "orphans": "SELECT 1 FROM ledger WHERE limit_key NOT IN (SELECT key FROM settings)"
             " UNION ALL SELECT 1 FROM waits WHERE limit_key NOT IN (SELECT key FROM limits)"
             " UNION ALL SELECT 1 FROM waits WHERE ticket NOT IN (SELECT ticket FROM waiters)"
             " UNION ALL SELECT 1 FROM waiters WHERE owner NOT IN (SELECT key FROM owners)",

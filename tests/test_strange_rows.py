@@ -72,7 +72,6 @@ def write(limiter: Limiter, statements: str) -> None:
     """Write as another program does, with sums that are not checked."""
     connection = sqlite3.connect(limiter._database.path)
     connection.executescript(statements)
-    connection.commit()
     connection.close()
 
 

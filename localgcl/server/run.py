@@ -19,7 +19,7 @@ from localgcl.server.guard import is_loopback
 from localgcl.server.protocol import Protocol
 from localgcl.server.service import Service
 
-# Clients that wait have a connection each; beyond this they are told to come back.
+# Of every kind; clients that wait have one each, and `waiting.MAX_HELD` has to stay well below.
 _MAX_CONNECTIONS = 1000
 _DESCRIPTORS_BESIDE = 200
 

@@ -23,9 +23,9 @@ from localgcl.asyncio import AsyncLimiter, _obtain
 FIRST_HOLD_SECONDS = 2.0
 NEXT_HOLD_SECONDS = 25.0
 
-# A server has only so many connections. Of those, so many are held at once, lest whoever renews a
-# lease or gives one back be turned away; beyond, a request is held just long enough to be granted
-# what is free, and its client is told to come again later than others.
+# A server has only so many connections (`run`). Of those, so many are held at once, lest whoever
+# renews a lease or gives one back be turned away; beyond, a request is held just long enough to be
+# granted what is free, and its client is told to come again later than others.
 MAX_HELD = 800
 CROWDED_HOLD_SECONDS = 0.2
 CROWDED_AGAIN_SECONDS = 2.0

@@ -1,4 +1,4 @@
-"""The floor: what SQLite itself takes for the least that acquire and release have to do."""
+"""The floor: what SQLite itself takes for a plain acquire and release, over two tables."""
 
 from __future__ import annotations
 

@@ -21,8 +21,9 @@ _SUMS = {
     " WHERE limit_key = key)",
     "the number of waits": "SELECT name FROM limits WHERE waiting <> (SELECT count(*) FROM waits"
     " WHERE limit_key = key)",
-    "leases of no limit": "SELECT lease FROM leases"
-    " WHERE limit_key NOT IN (SELECT key FROM limits)",
+    "leases or a tally of no limit": "SELECT owner, lease FROM ledger"
+    " WHERE limit_key NOT IN (SELECT key FROM settings)",
+    "limits without a tally": "SELECT name FROM settings WHERE key NOT IN (SELECT key FROM limits)",
     "leases of no owner": "SELECT lease FROM leases"
     " WHERE owner > 0 AND owner NOT IN (SELECT key FROM owners)",
     "waits of no waiter": "SELECT ticket FROM waits"

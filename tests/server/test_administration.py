@@ -320,11 +320,13 @@ def test_a_number_that_was_shown_long_ago_is_a_wish(
 def test_no_more_is_kept_of_what_was_shown_than_that(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of each limit the latest values, and of the limits the latest."""
     monkeypatch.setattr(shown, "_MAX_VALUES", 2)
+    monkeypatch.setattr(shown, "_MAX_SHOWN", 1)
     known = shown.Shown()
     for slots in (1, 2, 1, 3):
         known.note("here", "a", slots)
     assert [known.is_written_back("here", "a", slots) for slots in (1, 2, 3)] == [True, False, True]
-    assert not known.is_written_back("there", "a", 3)
+    known.note("here", "b", 0)
+    assert [known.is_written_back("here", *one) for one in (("a", 3), ("b", 0))] == [False, True]
 
 
 def test_what_was_written_long_ago_is_not_shown(

@@ -258,7 +258,7 @@ def test_no_more_are_held_than_leave_room_for_others(
     pool: concurrent.futures.ThreadPoolExecutor,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Beyond, a client is told to come again soon, in its order; what is free it gets at once."""
+    """Beyond, a client is told to come again, and keeps its place; what is free it gets at once."""
     monkeypatch.setattr(waiting, "MAX_HELD", 1)
     limiter.create("db", 1)
     limiter.create("free", 1)
