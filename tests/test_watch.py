@@ -6,12 +6,13 @@ import errno
 import os
 import select
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from localgcl import _folder, _lifeline
+from localgcl import Limiter, _folder, _lifeline
 from localgcl._folder import Folder
 from localgcl._lifeline import Ear, Lifeline, Watch
 from tests.descriptors import open_files
@@ -164,3 +165,24 @@ def test_an_ear_that_cannot_be_made_anew(
     poll = select.poll()
     poll.register(ear.descriptor, select.POLLIN)
     assert poll.poll(0) == []
+
+
+def switches(thread: threading.Thread) -> int:
+    """Return how often a thread has given up its processor by itself, as the kernel counts it."""
+    status = Path(f"/proc/self/task/{thread.native_id}/status").read_text()
+    return int(status.partition("\nvoluntary_ctxt_switches:")[2].split()[0])
+
+
+def test_a_waiter_sleeps(limiter: Limiter) -> None:
+    """It wakes when its slot is its own, and does not look every few milliseconds until then."""
+    limiter.create("database", 1)
+    held = limiter.acquire("database")
+    waiter = threading.Thread(target=lambda: limiter.acquire("database").release())
+    waiter.start()
+    while not limiter.waiters():
+        time.sleep(0.001)
+    before = switches(waiter)
+    time.sleep(0.5)
+    assert switches(waiter) - before < 20
+    held.release()
+    waiter.join()

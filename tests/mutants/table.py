@@ -325,6 +325,7 @@ MUTANTS = (
         "_blocking.py",
         "_TICK_SECONDS = 2.0",
         "_TICK_SECONDS = 0.002",
+        (WATCH,),
     ),
     Mutant(
         "who comes to the front is not told to watch",
