@@ -177,7 +177,7 @@ def test_a_waiter_sleeps(limiter: Limiter) -> None:
     """It wakes when its slot is its own, and does not look every few milliseconds until then."""
     limiter.create("database", 1)
     held = limiter.acquire("database")
-    waiter = threading.Thread(target=lambda: limiter.acquire("database").release())
+    waiter = threading.Thread(target=lambda: limiter.acquire("database").release(), daemon=True)
     waiter.start()
     while not limiter.waiters():
         time.sleep(0.001)
