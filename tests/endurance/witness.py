@@ -33,6 +33,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from tests.endurance.rate import Meter
+from tests.endurance.wishes import ASLEEP
 
 # So long may a request take that is delayed by nothing but other requests and the faults; all that
 # is held or stopped is let go within seconds.
@@ -128,6 +129,7 @@ class Witness:
             request
             for request in self.requests.values()
             if request.state == "ask"
+            and request.names != (ASLEEP,)  # whose holder keeps it until a fault takes it away
             and not (request.killed or request.orphaned)
             and now - request.began_at > PATIENCE_SECONDS
         ]
