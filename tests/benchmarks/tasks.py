@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
+import aiosqlite
+
 from localgcl import AsyncLimiter
 from tests.benchmarks.figures import NONE, Row, Setting, compare, micros, millis, times
 from tests.benchmarks.floor import Floor
@@ -51,16 +53,42 @@ def _pair(setting: Setting, run: Run, limiter: AsyncLimiter) -> Row:
                 pass
         return (time.perf_counter() - began) / pairs
 
-    found = compare(lambda: run(measured()), lambda: seconds_each(floor.pair, pairs), ROUNDS)
+    def bare() -> float:
+        return seconds_each(floor.pair, pairs)
+
+    found = compare(lambda: run(measured()), bare, ROUNDS)
+    hops = compare(lambda: run(_hops_each(setting.path("floor.db"), pairs)), bare, ROUNDS)
     floor.close()
     return Row(
         "acquire + release by a task, nobody else there",
         micros(found.measured),
-        micros(found.floor),
+        f"{micros(found.floor)} (in aiosqlite's thread {times(hops.ratio)})",
         times(found.ratio),
         "≤ 5x",
         found.ratio <= 5,
     )
+
+
+async def _hops_each(path: str, pairs: int) -> float:
+    """Return how long the floor takes for a task, which hands it to aiosqlite's thread.
+
+    Two transactions are awaited one after the other, so there and back twice; a loop that is never
+    blocked cannot have a pair for less.
+    """
+    async with aiosqlite.connect(path) as connection:
+        hop: Callable[..., Any] = connection._execute
+        floor = await hop(Floor, path)
+        began = time.perf_counter()
+        for _ in range(pairs):
+            await hop(floor.pair)
+            await hop(_nothing)
+        taken = time.perf_counter() - began
+        await hop(floor.close)
+    return taken / pairs
+
+
+def _nothing() -> None:
+    pass
 
 
 def _contention(setting: Setting, run: Run, limiter: AsyncLimiter) -> Row:
