@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from localgcl import _owners, _slots
 from localgcl._queue import promote
+from localgcl._release import find_lease, release_places
 from localgcl._schema import TALLY
 
 TYPE_CHECKING = False
@@ -44,12 +45,14 @@ def entrust(tx: Transaction, request: Request, client: Client, seconds: float) -
 
     What an operator has freed since is lost: the client finds so as it renews.
     """
-    owner = _owners.insert_client(tx, request.id, client.user, client.command, seconds)
     granted = request.granted
-    if granted is None or not granted.taken or not request.holds:
-        return  # a lease of nothing, of names that no limit has or of what was taken by rate
+    # A lease of nothing is one of names that no limit has, or of what was taken by rate.
+    taken = [] if granted is None or not request.holds else granted.taken
+    owner = _owners.insert_client(tx, request.id, client.user, client.command, seconds, taken)
+    if granted is None or not taken:
+        return
     moved = 0
-    for key in granted.taken:
+    for key in taken:
         moved += tx.execute(
             "UPDATE ledger SET owner = ?, holder = ?"
             " WHERE limit_key = ? AND owner = ? AND lease = ?",
@@ -62,6 +65,17 @@ def entrust(tx: Transaction, request: Request, client: Client, seconds: float) -
 def renew(tx: Transaction, lease: str, seconds: float) -> bool:
     """Have a client keep its lease for so many seconds from now; False where it has lost it."""
     return _owners.renew_client(tx, lease, seconds)
+
+
+def release(tx: Transaction, lease: str) -> bool:
+    """Free a client's lease, and return whether it held anything."""
+    client = _owners.find_client(tx, lease)
+    if client is None:
+        return False  # expired, or an operator has freed it
+    owner, limits = client
+    places = [place for key in limits if (place := find_lease(tx, key, owner, lease)) is not None]
+    _owners.remove_client(tx, lease)
+    return release_places(tx, lease, places)
 
 
 def let_go(tx: Transaction, request: Request) -> None:
@@ -86,13 +100,17 @@ def let_go(tx: Transaction, request: Request) -> None:
 
 def undo(tx: Transaction, request: Request) -> None:
     """Undo a request that was granted, whoever's its slots are by now."""
-    awaited = tx.execute(
-        "SELECT limit_key FROM leases WHERE lease = ? AND owner = 0", (request.id,)
-    ).fetchall()
-    tx.execute("DELETE FROM ledger WHERE lease = ? AND owner = 0", (request.id,))
-    promote(tx, [key for (key,) in awaited])
+    granted = request.granted
+    freed = [
+        key
+        for key in ([] if granted is None else granted.taken)
+        if tx.execute(
+            "DELETE FROM ledger WHERE limit_key = ? AND owner = 0 AND lease = ?", (key, request.id)
+        ).rowcount
+    ]
+    promote(tx, freed)
+    release(tx, request.id)
     _slots.abandon(tx, request)
-    _owners.remove_client(tx, request.id)
 
 
 def take_back(

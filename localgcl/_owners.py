@@ -190,11 +190,17 @@ def _client(lease: str) -> str:
     return f"lease {lease}"  # which is no name of a FIFO
 
 
-def insert_client(tx: Transaction, lease: str, user: str, command: str, seconds: float) -> int:
-    """Return the key of a new owner that is alive for so many seconds, or for as renewed."""
+def insert_client(
+    tx: Transaction, lease: str, user: str, command: str, seconds: float, limits: Iterable[int]
+) -> int:
+    """Return the key of a new owner that is alive for so many seconds, or for as renewed.
+
+    It holds its lease of these `limits`.
+    """
+    keys = " ".join(map(str, limits))
     cursor = tx.execute(
-        "INSERT INTO owners (lifeline, user, command, expires) VALUES (?, ?, ?, ?)",
-        (_client(lease), user, command[:_MAX_COMMAND_LENGTH], tx.now + seconds),
+        "INSERT INTO owners (lifeline, user, command, expires, limits) VALUES (?, ?, ?, ?, ?)",
+        (_client(lease), user, command[:_MAX_COMMAND_LENGTH], tx.now + seconds, keys),
     )
     assert cursor.lastrowid is not None  # an INSERT has one
     return cursor.lastrowid
@@ -207,6 +213,14 @@ def renew_client(tx: Transaction, lease: str, seconds: float) -> bool:
         (tx.now + seconds, _client(lease), tx.now),
     )
     return cursor.rowcount > 0
+
+
+def find_client(tx: Transaction, lease: str) -> tuple[int, list[int]] | None:
+    """Return the key of the client that has a lease, and the limits at which it was given it."""
+    row = tx.execute(
+        "SELECT key, limits FROM owners WHERE lifeline = ?", (_client(lease),)
+    ).fetchone()
+    return None if row is None else (row[0], [int(key) for key in row[1].split()])
 
 
 def remove_client(tx: Transaction, lease: str) -> None:

@@ -12,7 +12,8 @@ from localgcl._schema import TALLY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
+    from typing import Any
 
     from localgcl._database import Transaction
     from localgcl._outcomes import Granted
@@ -39,15 +40,30 @@ _UNDECAYED = "SELECT decays_from FROM leases WHERE limit_key = ? AND owner = ? A
 
 def release_by_id(tx: Transaction, lease: str) -> bool:
     """Free a lease of which only the id is known; return whether it held anything."""
+    # This reads through the leases and tallies of all limits, for an operator, or where Ctrl-C has
+    # hit upon a commit; an index would cost every slot.
     places = tx.execute(
-        "SELECT owner, slots, since, limit_key FROM leases WHERE lease = ? AND owner > 0", (lease,)
+        "SELECT limit_key, owner, slots, since FROM leases WHERE lease = ? AND owner > 0", (lease,)
     ).fetchall()
-    held = False
-    if places:
-        owner, slots, since, _ = places[0]
-        held = release(tx, lease, owner, slots, since, [key for *_, key in places])
     _owners.remove_client(tx, lease)
-    return held
+    return release_places(tx, lease, places)
+
+
+def find_lease(tx: Transaction, key: int, owner: int, lease: str) -> Any:
+    """Return limit, owner, slots and since when of a lease, None where it is not held there."""
+    return tx.execute(
+        "SELECT limit_key, owner, slots, since FROM ledger"
+        " WHERE limit_key = ? AND owner = ? AND lease = ?",
+        (key, owner, lease),
+    ).fetchone()
+
+
+def release_places(tx: Transaction, lease: str, places: Sequence[Any]) -> bool:
+    """Free a lease where it was found, and return whether it held anything."""
+    if not places:
+        return False
+    _, owner, slots, since = places[0]
+    return release(tx, lease, owner, slots, since, [key for key, *_ in places])
 
 
 def release_granted(tx: Transaction, lease: str, slots: int, granted: Granted) -> None:

@@ -44,7 +44,8 @@ CREATE TABLE owners (                      -- processes; alive while their lifel
     pid INTEGER,                           -- NULL for a client
     user TEXT NOT NULL,
     command TEXT NOT NULL,
-    expires REAL                           -- a client's end, unless renewed; NULL for a process
+    expires REAL,                          -- a client's end, unless renewed; NULL for a process
+    limits TEXT                            -- where a client's lease is (keys, by spaces)
 );
 CREATE TABLE ledger (                      -- slots in use: of each limit a tally and its leases
     limit_key INTEGER NOT NULL,

@@ -20,7 +20,7 @@ from localgcl._queue import (
     slots_ahead,
     take,
 )
-from localgcl._release import release_by_id
+from localgcl._release import release_by_id, release_granted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -320,21 +320,20 @@ def withdraw(
 
 def abandon(tx: Transaction, request: Request) -> None:
     """Undo a request, whatever became of it and however often this is called."""
-    waiter = _find(tx, request)
-    at, taken = tx.now, list[int]()
+    waiter, granted = _find(tx, request), request.granted
     if waiter is not None:
-        if waiter[0] == "granted":
-            at, taken = waiter[2], keys_in(waiter[3])
-        _leave(tx, request.ticket, gives_up=waiter[0] is None)
-    elif request.granted is not None:
-        at, taken = request.granted.at, request.granted.taken
+        verdict, _, at, taken, _, _, owner = waiter
+        granted = Granted(at, (), owner, keys_in(taken)) if verdict == "granted" else None
+        _leave(tx, request.ticket, gives_up=verdict is None)
     if request.holds:
-        if waiter is None or waiter[0] == "granted":  # or else it only waited, and holds nothing
+        if granted is not None and granted.owner is not None:
+            release_granted(tx, request.id, request.occupy, granted)
+        elif waiter is None:  # or else it only waited, and holds nothing
             release_by_id(tx, request.id)
-    else:
+    elif granted is not None:
         # Taken by rate, and its caller will make no use of it.
-        for key in taken:
+        for key in granted.taken:
             if tx.execute("SELECT 1 FROM settings WHERE key = ? AND decay", (key,)).fetchone():
-                _owners.give_back(tx, key, request.occupy, at)
-        promote(tx, taken)
+                _owners.give_back(tx, key, request.occupy, granted.at)
+        promote(tx, granted.taken)
     request.granted = None

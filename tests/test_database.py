@@ -554,6 +554,42 @@ def test_what_is_refused_leaves_no_descriptor_open(
     assert descriptors() <= before
 
 
+def _another_script(patch: pytest.MonkeyPatch, script: str) -> None:
+    patch.setattr(_schema, "MIGRATIONS", (*_schema.MIGRATIONS, script))
+    patch.setattr(_schema, "VERSION", _schema.VERSION + 1)
+
+
+def test_an_older_schema_is_migrated(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a release before has made is brought up to date, once, and nothing in it is lost."""
+    before = _schema.VERSION
+    with Limiter(path) as limiter:
+        limiter.create("db", 2)
+    _another_script(
+        monkeypatch,
+        "ALTER TABLE settings ADD COLUMN colour TEXT;\nUPDATE settings SET colour = 'red';\n",
+    )
+    with Limiter(path) as limiter, Limiter(path) as again:
+        assert limiter.read("db").limit == again.read("db").limit == 2
+        with limiter.concurrency("db"):
+            assert again.read("db").active_slots == 1
+    with sqlite3.connect(path) as connection:
+        assert connection.execute("SELECT colour FROM settings").fetchall() == [("red",)]
+        assert connection.execute("PRAGMA user_version").fetchone() == (before + 1,)
+    connection.close()
+
+
+def test_a_migration_that_fails_changes_nothing(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file stays as it was, for the release that made it."""
+    with Limiter(path) as limiter:
+        limiter.create("db", 2)
+    with monkeypatch.context() as patch:
+        _another_script(patch, "DROP TABLE waits;\nDROP TABLE nowhere;\n")
+        with pytest.raises(DatabaseError, match="no such table: nowhere"), Limiter(path) as limiter:
+            limiter.read("db")
+    with Limiter(path) as limiter:
+        assert limiter.read("db").limit == 2
+
+
 def test_a_newer_schema_says_so(tmp_path: Path) -> None:
     """Whoever meets a file of a newer release is told to upgrade."""
     path = tmp_path / "limits.db"

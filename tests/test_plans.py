@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 import sqlite3
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
 
-from localgcl import AcquireConcurrencySlotTimeoutError, Limiter
+from localgcl import AcquireConcurrencySlotTimeoutError, Limiter, _clients
 from localgcl._changes import key_of
 from localgcl._queue import in_the_way
-from tests.conftest import Clock, Process
+from tests.conftest import Ask, Clock, Process
 
 # What begins or ends a transaction, and what a trigger does, which has its own plan.
 _NO_QUERY = ("BEGIN", "COMMIT", "ROLLBACK", "PRAGMA", "--")
@@ -96,6 +97,40 @@ def test_waiting(others: tuple[Process, Process], traced: Traced, limiter: Limit
     assert by_rate.waits
     by_rate.look()
     by_rate.abandon()
+    assert traced.scans() == {}
+
+
+def test_what_was_granted_is_undone(others: tuple[Process, Process], traced: Traced) -> None:
+    """A cancellation that comes with a grant: at once, in the queue, of two limits, of a rate."""
+    first, second = others
+    for names, holds in ((["a"], True), (["a", "b"], True), (["rate"], True), (["rate"], False)):
+        granted, waiting = first.ask(*names, holds=holds), second.ask(*names, holds=holds)
+        assert (granted.granted, waiting.waits) == (True, True)
+        granted.abandon()
+        waiting.abandon()
+    assert second.ask("a", "b").granted
+    assert traced.scans() == {}
+
+
+def test_a_lease_of_a_client(others: tuple[Process, Process], traced: Traced) -> None:
+    """It is handed over, renewed, released, and undone."""
+    server, _ = others
+    client = _clients.Client("somebody", "from elsewhere", None)
+
+    def entrusted() -> Ask:
+        ask = server.ask("a", "b")
+        server.do(partial(_clients.entrust, request=ask.request, client=client, seconds=60.0))
+        return ask
+
+    lease = entrusted().request.id
+    assert server.do(partial(_clients.renew, lease=lease, seconds=60.0))
+    assert server.do(partial(_clients.release, lease=lease))
+    assert not server.do(partial(_clients.release, lease=lease))
+    server.do(partial(_clients.undo, request=entrusted().request))
+    by_number = server.ask("a")
+    server.do(partial(_clients.let_go, request=by_number.request))
+    server.do(partial(_clients.undo, request=by_number.request))
+    assert server.ask("a", "b").granted
     assert traced.scans() == {}
 
 

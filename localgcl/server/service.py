@@ -48,10 +48,10 @@ class Service:
         """Return the event loop's session with the database."""
         return await session_of(self.limiter.path)
 
-    async def transact(self, work: Callable[[Transaction], T], *, durable: bool = False) -> T:
+    async def transact(self, work: Callable[[Transaction], T]) -> T:
         """Run `work` in one transaction."""
         session = await self.session()
-        result: T = await session.transact(work, alone=durable, durable=durable)
+        result: T = await session.transact(work)
         return result
 
     async def name_of(self, id_or_name: str) -> str:

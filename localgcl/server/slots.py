@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from localgcl import _clients, _outcomes, _release
+from localgcl import _clients, _outcomes
 from localgcl._checks import check_name
 from localgcl._clients import Client
 from localgcl._database import Transaction
@@ -162,13 +162,8 @@ async def renew(request: Request) -> Response:
 async def decrement_with_lease(request: Request) -> Response:
     """End a lease, also one that has ended."""
     lease = (await body_of(request, ReleaseLease)).lease_id
-    await release(service_of(request), lease)
+    await service_of(request).transact(functools.partial(_clients.release, lease=lease.hex))
     return no_content()
-
-
-async def release(service: Service, lease: UUID) -> bool:
-    """Free a lease, and return whether it held anything."""
-    return await service.transact(functools.partial(_release.release_by_id, lease=lease.hex))
 
 
 ROUTES = [

@@ -382,7 +382,7 @@ MUTANTS = (
         "an abandoned grant stays taken",
         9,
         "_slots.py",
-        "            release_by_id(tx, request.id)",
+        "            release_granted(tx, request.id, request.occupy, granted)",
         "            pass",
         (SLOTS, CANCELLATION, MACHINE),
     ),
