@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import re
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
 
+from localgcl import Limiter
 from localgcl.cli import localgcl
+from tests.conftest import Invoke
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+PYTHON_BLOCKS = re.findall(r"(?ms)^```python\n(.*?)^```", README)
 COMMANDS = localgcl.list_commands(click.Context(localgcl))
 
 _TIMES = ("timeout", "interval")
@@ -48,6 +54,35 @@ def test_every_option_says_its_default_and_its_unit(name: str) -> None:
         assert option.help, where
         assert option.required or option.show_default or "[default: " in option.help, where
         assert option.name not in _TIMES or "econds" in option.help, where
+
+
+@pytest.mark.parametrize("number", range(len(PYTHON_BLOCKS)))
+def test_the_python_in_the_readme_runs(
+    number: int, limiter: Limiter, path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each block by itself, with the limits that the text before it has made; a function is run."""
+    monkeypatch.setenv("LOCALGCL_DB", path)
+    monkeypatch.chdir(tmp_path)
+    for name, slots, decay in (("database", 5, 0.0), ("reports", 2, 0.0), ("api", 10, 2.0)):
+        limiter.create(name, slots, slot_decay_per_second=decay)
+    block: dict[str, Any] = {}
+    exec(PYTHON_BLOCKS[number], block)  # noqa: S102
+    for name in {"report", "fetch"} & block.keys():
+        outcome = block[name]()
+        if inspect.iscoroutine(outcome):
+            asyncio.run(outcome)
+    assert [one.active_slots for one in limiter.read_all() if not one.slot_decay_per_second] == [
+        0,
+        0,
+    ]
+
+
+def test_the_file_of_limits_in_the_readme(limiter: Limiter, tmp_path: Path, invoke: Invoke) -> None:
+    """`apply` takes it as it stands."""
+    (block,) = re.findall(r"(?ms)^```toml\n(.*?)^```", README)
+    (tmp_path / "limits.toml").write_text(block, encoding="utf-8")
+    assert invoke("apply", str(tmp_path / "limits.toml")).exit_code == 0
+    assert [one.name for one in limiter.read_all()] == ["database", "rate limited api"]
 
 
 def test_no_command_in_the_readme_is_gone() -> None:

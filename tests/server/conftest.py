@@ -14,11 +14,18 @@ import pytest
 from localgcl import Limiter
 from localgcl.server import run, waiting
 from localgcl.server.credentials import Credentials
+from tests.flavours import never_blocking
 
 # Only a fault makes anything here take as long.
 DEADLINE_SECONDS = 30.0
 
 LIMITS = "/api/v2/concurrency_limits"
+
+
+@pytest.fixture(autouse=True)
+def _never_blocking() -> Iterator[None]:
+    with never_blocking():
+        yield
 
 
 @pytest.fixture(autouse=True)

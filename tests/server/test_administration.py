@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import uuid
 from typing import Any
@@ -263,7 +264,7 @@ def test_what_is_renamed_meanwhile_is_found_by_its_id(
     async def find_then_rename(service: Service, id_or_name: str) -> Limit:
         found = await find(service, id_or_name)
         if found.name == "old":
-            limiter.update("old", new_name="new")
+            await asyncio.to_thread(limiter.update, "old", new_name="new")
         return found
 
     monkeypatch.setattr(administration, "_find", find_then_rename)

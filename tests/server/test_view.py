@@ -101,10 +101,10 @@ def test_what_was_shown_is_never_forgotten(path: str, limiter: Limiter) -> None:
         watched = live.Live(AsyncLimiter(path))
         heard = watched.changes()
         assert b"hello" in await anext(heard)
-        limit = limiter.create("db", 2)
+        limit = await asyncio.to_thread(limiter.create, "db", 2)
         assert [one.name for one in await watched.read()] == ["db"]
         assert b'"name": "db"' in await anext(heard)
-        limiter.delete("db")
+        await asyncio.to_thread(limiter.delete, "db")
         assert await watched.read() == []
         assert f'"deleted": ["{limit.id}"]'.encode() in await anext(heard)
 

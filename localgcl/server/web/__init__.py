@@ -6,6 +6,7 @@ The page reads `/ui/limits`, `/ui/limits/ID` and the stream `/ui/events`, and ch
 
 from __future__ import annotations
 
+import mimetypes
 import os
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
@@ -26,7 +27,12 @@ _templates = Environment(
     undefined=StrictUndefined,
     trim_blocks=True,
     lstrip_blocks=True,
+    auto_reload=False,
 )
+# What a request needs from the disk is read now: later the loop would wait for it.
+for _name in _templates.list_templates():
+    _templates.get_template(_name)
+mimetypes.init()
 
 
 class _Static(StaticFiles):

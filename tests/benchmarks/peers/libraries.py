@@ -64,6 +64,22 @@ class Portalocker(Adapter):
         )
 
 
+class Filelock(Adapter):
+    title = "filelock"
+    distribution = "filelock"
+    has_rate = False
+
+    def slot(self, limit: str) -> Slot:
+        import filelock
+
+        # It has one slot, which they all share.
+        lock = filelock.FileLock(f"{self.folder}/{limit}")
+        return Block(lambda: lock)
+
+    def once(self) -> str:
+        return f"import filelock\nwith filelock.FileLock({self.folder + '/' + PLENTY!r}): pass"
+
+
 class Diskcache(Adapter):
     title = "diskcache"
     distribution = "diskcache"

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from tests.benchmarks.peers.adapter import Adapter
 from tests.benchmarks.peers.commands import Flock, Run, Sem
-from tests.benchmarks.peers.libraries import Diskcache, Localgcl, Portalocker, PyrateLimiter
+from tests.benchmarks.peers.libraries import (
+    Diskcache,
+    Filelock,
+    Localgcl,
+    Portalocker,
+    PyrateLimiter,
+)
 from tests.benchmarks.peers.prefect_server import Prefect
 
 ADAPTERS: dict[str, type[Adapter]] = {
@@ -13,6 +19,7 @@ ADAPTERS: dict[str, type[Adapter]] = {
     "prefect": Prefect,
     "pyrate": PyrateLimiter,
     "portalocker": Portalocker,
+    "filelock": Filelock,
     "diskcache": Diskcache,
     "sem": Sem,
     "flock": Flock,
