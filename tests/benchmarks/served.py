@@ -1,7 +1,7 @@
 """`python -m tests.benchmarks.served`: `localgcl serve` under load, and beside Prefect's server.
 
 With `--prefect PYTHON`, an interpreter that has Prefect, the client of which is used unchanged
-against both servers, which take turns.
+against both servers, which take turns. The status is 1 where a figure does not hold.
 """
 
 from __future__ import annotations
@@ -18,18 +18,27 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from localgcl import Limiter
+from tests.benchmarks.figures import NONE
 from tests.benchmarks.table import headline, render
 
 LIMITS = "/api/v2/concurrency_limits"
 CLIENT = Path(__file__).parent.parent / "server" / "prefect_client.py"
 ROUNDS = 3
+
+_FEW = 5  # slots, for which 205 clients contend
+
+# What an allocator keeps for itself, in a quarter of the time.
+_GROWTH_KILOBYTES = 4096
+
+# A line of a table, and whether its figure holds.
+Line = tuple[tuple[str, ...], bool]
 
 
 @dataclass
@@ -154,16 +163,18 @@ class Load:
         self.holding: set[str] = set()
         self.most = 0
 
-    async def turn_over(self, name: str, pause: float) -> None:
-        """Take and give back, over and over."""
+    async def turn_over(self, name: str, *, hold: float = 0.0, every: float = 0.0) -> None:
+        """Take, hold for so long and give back, over and over, or once in so many seconds."""
         connection = Connection(self.port)
+        due = time.monotonic()
         while time.monotonic() < self.ends:
             lease = await self._take(connection, name)
             if lease is None:
                 continue
             self.holding.add(lease)
             self.most = max(self.most, len(self.holding))
-            await asyncio.sleep(pause)
+            due += every
+            await asyncio.sleep(max(hold, due - time.monotonic()))
             self.holding.discard(lease)
             await self._insist(connection, "decrement-with-lease", {"lease_id": lease})
         connection.close()
@@ -195,12 +206,12 @@ class Load:
             return
 
 
-def under_load(seconds: float, rate: int) -> list[list[str]]:
+def under_load(seconds: float, rate: int) -> list[Line]:
     """Have 200 wait at once and others ask `rate` times a second; kill the server in between."""
     with tempfile.TemporaryDirectory() as folder:
         server = ours(folder)
         server.start()
-        server.create("few", 5)
+        server.create("few", _FEW)
         server.create("many", 1000)
         before = server.resident_kilobytes()
         resident = [before]
@@ -208,8 +219,8 @@ def under_load(seconds: float, rate: int) -> list[list[str]]:
         others = Load(server.port, load.ends)
 
         async def main() -> None:
-            clients = [load.turn_over("few", 0.01) for _ in range(205)]
-            busy = [others.turn_over("many", 2 * 40 / rate) for _ in range(40)]
+            clients = [load.turn_over("few", hold=0.01) for _ in range(205)]
+            busy = [others.turn_over("many", every=2 * 40 / rate) for _ in range(40)]
             running = asyncio.gather(*clients, *busy)
             await asyncio.sleep(seconds / 2)
             resident.append(server.resident_kilobytes())
@@ -228,16 +239,51 @@ def under_load(seconds: float, rate: int) -> list[list[str]]:
             left = {one.name: one.active_slots for one in limiter.read_all()}
         server.end()
     answers = (load.answers + others.answers) / took
+    cut, kept = load.breaks + others.breaks, sum(left.values())
+    shown = " ".join(f"{kb // 1024} MB" for kb in resident)
     return [
-        ["requests answered, 245 clients, 200 of them waiting", f"{answers:.0f}/s"],
-        ["most that held a slot of 5", f"{load.most}"],
-        ["connections that the kill has cut", f"{load.breaks + others.breaks}"],
-        ["slots of grants that it has cut, held until their leases end", str(sum(left.values()))],
-        ["resident memory, by quarters", " ".join(f"{kb // 1024} MB" for kb in resident)],
+        _line(
+            "requests answered, 245 clients, 200 of them waiting",
+            f"{answers:.0f}/s",
+            f"≥ {rate}/s",
+            answers >= rate,
+        ),
+        _line("most that held a slot of 5", f"{load.most}", "≤ 5", load.most <= _FEW),
+        _line("connections that the kill has cut", f"{cut}", NONE, True),
+        _line(
+            "slots of grants that it has cut, held until their leases end",
+            f"{kept}",
+            "≤ connections cut",
+            kept <= cut,
+        ),
+        _line(
+            "resident memory, by quarters",
+            shown,
+            f"+ {_GROWTH_KILOBYTES // 1024} MB",
+            # The first is of a server that has not served, and the third of a new one.
+            resident[3] - resident[2] <= _GROWTH_KILOBYTES,
+        ),
     ]
 
 
+def _line(figure: str, measured: str, target: str, holds: bool) -> Line:
+    return (figure, measured, target, "yes" if holds else "NO"), holds
+
+
 # Beside Prefect's server
+
+_BARE = "a pair over one connection, ms"
+_PAIR = "a pair by Prefect's client, ms"
+_JOBS = "20 jobs of 10 ms, s"
+_RATE = "of 20/s delivered, %"
+
+# What ours is to reach, beside theirs.
+_TARGETS: dict[str, tuple[str, Callable[[float, float], bool]]] = {
+    _BARE: (NONE, lambda _ours, _theirs: True),
+    _PAIR: ("≤ 0.33", lambda ours, theirs: ours <= theirs / 3),
+    _JOBS: ("≤ 0.25", lambda ours, theirs: ours <= theirs / 4),
+    _RATE: ("99 to 100 %", lambda ours, _theirs: 99 <= ours <= 100),
+}
 
 
 class Client:
@@ -331,7 +377,7 @@ def delivered(python: str, server: Server, folder: str) -> float:
         return 200 / (time.monotonic() - began) / 20
 
 
-def beside_prefect(python: str) -> list[list[str]]:
+def beside_prefect(python: str) -> list[Line]:
     """Measure both servers in turns."""
     figures: dict[str, dict[str, list[float]]] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -346,37 +392,47 @@ def beside_prefect(python: str) -> list[list[str]]:
                     with clients(python, server, folder, 1) as (one,):
                         pair = statistics.median(one.do("pairs", "warm", 3))
                     for figure, value in (
-                        ("a pair over one connection, ms", 1000 * bare_pair(server, 2)),
-                        ("a pair by Prefect's client, ms", 1000 * pair),
-                        ("20 jobs of 10 ms, s", crowd(python, server, folder)),
-                        ("of 20/s delivered, %", 100 * delivered(python, server, folder)),
+                        (_BARE, 1000 * bare_pair(server, 2)),
+                        (_PAIR, 1000 * pair),
+                        (_JOBS, crowd(python, server, folder)),
+                        (_RATE, 100 * delivered(python, server, folder)),
                     ):
                         by_server = figures.setdefault(figure, {})
                         by_server.setdefault(server.name, []).append(value)
         finally:
             for server in servers:
                 server.end()
-    lines = []
+    lines: list[Line] = []
     for figure, by_server in figures.items():
         first, second = (statistics.median(by_server[server.name]) for server in servers)
-        lines.append([figure, f"{first:.3g}", f"{second:.3g}", f"{second / first:.2f}"])
+        target, holds = _TARGETS[figure]
+        line = (figure, f"{first:.3g}", f"{second:.3g}", f"{first / second:.2f}", target)
+        reached = holds(first, second)
+        lines.append(((*line, "yes" if reached else "NO"), reached))
     return lines
 
 
-def main() -> None:
-    """Measure and print."""
+def main() -> int:
+    """Measure, print, and return 1 if any figure does not hold."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--prefect", metavar="PYTHON", help="an interpreter that has Prefect")
     parser.add_argument("--seconds", type=float, default=60, help="of the load (60)")
     parser.add_argument("--rate", type=int, default=1000, help="requests a second to try for")
     options = parser.parse_args()
     print(headline(), end="\n\n")
+    lines: list[Line] = []
     if options.seconds:
-        print(render(("under load", ""), under_load(options.seconds, options.rate), markdown=False))
+        loaded = under_load(options.seconds, options.rate)
+        head: tuple[str, ...] = ("under load", "measured", "target", "holds")
+        print(render(head, [line for line, _ in loaded], markdown=False))
+        lines += loaded
     if options.prefect:
-        head = ("beside it", "localgcl serve", "prefect server", "theirs / ours")
-        print("\n" + render(head, beside_prefect(options.prefect), markdown=False))
+        beside = beside_prefect(options.prefect)
+        head = ("beside it", "localgcl serve", "prefect server", "ours / theirs", "target", "holds")
+        print("\n" + render(head, [line for line, _ in beside], markdown=False))
+        lines += beside
+    return 0 if all(holds for _, holds in lines) else 1
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

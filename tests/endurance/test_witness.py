@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.endurance.rate import Meter
+from tests.endurance.wishes import ASLEEP
 from tests.endurance.witness import PATIENCE_SECONDS, Witness
 
 LIMITS = """
@@ -318,6 +319,19 @@ def test_what_takes_too_long() -> None:
     witness.read([["kill", "q", "1.0"]])
     assert witness.too_long(1.0 + PATIENCE_SECONDS) == []
     assert [one.tag for one in witness.too_long(1.1 + PATIENCE_SECONDS)] == ["p-1"]
+
+
+def test_who_waits_for_a_sleeper_waits_too_long_once_it_is_gone() -> None:
+    """Its holder may keep the slot for ever; once that has been killed, the next one gets it."""
+    witness = Witness(lambda problem: pytest.fail(problem))
+    witness.read([["limit", ASLEEP, "1", "0"]])
+    witness.read([["ask", f"{one}-1", "1.0", "1", "1", ASLEEP] for one in ("p", "q")])
+    witness.read([["in", "p-1", "1.5"]])
+    killed = 2.0 + PATIENCE_SECONDS
+    assert witness.too_long(killed) == []
+    witness.read([["kill", "p", str(killed)]])
+    assert witness.too_long(killed + PATIENCE_SECONDS) == []
+    assert [one.tag for one in witness.too_long(killed + PATIENCE_SECONDS + 0.1)] == ["q-1"]
 
 
 def test_the_meter_finds_the_worst_time() -> None:

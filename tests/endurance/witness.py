@@ -107,6 +107,7 @@ class Witness:
         self.trouble = 0
         self.better_at = -1  # the line at which the last trouble ended
         self.calm_at = -1.0  # the line at which everything was shaken last
+        self._kept_until = -math.inf  # when the limit of the sleepers was last seen held
         self._tidy_from = 0.0  # when what it has left is to be gone
         self._look_line, self._looked_at = 0, 0.0
         self._swept: set[str] = set()
@@ -124,15 +125,22 @@ class Witness:
         self.report(f"truth {truth}, line {self.line}: {problem}")
 
     def too_long(self, now: float) -> list[Request]:
-        """Return the requests that should have come to an end."""
+        """Return the requests that should have come to an end; asked again and again."""
+        asleep = [one for one in self.requests.values() if one.names == (ASLEEP,)]
+        if any(one.state == "in" and not one.killed for one in asleep):
+            self._kept_until = now  # its holder keeps it until a fault takes it away
         return [
             request
             for request in self.requests.values()
             if request.state == "ask"
-            and request.names != (ASLEEP,)  # whose holder keeps it until a fault takes it away
             and not (request.killed or request.orphaned)
-            and now - request.began_at > PATIENCE_SECONDS
+            and now - self._hindered_until(request) > PATIENCE_SECONDS
         ]
+
+    def _hindered_until(self, request: Request) -> float:
+        if request.names == (ASLEEP,):
+            return max(request.began_at, self._kept_until)
+        return request.began_at
 
     # Requests
 
