@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
+import socket
 import time
-from typing import Any
+from typing import Any, Protocol
 
 import httpx
 import pytest
@@ -30,10 +31,19 @@ from tests.server.conftest import Serve, Served
 AUTH = "app:password"
 
 
+class Listening(Protocol):
+    """Where somebody listens."""
+
+    address: tuple[str, int]
+
+    def connect(self) -> socket.socket:
+        """Return a connection to it."""
+
+
 class Socket:
     """A client's end of a WebSocket."""
 
-    def __init__(self, served: Served, **headers: str) -> None:
+    def __init__(self, served: Listening, **headers: str) -> None:
         self.connection = served.connect()
         self.ws = WSConnection(ConnectionType.CLIENT)
         request = Request(
@@ -79,7 +89,7 @@ class Socket:
         self.connection.close()
 
 
-def opened(served: Served, **headers: str) -> Socket:
+def opened(served: Listening, **headers: str) -> Socket:
     """Return a WebSocket that was accepted."""
     one = Socket(served, **headers)
     accepted = one.next()

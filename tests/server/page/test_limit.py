@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 from collections.abc import Callable
 
 import pytest
@@ -10,7 +11,8 @@ from selenium.webdriver.common.keys import Keys
 
 from localgcl import Limiter
 from tests.processes.conftest import Actor
-from tests.server.page.conftest import Page, until
+from tests.server.page.conftest import DEADLINE_SECONDS, Page, until
+from tests.server.test_events import opened, told
 
 pytestmark = pytest.mark.processes
 
@@ -88,6 +90,35 @@ def test_holders_and_waiters(page: Page, limiter: Limiter, actor: Callable[[], A
     first.kill()
     until(lambda: [row[1] for row in cells(page, "holders")] == [str(second.pid)])
     until(lambda: [row[2] for row in cells(page, "waiters")] == [str(third.pid)])
+
+
+class _Elsewhere:
+    """A client's way to the server of a page."""
+
+    def __init__(self, page: Page) -> None:
+        host, _, port = page.url.rpartition("//")[2].partition(":")
+        self.address = host, int(port)
+
+    def connect(self) -> socket.socket:
+        return socket.create_connection(self.address, DEADLINE_SECONDS)
+
+
+def test_what_clients_told(page: Page, limiter: Limiter) -> None:
+    """Their events are listed, the latest first, as text; without any there is no such list."""
+    limit = limiter.create("database", 3)
+    page.open(f"/limits/{limit.id}")
+    assert not page.is_shown("#told")
+    client = opened(_Elsewhere(page))
+    client.tell({"type": "auth", "token": None})
+    assert client.said()["type"] == "auth_success"
+    client.tell(told(limit.id, "acquired", **{"slots-acquired": "2"}))
+    client.tell({**told(limit.id, HOSTILE[0], **{"slots-acquired": ""}), "occurred": "whenever"})
+    client.ping()
+    until(lambda: len(cells(page, "events")) == 2)
+    latest, first = cells(page, "events")
+    assert latest == ["whenever", HOSTILE[0], ""]
+    assert first[1:] == ["acquired", "2"]
+    client.close()
 
 
 def test_slots_that_change_hands_are_seen(

@@ -8,6 +8,7 @@ import { count, duration, moment, number, rate } from "./format.js";
 import { carry } from "./notices.js";
 import { partsOf, setSwitch, setText, setTime } from "./parts.js";
 import { Holders, Waiters } from "./people.js";
+import { Told } from "./told.js";
 import { showUsage } from "./usage.js";
 
 // Slots can change hands with no number changed, of which the stream does not tell.
@@ -21,6 +22,7 @@ const parts = partsOf(page);
 const chart = new Chart(element("chart"));
 const holders = new Holders(element("holders"), (holder) => actions.free(holder, refresh));
 const waiters = new Waiters(element("waiters"));
+const told = new Told(element("told"));
 
 let key = decodeURIComponent(location.pathname.split("/").pop());
 let limit = null;
@@ -60,6 +62,7 @@ function show(found) {
   setTime(parts.updated, limit.updated, moment(new Date(limit.updated)));
   holders.show(limit.holders, limit.now);
   waiters.show(limit.waiters, limit.now);
+  told.show(limit.events);
   setText(parts.held, limit.holders.length || "");
   setText(parts.queued, limit.waiters.length || "");
   element("no-holders").hidden = limit.holders.length > 0;
