@@ -122,15 +122,22 @@ class Client:
 
 
 @pytest.fixture(scope="module")
-def database(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Where the database of all these tests is."""
+def database(auth: str | None, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Where the database of all these tests is, one for each server."""
     return str(tmp_path_factory.mktemp("prefect") / "limits.db")
 
 
+@pytest.fixture(scope="module", params=[None, AUTH], ids=["for everybody", "with credentials"])
+def auth(request: pytest.FixtureRequest) -> str | None:
+    """The credentials that the server asks for: everything is tried with and without."""
+    asked: str | None = request.param
+    return asked
+
+
 @pytest.fixture(scope="module")
-def server(database: str) -> Iterator[Process]:
+def server(database: str, auth: str | None) -> Iterator[Process]:
     """The server of all these tests."""
-    one = Process(database)
+    one = Process(database, *(() if auth is None else ("--auth", auth)))
     yield one
     one.popen.kill()
     one.popen.communicate()
@@ -140,13 +147,17 @@ Start = Callable[..., Client]
 
 
 @pytest.fixture(scope="module")
-def start(server: Process, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
-    """Start clients that are gone with the last of these tests."""
+def start(
+    server: Process, auth: str | None, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Start]:
+    """Start clients, of this server unless a `url` is given, gone with the last of these tests."""
     started: list[Client] = []
 
-    def starting(url: str = server.url, **variables: str) -> Client:
+    def starting(url: str | None = None, **variables: str) -> Client:
         home = tmp_path_factory.mktemp("home") / "prefect"
-        started.append(Client(url, home, **variables))
+        if url is None and auth is not None:
+            variables = {"PREFECT_API_AUTH_STRING": auth, **variables}
+        started.append(Client(url or server.url, home, **variables))
         return started[-1]
 
     yield starting
