@@ -42,8 +42,8 @@ def comparison() -> Comparison:
     peers[2].server_start_seconds = 9.0
     peers[3].delivery, peers[3].killed = None, []
     peers[4].failures["pair"] = "it failed"
-    peers[5].turns = []
-    peers[6].version = None
+    peers[6].turns = []
+    peers[7].version = None
     return Comparison(peers, 0.014)
 
 

@@ -275,6 +275,25 @@ def test_delete_asks_first(page: Page, limiter: Limiter) -> None:
     until(lambda: page.focused == "c")
 
 
+def test_the_focus_after_a_row_that_went_before_the_answer(page: Page, limiter: Limiter) -> None:
+    """The stream may tell of a deletion sooner than the answer to it."""
+    for name in ("a", "b", "c"):
+        limiter.create(name, 1)
+    page.open()
+    page.script(
+        "const asked = window.fetch; window.fetch = async (...all) => {"
+        " const answer = await asked(...all);"
+        " if (all[1]?.method === 'DELETE') await new Promise((go) => { window.go = go; });"
+        " return answer; };"
+    )
+    page.press("Delete b")
+    page.submit()
+    until(lambda: page.names() == ["a", "c"])
+    page.script("window.go()")
+    page.closes()
+    until(lambda: page.focused == "c")
+
+
 def test_search(page: Page, limiter: Limiter) -> None:
     """By any part of a name in any case, kept in the address."""
     for name in ("Database", "data lake", "mail"):

@@ -50,14 +50,18 @@ const handlers = {
   edit: (limit) => actions.update(limit, refresh),
   toggle: (limit) => actions.toggle(limit, refresh),
   reset: (limit) => actions.reset(limit, refresh),
-  delete: (limit) => actions.remove(limit, async (message) => {
-    const next = neighbour(limit.id);
-    tell(message);
-    drop(limit.id);
-    settle();
-    (next ?? element("create")).focus();
-    refresh();
-  }),
+  delete: (limit) => {
+    const known = neighbour(limit.id);
+    actions.remove(limit, (message) => {
+      // The stream may have told of it before the answer came, and the row is gone by then.
+      const next = rows.has(limit.id) ? neighbour(limit.id) : known;
+      tell(message);
+      drop(limit.id);
+      settle();
+      (next?.isConnected ? next : element("create")).focus();
+      refresh();
+    });
+  },
 };
 
 // Where the focus goes when a row is no more.
