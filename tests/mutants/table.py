@@ -17,6 +17,7 @@ DECAY = "tests/test_decay.py"
 LIMITS = "tests/test_limits.py"
 DATABASE = "tests/test_database.py"
 LATER = "tests/test_later.py"
+CLIENTS = "tests/test_clients.py"
 TASKS = "tests/tasks/test_tasks.py"
 LOOPS = "tests/tasks/test_loops.py"
 WATCH = "tests/test_watch.py"
@@ -385,6 +386,14 @@ MUTANTS = (
         "            release_granted(tx, request.id, request.occupy, granted)",
         "            pass",
         (SLOTS, CANCELLATION, MACHINE),
+    ),
+    Mutant(
+        "a client that hung up keeps its slots",
+        9,
+        "_clients.py",
+        "    release(tx, request.id)\n    _slots.abandon",
+        "    _slots.abandon",
+        (CLIENTS,),
     ),
     Mutant(
         "a grant that was peeked at leaves its row",
