@@ -91,9 +91,9 @@ def notes(comparison: Comparison) -> list[str]:
         " at a rate at which nothing waits; and so no hand-over, and nothing that a death could"
         " keep.",
         f"**{PROCESSES} processes at once**: the same by {PROCESSES} processes over {PROCESSES}"
-        " slots, none of which has to wait; flock has one slot. diskcache is given no expiry, its"
-        f" default; portalocker, sem and flock have no rates. Prefect's server{started} runs on the"
-        " same cores, and counts as nothing but the time it takes.",
+        " slots, none of which has to wait; filelock and flock have one slot. diskcache is given no"
+        " expiry, its default; portalocker, filelock, sem and flock have no rates. Prefect's"
+        f" server{started} runs on the same cores, and counts as nothing but the time it takes.",
         "**Hand-over** of the only slot: from a release to the next entry, median, while up to"
         f" {PROCESSES - 1} processes wait. Of the commands: until the command runs.",
         f"**Luckiest, unluckiest**: their parts of the turns, where {PROCESSES} processes want the"
