@@ -282,7 +282,8 @@ _TARGETS: dict[str, tuple[str, Callable[[float, float], bool]]] = {
     _BARE: (NONE, lambda _ours, _theirs: True),
     _PAIR: ("≤ 0.33", lambda ours, theirs: ours <= theirs / 3),
     _JOBS: ("≤ 0.25", lambda ours, theirs: ours <= theirs / 4),
-    _RATE: ("99 to 100 %", lambda ours, _theirs: 99 <= ours <= 100),
+    # A slot or two have decayed when the first of 200 asks, which are half a percent each.
+    _RATE: ("99 to 101 %", lambda ours, _theirs: 99 <= ours <= 101),
 }
 
 
@@ -406,7 +407,7 @@ def beside_prefect(python: str) -> list[Line]:
     for figure, by_server in figures.items():
         first, second = (statistics.median(by_server[server.name]) for server in servers)
         target, holds = _TARGETS[figure]
-        line = (figure, f"{first:.3g}", f"{second:.3g}", f"{first / second:.2f}", target)
+        line = (figure, f"{first:.4g}", f"{second:.4g}", f"{first / second:.2f}", target)
         reached = holds(first, second)
         lines.append(((*line, "yes" if reached else "NO"), reached))
     return lines
