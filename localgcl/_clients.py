@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from localgcl import _owners, _slots
 from localgcl._queue import promote
-from localgcl._release import find_lease, release_places
+from localgcl._release import release_of
 from localgcl._schema import TALLY
 
 TYPE_CHECKING = False
@@ -72,10 +72,8 @@ def release(tx: Transaction, lease: str) -> bool:
     client = _owners.find_client(tx, lease)
     if client is None:
         return False  # expired, or an operator has freed it
-    owner, limits = client
-    places = [place for key in limits if (place := find_lease(tx, key, owner, lease)) is not None]
     _owners.remove_client(tx, lease)
-    return release_places(tx, lease, places)
+    return release_of(tx, lease, *client)
 
 
 def let_go(tx: Transaction, request: Request) -> None:

@@ -12,7 +12,7 @@ import sys
 
 from localgcl import _decay
 from localgcl._lifeline import end_lifeline, existing_lifeline, lifeline
-from localgcl._schema import TALLY
+from localgcl._schema import TALLY, keys_in, text_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -163,7 +163,7 @@ def _clear(tx: Transaction, owner: int, *, died: bool = False) -> set[int]:
         tx.execute("DELETE FROM ledger WHERE owner = ?", (owner,))
     waiting = tx.execute("SELECT ticket, limits FROM waiters WHERE owner = ?", (owner,)).fetchall()
     for ticket, limits in waiting:
-        for key in map(int, limits.split()):
+        for key in keys_in(limits):
             tx.execute("DELETE FROM waits WHERE limit_key = ? AND ticket = ?", (key, ticket))
             freed.add(key)
     if waiting:
@@ -197,10 +197,9 @@ def insert_client(
 
     It holds its lease of these `limits`.
     """
-    keys = " ".join(map(str, limits))
     cursor = tx.execute(
         "INSERT INTO owners (lifeline, user, command, expires, limits) VALUES (?, ?, ?, ?, ?)",
-        (_client(lease), user, command[:_MAX_COMMAND_LENGTH], tx.now + seconds, keys),
+        (_client(lease), user, command[:_MAX_COMMAND_LENGTH], tx.now + seconds, text_of(limits)),
     )
     assert cursor.lastrowid is not None  # an INSERT has one
     return cursor.lastrowid
@@ -220,7 +219,7 @@ def find_client(tx: Transaction, lease: str) -> tuple[int, list[int]] | None:
     row = tx.execute(
         "SELECT key, limits FROM owners WHERE lifeline = ?", (_client(lease),)
     ).fetchone()
-    return None if row is None else (row[0], [int(key) for key in row[1].split()])
+    return None if row is None else (row[0], keys_in(row[1]))
 
 
 def remove_client(tx: Transaction, lease: str) -> None:

@@ -11,7 +11,7 @@ import math
 from localgcl import _decay, _owners
 from localgcl._checks import MAX_SLOTS
 from localgcl._folder import lifeline_of
-from localgcl._schema import TALLY
+from localgcl._schema import TALLY, keys_in, text_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -267,7 +267,7 @@ def serve(tx: Transaction, ticket: int) -> dict[int, bool]:
         holder=holder,
         asked=since,
     )
-    tx.execute(_GRANT, (at, " ".join(map(str, taken)), ticket))
+    tx.execute(_GRANT, (at, text_of(taken), ticket))
     _wake(tx, ear, ticket)
     left = dict.fromkeys(leave_queues(tx, ticket, limits), True)
     for row in rows:
@@ -305,11 +305,6 @@ def leave_queues(tx: Transaction, ticket: int, limits: str) -> set[int]:
     for key in keys:
         tx.execute(_LEAVE, (key, ticket))
     return set(keys)
-
-
-def keys_in(text: str) -> list[int]:
-    """Return the keys of limits that a column holds, by spaces."""
-    return [int(key) for key in text.split()]
 
 
 def _alert(tx: Transaction, key: int) -> None:

@@ -12,8 +12,7 @@ from localgcl._schema import TALLY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-    from typing import Any
+    from collections.abc import Iterable
 
     from localgcl._database import Transaction
     from localgcl._outcomes import Granted
@@ -43,27 +42,23 @@ def release_by_id(tx: Transaction, lease: str) -> bool:
     # This reads through the leases and tallies of all limits, for an operator, or where Ctrl-C has
     # hit upon a commit; an index would cost every slot.
     places = tx.execute(
-        "SELECT limit_key, owner, slots, since FROM leases WHERE lease = ? AND owner > 0", (lease,)
+        "SELECT owner, limit_key FROM leases WHERE lease = ? AND owner > 0", (lease,)
     ).fetchall()
     _owners.remove_client(tx, lease)
-    return release_places(tx, lease, places)
+    return bool(places) and release_of(tx, lease, places[0][0], [key for _, key in places])
 
 
-def find_lease(tx: Transaction, key: int, owner: int, lease: str) -> Any:
-    """Return limit, owner, slots and since when of a lease, None where it is not held there."""
-    return tx.execute(
-        "SELECT limit_key, owner, slots, since FROM ledger"
-        " WHERE limit_key = ? AND owner = ? AND lease = ?",
-        (key, owner, lease),
-    ).fetchone()
-
-
-def release_places(tx: Transaction, lease: str, places: Sequence[Any]) -> bool:
-    """Free a lease where it was found, and return whether it held anything."""
-    if not places:
-        return False
-    _, owner, slots, since = places[0]
-    return release(tx, lease, owner, slots, since, [key for key, *_ in places])
+def release_of(tx: Transaction, lease: str, owner: int, limits: list[int]) -> bool:
+    """Free what an owner's lease still holds of these limits; return whether that was anything."""
+    for key in limits:
+        held = tx.execute(
+            "SELECT slots, since FROM ledger WHERE limit_key = ? AND owner = ? AND lease = ?",
+            (key, owner, lease),
+        ).fetchone()
+        if held is not None:
+            slots, since = held
+            return release(tx, lease, owner, slots, since, limits)
+    return False
 
 
 def release_granted(tx: Transaction, lease: str, slots: int, granted: Granted) -> None:

@@ -13,7 +13,6 @@ from localgcl._queue import (
     count_timeout,
     earlier,
     in_the_way,
-    keys_in,
     leave_queues,
     promote,
     refusal,
@@ -21,6 +20,7 @@ from localgcl._queue import (
     take,
 )
 from localgcl._release import release_by_id, release_granted
+from localgcl._schema import keys_in, text_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ def _enqueue(
             request.id,
             owner,
             listener.ear(tx.folder),
-            " ".join([str(row.key) for row in rows]),
+            text_of(row.key for row in rows),
             request.occupy,
             request.holds,
             request.strict,
@@ -191,12 +191,12 @@ def look(
         promote(tx, {*keys, *_reap(tx, dead), *_reap_ahead(tx, keys, request.ticket)})
         waiter = _find(tx, request)
         assert waiter is not None  # only its own owner's death takes it away
-    verdict, limits, at, taken, names, passed, owner = waiter
+    verdict, limits, _, _, names, passed, _ = waiter
     if verdict is None:
         return _stand(tx, request, listener, keys_in(limits), _lines(passed))
     tx.execute("DELETE FROM waiters WHERE ticket = ?", (request.ticket,))
     if verdict == "granted":
-        return Granted(at, _lines(passed), owner, keys_in(taken))
+        return _granted(waiter)
     if verdict == "late":
         return NotNow(_lines(passed))
     return Refused(verdict, _lines(names), _lines(passed))
@@ -220,8 +220,12 @@ def peek(execute: Callable[..., sqlite3.Cursor], request: Request) -> Granted | 
     waiter = execute(_FIND, (request.ticket, request.id)).fetchall()
     if not waiter or waiter[0][0] != "granted" or not request.holds:
         return None
-    _, _, at, taken, _, passed, owner = waiter[0]
-    return Granted(at, _lines(passed), owner, keys_in(taken), request.ticket)
+    return _granted(waiter[0], request.ticket)
+
+
+def _granted(waiter: Any, ticket: int = 0) -> Granted:
+    _, _, at, taken, _, passed, owner = waiter
+    return Granted(at, _lines(passed), owner, keys_in(taken), ticket)
 
 
 def _reap_ahead(tx: Transaction, limits: Iterable[int], ticket: int) -> set[int]:
@@ -322,9 +326,8 @@ def abandon(tx: Transaction, request: Request) -> None:
     """Undo a request, whatever became of it and however often this is called."""
     waiter, granted = _find(tx, request), request.granted
     if waiter is not None:
-        verdict, _, at, taken, _, _, owner = waiter
-        granted = Granted(at, (), owner, keys_in(taken)) if verdict == "granted" else None
-        _leave(tx, request.ticket, gives_up=verdict is None)
+        granted = _granted(waiter) if waiter[0] == "granted" else None
+        _leave(tx, request.ticket, gives_up=waiter[0] is None)
     if request.holds:
         if granted is not None and granted.owner is not None:
             release_granted(tx, request.id, request.occupy, granted)
