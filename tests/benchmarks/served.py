@@ -37,8 +37,15 @@ _FEW = 5  # slots, for which 205 clients contend
 # What an allocator keeps for itself, in a quarter of the time.
 _GROWTH_KILOBYTES = 4096
 
-# A line of a table, and whether its figure holds.
-Line = tuple[tuple[str, ...], bool]
+
+@dataclass(frozen=True)
+class Line:
+    """A line of a table, and whether its figure holds."""
+
+    figure: str
+    measured: list[str]
+    target: str
+    holds: bool
 
 
 @dataclass
@@ -242,32 +249,28 @@ def under_load(seconds: float, rate: int) -> list[Line]:
     cut, kept = load.breaks + others.breaks, sum(left.values())
     shown = " ".join(f"{kb // 1024} MB" for kb in resident)
     return [
-        _line(
+        Line(
             "requests answered, 245 clients, 200 of them waiting",
-            f"{answers:.0f}/s",
+            [f"{answers:.0f}/s"],
             f"≥ {rate}/s",
             answers >= rate,
         ),
-        _line("most that held a slot of 5", f"{load.most}", "≤ 5", load.most <= _FEW),
-        _line("connections that the kill has cut", f"{cut}", NONE, True),
-        _line(
+        Line(f"most that held a slot of {_FEW}", [f"{load.most}"], f"≤ {_FEW}", load.most <= _FEW),
+        Line("connections that the kill has cut", [f"{cut}"], NONE, True),
+        Line(
             "slots of grants that it has cut, held until their leases end",
-            f"{kept}",
+            [f"{kept}"],
             "≤ connections cut",
             kept <= cut,
         ),
-        _line(
+        Line(
             "resident memory, by quarters",
-            shown,
+            [shown],
             f"+ {_GROWTH_KILOBYTES // 1024} MB",
             # The first is of a server that has not served, and the third of a new one.
             resident[3] - resident[2] <= _GROWTH_KILOBYTES,
         ),
     ]
-
-
-def _line(figure: str, measured: str, target: str, holds: bool) -> Line:
-    return (figure, measured, target, "yes" if holds else "NO"), holds
 
 
 # Beside Prefect's server
@@ -407,10 +410,18 @@ def beside_prefect(python: str) -> list[Line]:
     for figure, by_server in figures.items():
         first, second = (statistics.median(by_server[server.name]) for server in servers)
         target, holds = _TARGETS[figure]
-        line = (figure, f"{first:.4g}", f"{second:.4g}", f"{first / second:.2f}", target)
-        reached = holds(first, second)
-        lines.append(((*line, "yes" if reached else "NO"), reached))
+        measured = [f"{first:.4g}", f"{second:.4g}", f"{first / second:.2f}"]
+        lines.append(Line(figure, measured, target, holds(first, second)))
     return lines
+
+
+def show(head: tuple[str, ...], lines: list[Line]) -> bool:
+    """Print a table, and return whether every figure holds."""
+    rows = [
+        [line.figure, *line.measured, line.target, "yes" if line.holds else "NO"] for line in lines
+    ]
+    print(render((*head, "target", "holds"), rows, markdown=False), end="\n\n")
+    return all(line.holds for line in lines)
 
 
 def main() -> int:
@@ -421,18 +432,13 @@ def main() -> int:
     parser.add_argument("--rate", type=int, default=1000, help="requests a second to try for")
     options = parser.parse_args()
     print(headline(), end="\n\n")
-    lines: list[Line] = []
+    holds = True
     if options.seconds:
-        loaded = under_load(options.seconds, options.rate)
-        head: tuple[str, ...] = ("under load", "measured", "target", "holds")
-        print(render(head, [line for line, _ in loaded], markdown=False))
-        lines += loaded
+        holds &= show(("under load", "measured"), under_load(options.seconds, options.rate))
     if options.prefect:
-        beside = beside_prefect(options.prefect)
-        head = ("beside it", "localgcl serve", "prefect server", "ours / theirs", "target", "holds")
-        print("\n" + render(head, [line for line, _ in beside], markdown=False))
-        lines += beside
-    return 0 if all(holds for _, holds in lines) else 1
+        head = ("beside it", "localgcl serve", "prefect server", "ours / theirs")
+        holds &= show(head, beside_prefect(options.prefect))
+    return 0 if holds else 1
 
 
 if __name__ == "__main__":

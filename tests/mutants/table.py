@@ -202,7 +202,7 @@ MUTANTS = (
         "_owners.py",
         "if (lives(tx, name) if expires is None else expires > tx.now)",
         "if (lives(tx, name) if expires is None else expires < tx.now)",
-        ("tests/test_clients.py",),
+        (CLIENTS,),
     ),
     Mutant(
         "a newcomer overtakes at once those who wait",

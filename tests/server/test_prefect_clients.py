@@ -7,6 +7,7 @@ one if it has Prefect. One server and few processes do for all, since Prefect is
 from __future__ import annotations
 
 import concurrent.futures
+import functools
 import importlib.util
 import json
 import os
@@ -147,22 +148,25 @@ Start = Callable[..., Client]
 
 
 @pytest.fixture(scope="module")
-def start(
-    server: Process, auth: str | None, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Start]:
-    """Start clients, of this server unless a `url` is given, gone with the last of these tests."""
+def start_at(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
+    """Start clients of any server, gone with the last of these tests."""
     started: list[Client] = []
 
-    def starting(url: str | None = None, **variables: str) -> Client:
+    def starting(url: str, **variables: str) -> Client:
         home = tmp_path_factory.mktemp("home") / "prefect"
-        if url is None and auth is not None:
-            variables = {"PREFECT_API_AUTH_STRING": auth, **variables}
-        started.append(Client(url or server.url, home, **variables))
+        started.append(Client(url, home, **variables))
         return started[-1]
 
     yield starting
     for one in started:
         one.close()
+
+
+@pytest.fixture(scope="module")
+def start(server: Process, auth: str | None, start_at: Start) -> Start:
+    """Start clients of the server of all these tests."""
+    variables = {} if auth is None else {"PREFECT_API_AUTH_STRING": auth}
+    return functools.partial(start_at, server.url, **variables)
 
 
 @pytest.fixture(scope="module")
@@ -314,13 +318,13 @@ def test_a_lease_that_is_taken_away(client: Client, limiter: Limiter) -> None:
     assert client.answer() == "held"
 
 
-def test_the_server_is_restarted_under_a_lease(start: Start, tmp_path: Path) -> None:
+def test_the_server_is_restarted_under_a_lease(start_at: Start, tmp_path: Path) -> None:
     """Killed and started again at the same address: the block goes on and frees its slot."""
     path = str(tmp_path / "limits.db")
     with Limiter(path) as limiter:
         limiter.create("a", 1)
         first = Process(path)
-        client = start(first.url)
+        client = start_at(first.url)
         assert client.do("enter", "a", lease_duration=60) == "entered"
         first.end(signal.SIGKILL)
         second = Process(path, "--port", first.url.rpartition(":")[2])
@@ -358,19 +362,19 @@ def test_together_with_processes_that_use_localgcl(
         assert limiter.read("a").active_slots == 1
 
 
-def test_credentials(start: Start, tmp_path: Path) -> None:
+def test_credentials(start_at: Start, tmp_path: Path) -> None:
     """Nothing without them; everything with a password; with a key all but the events."""
     path = str(tmp_path / "limits.db")
     server = Process(path, "--auth", AUTH)
     try:
         with Limiter(path) as limiter:
             limiter.create("a", 1)
-            stranger = start(server.url)
+            stranger = start_at(server.url)
             assert "401 Unauthorized" in failed(stranger.do("hold", "a"), REFUSED)
             status, *_ = stranger.do("cli", "gcl", "ls")
             assert status == 1
             for variable in ("PREFECT_API_AUTH_STRING", "PREFECT_API_KEY"):
-                known = start(server.url, **{variable: AUTH})
+                known = start_at(server.url, **{variable: AUTH})
                 assert known.gcl("update", "a", "--limit", "2")[0] == 0
                 assert known.do("enter", "a") == "entered"
                 if variable == "PREFECT_API_AUTH_STRING":
