@@ -83,10 +83,26 @@ class Listener:
                 events = poll.poll(min(seconds, _TICK_SECONDS) * 1000)
                 if not events and not self._is_intact():
                     break
-            if any(descriptor != ear.descriptor for descriptor, _ in events):
-                dead = ear.watch.turn_to(ear.folder, step.ways)
-        self.rung = bool(ear.drain())
+            for descriptor, _ in events:
+                if descriptor == ear.descriptor:
+                    self.rung = True
+                else:
+                    dead = ear.watch.turn_to(ear.folder, step.ways)
         return dead
+
+    def grant(self, request: Request) -> Granted | None:
+        """Return the grant that this was rung for, unless it is to be looked for."""
+        ear = self._ear
+        if ear is None:
+            return None
+        # Who has its slots need not stand at the gate to learn of it, unless others may take it
+        # for dead by now: a transaction mends that.
+        if seems_whole(ear.folder):
+            granted = self._database.read(_slots.peek, request)
+            if granted is not None:
+                return granted  # the hints are read away when the ear is borrowed again
+        ear.drain()  # before the look, lest one be missed
+        return None
 
     def _is_intact(self) -> bool:
         ear = self._ear
@@ -129,8 +145,8 @@ def drive(terms: Terms, request: Request, database: Database, listener: Listener
                 advance, result = steps.throw, error
         else:
             result = listener.sleep(step)
-            if listener.rung and not result:
-                result = database.read(functools.partial(_slots.peek, request=request)) or result
+            if listener.rung:
+                result = listener.grant(request) or result
 
 
 def insist(

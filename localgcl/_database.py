@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import math
 import os
 import sqlite3
@@ -24,12 +23,15 @@ from localgcl.errors import DatabaseError, LocalGCLError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import TypeVar
+    from typing import Any, TypeVar, TypeVarTuple
 
     from localgcl._lifeline import Lifeline
 
     T = TypeVar("T")
+    Args = TypeVarTuple("Args")
+    Execute = Callable[..., sqlite3.Cursor]
     Rings = dict[str, set[int]]  # the tickets that each ear is to hear of
+    Ends = dict[str, int]  # the write ends of ears among them that are open already
 
 
 class NoDatabaseError(Exception):
@@ -49,13 +51,14 @@ class NestedCallError(RuntimeError):
 class Transaction:
     """What a transaction works with: the connection, the moment, the folder, whom to wake after."""
 
-    __slots__ = ("execute", "folder", "known", "later", "now", "rings")
+    __slots__ = ("ends", "execute", "folder", "known", "later", "now", "rings")
 
-    def __init__(self, file: File, rings: Rings) -> None:
+    def __init__(self, file: File, rings: Rings, ends: Ends) -> None:
         self.execute = file.execute
         self.folder = file.folder
         self.known = file.known
         self.rings = rings
+        self.ends = ends
         self.now = _clock.now()
         # Where several requests share a transaction: limits whose queues are served at its end.
         self.later: set[int] | None = None
@@ -96,22 +99,20 @@ class Database:
         NoDatabaseError. NestedCallError inside a transaction of this thread.
         """
         rings: Rings = {}
+        ends: Ends = {}
         # A Ctrl-C can strike between any two instructions, in a `finally` too: what must happen
         # (open the gate, unlock, wake) stands in two nested ones each.
         try:
-            return self._alone(
-                deadline,
-                functools.partial(self._inside, work, deadline, durable, create, rings),
-            )
+            return self._alone(deadline, self._inside, work, deadline, durable, create, rings, ends)
         finally:
-            if rings and self._folder is not None:
+            if (rings or ends) and self._folder is not None:
                 try:
-                    _ring(self._folder, rings)
+                    _ring(self._folder, rings, ends)
                 except BaseException:
-                    _ring(self._folder, rings)
+                    _ring(self._folder, rings, ends)
                     raise
 
-    def _alone(self, deadline: float | None, do: Callable[[], T]) -> T:
+    def _alone(self, deadline: float | None, do: Callable[[*Args], T], *args: *Args) -> T:
         """Keep this process's other threads out; GateTimeoutError if `deadline` comes first.
 
         NestedCallError inside a transaction of this thread, be it with another database.
@@ -122,11 +123,12 @@ class Database:
             raise NestedCallError
         try:
             inside.add(me)
-            if deadline is None:
-                lock.acquire()
-            elif not lock.acquire(timeout=remaining(deadline)):
-                raise GateTimeoutError
-            return do()
+            if not lock.acquire(blocking=False):
+                if deadline is None:
+                    lock.acquire()
+                elif not lock.acquire(timeout=remaining(deadline)):
+                    raise GateTimeoutError
+            return do(*args)
         finally:
             try:
                 if lock._is_owned():  # type: ignore[attr-defined]
@@ -138,21 +140,22 @@ class Database:
                 inside.discard(me)
                 raise
 
-    def read(self, work: Callable[[Callable[..., sqlite3.Cursor]], T | None]) -> T | None:
+    def read(self, work: Callable[[Execute, *Args], T | None], *args: *Args) -> T | None:
         """Read what is committed, at no gate; None where the file is closed or cannot be read.
 
-        `work` is given `execute` for one SELECT. Whoever gets None is to `transact` instead.
+        `work` is given `execute`, for one SELECT, and `args`. It reads what is open, even if that
+        is not the file at the path any more. Whoever gets None is to `transact` instead.
         """
-
-        def look() -> T | None:
-            file = self._file_there()
-            return None if file is None else work(file.execute)
-
         try:
             # Another thread may stand at the gate for long, and whoever calls has a deadline.
-            return self._alone(-math.inf, look)
+            found: T | None = self._alone(-math.inf, self._look, work, args)
+            return found
         except (sqlite3.Error, OSError, GateTimeoutError):
             return None
+
+    def _look(self, work: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+        file = self._file
+        return None if file is None else work(file.execute, *args)
 
     def _inside(
         self,
@@ -161,6 +164,7 @@ class Database:
         durable: bool,
         create: bool,
         rings: Rings,
+        ends: Ends,
     ) -> T:
         try:
             file = self._file_there()
@@ -178,7 +182,7 @@ class Database:
                 begin(execute, deadline)
                 if not whole and (ours := existing_lifeline(file.folder)) is not None:
                     ours.mend()  # lest this process take itself for dead
-                result = work(Transaction(file, rings))
+                result = work(Transaction(file, rings, ends))
                 execute("COMMIT")
                 return result
             finally:
@@ -242,7 +246,7 @@ class Database:
         Where another thread is at it until `deadline` (boot clock), it stays open.
         """
         try:
-            self._alone(deadline, functools.partial(self._discard, deadline))
+            self._alone(deadline, self._discard, deadline)
         except GateTimeoutError:
             pass
         except (sqlite3.Error, OSError) as error:
@@ -285,12 +289,13 @@ class Database:
         self._pid = os.getpid()
 
 
-def _ring(folder: Folder, rings: Rings) -> None:
+def _ring(folder: Folder, rings: Rings, ends: Ends) -> None:
     while rings:
         ear = next(iter(rings))
-        folder.ring(ear, rings[ear])
+        folder.ring(ear, rings[ear], ends.pop(ear, None))
         del rings[ear]
-    os.sched_yield()
+    while ends:  # what failed before it came to a ring
+        os.close(ends.popitem()[1])
 
 
 _databases: weakref.WeakSet[Database] = weakref.WeakSet()

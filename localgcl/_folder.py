@@ -119,32 +119,52 @@ class Folder:
 
     def is_alive(self, name: str) -> bool:
         """Whether somebody keeps the FIFO `name` open; what cannot be told counts as alive."""
-        if not is_fifo_name(name):
-            return False
-        path = f"{self.path}/{name}"
-        watched = _watched.get(path)
+        watched = _watched.get(f"{self.path}/{name}")
         # What a cleaner took, or its owner removed, counts as dead whoever reads it still.
         if watched is not None and watched.is_there() and not watched.has_ended():
             return True
         try:
-            os.close(open_for_writing(path))
-        except OSError as error:
-            return error.errno not in _GONE
+            end = self.open_end(name)
+        except ProcessLookupError:
+            return False
+        if end is not None:
+            os.close(end)
         return True
 
-    def ring(self, ear: str, tickets: Iterable[int]) -> None:
-        """Wake whoever listens on `ear`, with a hint at which of its requests are concerned."""
-        if not is_fifo_name(ear):
-            return
+    def open_end(self, name: str) -> int | None:
+        """Return a write end of the FIFO `name`, None where that cannot be had.
+
+        ProcessLookupError where nobody reads it.
+        """
+        if not is_fifo_name(name):
+            raise ProcessLookupError(name)
+        try:
+            return open_for_writing(f"{self.path}/{name}")
+        except OSError as error:
+            if error.errno in _GONE:
+                raise ProcessLookupError(name) from None
+            return None
+
+    def ring(self, ear: str, tickets: Iterable[int], end: int | None = None) -> None:
+        """Wake whoever listens on `ear`, with a hint at which of its requests are concerned.
+
+        `end` is a write end of it that is open already; it is closed.
+        """
         # A ring is a hint. Whoever is dead needs none, whoever has its pipe full has hints enough,
         # and where permission or descriptors are missing the waiter's own safety net has to do.
-        with contextlib.suppress(OSError):
-            descriptor = open_for_writing(f"{self.path}/{ear}")
-            try:
-                hints = b"".join([(ticket % 2**64).to_bytes(HINT_LENGTH) for ticket in tickets])
-                os.write(descriptor, hints[: select.PIPE_BUF])
-            finally:
-                os.close(descriptor)
+        if end is None:
+            with contextlib.suppress(ProcessLookupError):
+                end = self.open_end(ear)
+        if end is None:
+            return
+        try:
+            hints = b"".join([(ticket % 2**64).to_bytes(HINT_LENGTH) for ticket in tickets])
+            os.write(end, hints[: select.PIPE_BUF])
+            os.sched_yield()  # to whom that has woken: nobody waits for what is left to do here
+        except OSError:
+            pass
+        finally:
+            os.close(end)
 
     def open_to_watch(self, names: Iterable[str]) -> tuple[dict[str, WriteEnd | None], list[str]]:
         """Return the write ends of these lifelines, None where one cannot be watched; the dead."""
@@ -166,13 +186,8 @@ class Folder:
         watched = _watched.get(path)
         if watched is not None and not watched.has_ended():
             return watched
-        try:
-            if not is_fifo_name(name):
-                raise FileNotFoundError
-            descriptor = open_for_writing(path)
-        except OSError as error:
-            if error.errno in _GONE or isinstance(error, FileNotFoundError):
-                raise ProcessLookupError(name) from None
+        descriptor = self.open_end(name)
+        if descriptor is None:
             return None  # what cannot be told counts as alive
         if len(_watched) >= MAX_WATCHED:
             os.close(descriptor)

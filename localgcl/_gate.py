@@ -80,7 +80,7 @@ class Gate:
             if deadline is None:
                 if self._turn is not None:
                     self._turn.give_up()  # a Ctrl-C may have kept it from being given up
-                if not self._spins():
+                if not _locks_now(self._descriptor) and not self._spins():
                     fcntl.flock(self._descriptor, fcntl.LOCK_EX)
             else:
                 self._enter_before(deadline)
@@ -100,10 +100,8 @@ class Gate:
             renewed = True
 
     def _spins(self) -> bool:
-        """Lock without queueing; return whether that was possible, at once or in a moment."""
+        """Lock without queueing; return whether that was possible in a moment."""
         descriptor = self._descriptor
-        if _locks_now(descriptor):
-            return True
         # Who spins is told by a lock of the other kind, beside the gate's. It may be lost or had by
         # two, and a process that is stopped with it keeps the others from spinning: no harm.
         try:
@@ -119,7 +117,8 @@ class Gate:
         return False
 
     def _enter_before(self, deadline: float) -> None:
-        if self._spins() or _locks(self._descriptor, _TRIES):
+        descriptor = self._descriptor
+        if _locks_now(descriptor) or self._spins() or _locks(descriptor, _TRIES):
             if self._turn is not None:
                 self._turn.give_up()
             return

@@ -38,6 +38,7 @@ class Request:
         "names",
         "occupy",
         "once",
+        "place",
         "settled",
         "strict",
         "ticket",
@@ -65,6 +66,8 @@ class Request:
         self.until = math.inf  # the moment at which it gives up
         self.max_waiting = max_waiting  # it does not join a queue of so many
         self.ticket = 0  # its place in every queue, once it waits
+        # The keys of the owner and the limits that its leases are to have, once it waits.
+        self.place: tuple[int, list[int]] | None = None
         self.due = 0.0  # the moment at which rates have room for it, as far as is known
         self.granted: Granted | None = None
         # Whether the database is known to hold nothing of the request that nobody looks after.
@@ -74,11 +77,11 @@ class Request:
 class Granted:
     """Slots of the limits `taken` are taken as of the moment `at`; `missing` ones were passed by.
 
-    `owner` and `taken` are keys; they find the rows of a lease without a search. `ticket` is that
-    of a waiter's row which is still there, to be deleted with the lease.
+    `owner` and `taken` are keys; they find the rows of a lease without a search. What was `awaited`
+    is hardly the last that is: a hint, which saves time at its release.
     """
 
-    __slots__ = ("at", "missing", "owner", "taken", "ticket")
+    __slots__ = ("at", "awaited", "missing", "owner", "taken")
 
     def __init__(
         self,
@@ -86,13 +89,14 @@ class Granted:
         missing: tuple[str, ...],
         owner: int | None,
         taken: list[int],
-        ticket: int = 0,
+        *,
+        awaited: bool = False,
     ) -> None:
-        self.ticket = ticket
         self.at = at
         self.missing = missing
         self.owner = owner
         self.taken = taken
+        self.awaited = awaited
 
 
 class Refused:

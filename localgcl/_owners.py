@@ -11,6 +11,7 @@ import pwd
 import sys
 
 from localgcl import _decay
+from localgcl._folder import lifeline_of
 from localgcl._lifeline import end_lifeline, existing_lifeline, lifeline
 from localgcl._schema import TALLY, keys_in, text_of
 
@@ -92,6 +93,24 @@ def lives(tx: Transaction, name: str) -> bool:
         ours.mend()
         return True
     return tx.folder.is_alive(name)
+
+
+def hears(tx: Transaction, ear: str) -> bool:
+    """Whether the process of a waiter lives; to be followed by a ring, for which its ear is opened.
+
+    Who is granted slots by somebody else sees to its lifeline before it takes them for its own.
+    """
+    ours = existing_lifeline(tx.folder)
+    if ours is not None and lifeline_of(ear) == ours.name:
+        return True
+    if ear not in tx.ends:
+        try:
+            end = tx.folder.open_end(ear)
+        except ProcessLookupError:
+            return False
+        if end is not None:
+            tx.ends[ear] = end
+    return True
 
 
 def sweep(tx: Transaction) -> set[int]:

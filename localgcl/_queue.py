@@ -33,7 +33,8 @@ _LEASE = (
     "INSERT INTO ledger (limit_key, owner, lease, slots, since, decays_from, holder, asked)"
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 )
-_GRANT = "UPDATE waiters SET verdict = 'granted', at = ?, taken = ? WHERE ticket = ?"
+_TELL_GRANT = "UPDATE waiters SET verdict = 'granted', at = ?, taken = ? WHERE ticket = ?"
+_FORGET = "DELETE FROM waiters WHERE ticket = ?"
 _LEAVE = "DELETE FROM waits WHERE limit_key = ? AND ticket = ?"
 
 _COUNT_REFUSAL = (
@@ -175,7 +176,7 @@ SELECT
 FROM limits JOIN waits ON limit_key = key JOIN waiters USING (ticket)
 WHERE key = ? AND active AND NOT decay AND used + waits.slots <= limits.slots
 AND ticket = (SELECT min(ticket) FROM waits WHERE limit_key = ?)
-AND holds AND limits = ? AND until >= ?
+AND holds AND limits = ? AND until >= ? AND passed = ''
 """
 
 
@@ -184,18 +185,17 @@ def _hand_on(tx: Transaction, key: int, concerned: set[int]) -> bool:
 
     What it decides is what `serve` would. Where others are to watch now, the limit is `concerned`.
     """
-    only = str(key)
-    values = (key, WATCHERS, MAX_SLOTS, key, key, only, tx.now)
+    now = tx.now
+    values = (key, WATCHERS, MAX_SLOTS, key, key, str(key), now)
     found = tx.execute(_NEXT, values).fetchone()
     if found is None:
         return False
     ticket, request, owner, ear, slots, holder, since, is_last, all_watch = found
-    if not _owners.lives(tx, lifeline_of(ear)):
+    if not _owners.hears(tx, ear):
         return False
-    now = tx.now
     tx.execute(_LEASE, (key, owner, request, slots, now, now, holder, since))
-    tx.execute(_GRANT, (now, only, ticket))
     tx.execute(_LEAVE, (key, ticket))
+    tx.execute(_FORGET, (ticket,))
     _wake(tx, ear, ticket)
     if not all_watch:
         concerned.add(key)
@@ -219,13 +219,13 @@ def serve(tx: Transaction, ticket: int) -> dict[int, bool]:
     Return the limits whose queues it has left, and whether the next one there may fit now.
     """
     waiter = tx.execute(
-        "SELECT request, owner, ear, limits, slots, holds, holder, until, since"
+        "SELECT request, owner, ear, limits, slots, holds, holder, until, since, passed"
         " FROM waiters WHERE ticket = ?",
         (ticket,),
     ).fetchone()
     if waiter is None:
         return {}  # reaped while others were served
-    request, owner, ear, limits, slots, holds, holder, until, since = waiter
+    request, owner, ear, limits, slots, holds, holder, until, since, passed = waiter
     rows, first = [], True
     for key in keys_in(limits):
         columns = tx.execute(
@@ -267,7 +267,10 @@ def serve(tx: Transaction, ticket: int) -> dict[int, bool]:
         holder=holder,
         asked=since,
     )
-    tx.execute(_GRANT, (at, text_of(taken), ticket))
+    if holds and taken and not passed:
+        tx.execute(_FORGET, (ticket,))  # its leases tell all there is to tell
+    else:
+        tx.execute(_TELL_GRANT, (at, text_of(taken), ticket))
     _wake(tx, ear, ticket)
     left = dict.fromkeys(leave_queues(tx, ticket, limits), True)
     for row in rows:

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from localgcl._database import Transaction
     from localgcl._outcomes import Granted
 
-    Place = tuple[int, int, str]  # of a lease: the keys of limit and owner, and its id
-
 # As Prefect has it: a running mean over about the last 2 * limit releases.
 _COUNT_RELEASE = f"""
 UPDATE ledger SET
@@ -28,12 +26,11 @@ UPDATE ledger SET
     longest_hold = max(longest_hold, ?)
 WHERE {TALLY}
 """
-_COUNT_IF_HELD = f"""{_COUNT_RELEASE}
-AND EXISTS (SELECT 1 FROM ledger WHERE limit_key = ? AND owner = ? AND lease = ?)
-AND NOT (SELECT decay FROM settings WHERE key = limit_key)
-"""
-_COUNT_IF_HELD_ALONE = f"{_COUNT_IF_HELD} AND NOT waiting"
 _FREE = "DELETE FROM ledger WHERE limit_key = ? AND owner = ? AND lease = ?"
+_FREE_IF_AWAITED = f"{_FREE} AND NOT (SELECT decay FROM settings WHERE key = limit_key)"
+_FREE_IF_ALONE = (
+    f"{_FREE} AND EXISTS (SELECT 1 FROM limits WHERE key = limit_key AND NOT decay AND NOT waiting)"
+)
 _UNDECAYED = "SELECT decays_from FROM leases WHERE limit_key = ? AND owner = ? AND lease = ?"
 
 
@@ -62,13 +59,10 @@ def release_of(tx: Transaction, lease: str, owner: int, limits: list[int]) -> bo
 
 
 def release_granted(tx: Transaction, lease: str, slots: int, granted: Granted) -> None:
-    """Free what was granted, with the waiter's row that may be left of it."""
-    if granted.ticket:
-        tx.execute("DELETE FROM waiters WHERE ticket = ? AND request = ?", (granted.ticket, lease))
-    if granted.owner is not None:
-        # Who had to wait is hardly the last who does.
-        awaited = granted.ticket > 0
-        release(tx, lease, granted.owner, slots, granted.at, granted.taken, awaited=awaited)
+    """Free what was granted."""
+    owner = granted.owner
+    if owner is not None:
+        release(tx, lease, owner, slots, granted.at, granted.taken, awaited=granted.awaited)
 
 
 def release(
@@ -89,8 +83,9 @@ def release(
     queued = []
     for key in limits:
         place = (key, owner, lease)
-        if _free_at_once(tx, place, seconds, awaited=awaited):
+        if tx.execute(_FREE_IF_AWAITED if awaited else _FREE_IF_ALONE, place).rowcount:
             held = True
+            tx.execute(_COUNT_RELEASE, (seconds, seconds, seconds, key))
             if awaited:
                 queued.append(key)
             continue
@@ -112,15 +107,3 @@ def release(
     elif queued:
         promote(tx, queued)
     return held
-
-
-def _free_at_once(tx: Transaction, place: Place, seconds: float, *, awaited: bool) -> bool:
-    """Free what a lease has held for so long of a limit if it is the common case.
-
-    Where others may wait for it, which is `awaited`, they are still to be served.
-    """
-    count = _COUNT_IF_HELD if awaited else _COUNT_IF_HELD_ALONE
-    if not tx.execute(count, (seconds, seconds, seconds, place[0], *place)).rowcount:
-        return False
-    tx.execute(_FREE, place)
-    return True

@@ -153,6 +153,7 @@ def _enqueue(
     ).lastrowid
     assert ticket is not None  # an INSERT has one
     request.ticket = ticket
+    request.place = owner, [row.key for row in rows]
     for row in rows:
         tx.execute(
             "INSERT INTO waits (limit_key, ticket, slots, watches) VALUES (?, ?, ?, ?)",
@@ -184,19 +185,20 @@ def look(
     """See whether a waiting request is served by now; clear the dead out of its way first."""
     waiter = _find(tx, request)
     if waiter is None:
-        return Gone()
+        return peek(tx.execute, request) or Gone()
     if waiter[0] is None:
         listener.mend()
         keys = keys_in(waiter[1])
         promote(tx, {*keys, *_reap(tx, dead), *_reap_ahead(tx, keys, request.ticket)})
         waiter = _find(tx, request)
-        assert waiter is not None  # only its own owner's death takes it away
+        if waiter is None:  # granted just now: only its own owner's death could take it away else
+            return peek(tx.execute, request) or Gone()
     verdict, limits, _, _, names, passed, _ = waiter
     if verdict is None:
         return _stand(tx, request, listener, keys_in(limits), _lines(passed))
     tx.execute("DELETE FROM waiters WHERE ticket = ?", (request.ticket,))
     if verdict == "granted":
-        return _granted(waiter)
+        return _told(waiter)
     if verdict == "late":
         return NotNow(_lines(passed))
     return Refused(verdict, _lines(names), _lines(passed))
@@ -212,20 +214,28 @@ def _find(tx: Transaction, request: Request) -> Any:
     return tx.execute(_FIND, (request.ticket, request.id)).fetchone()
 
 
+_LEASES = "SELECT limit_key, since FROM ledger WHERE owner = ? AND lease = ? AND limit_key"
+
+
 def peek(execute: Callable[..., sqlite3.Cursor], request: Request) -> Granted | None:
-    """Return the grant of a waiter that was rung for if it has one, without a transaction.
+    """Return the grant of a request that had to wait, if it has leases to tell it.
 
-    It has its slots, and need not stand at the gate to learn of it; its row goes with its lease.
+    It needs no transaction: who has its slots need not stand at the gate to learn of it.
     """
-    waiter = execute(_FIND, (request.ticket, request.id)).fetchall()
-    if not waiter or waiter[0][0] != "granted" or not request.holds:
+    if request.place is None or not request.holds:
         return None
-    return _granted(waiter[0], request.ticket)
+    owner, limits = request.place
+    places = "= ?" if len(limits) == 1 else f"IN ({', '.join('?' * len(limits))})"
+    leases = execute(f"{_LEASES} {places}", (owner, request.id, *limits)).fetchall()
+    if not leases:
+        return None
+    return Granted(leases[0][1], (), owner, [key for key, _ in leases], awaited=True)
 
 
-def _granted(waiter: Any, ticket: int = 0) -> Granted:
+def _told(waiter: Any) -> Granted:
+    """Return the grant of a request that left no lease, as its row tells it."""
     _, _, at, taken, _, passed, owner = waiter
-    return Granted(at, _lines(passed), owner, keys_in(taken), ticket)
+    return Granted(at, _lines(passed), owner, keys_in(taken), awaited=True)
 
 
 def _reap_ahead(tx: Transaction, limits: Iterable[int], ticket: int) -> set[int]:
@@ -326,8 +336,10 @@ def abandon(tx: Transaction, request: Request) -> None:
     """Undo a request, whatever became of it and however often this is called."""
     waiter, granted = _find(tx, request), request.granted
     if waiter is not None:
-        granted = _granted(waiter) if waiter[0] == "granted" else None
+        granted = _told(waiter) if waiter[0] == "granted" else None
         _leave(tx, request.ticket, gives_up=waiter[0] is None)
+    elif granted is None:
+        granted = peek(tx.execute, request)
     if request.holds:
         if granted is not None and granted.owner is not None:
             release_granted(tx, request.id, request.occupy, granted)

@@ -235,6 +235,11 @@ class Ask:
         work = partial(_slots.look, request=self.request, listener=self.listener, dead=dead)
         return self._conclude(self.process.do(work))
 
+    def ask_again(self) -> Any:
+        """Ask anew, as it does when the database knows nothing of it."""
+        work = partial(_slots.ask_again, request=self.request, listener=self.listener)
+        return self._conclude(self.process.do(work))
+
     def withdraw(self) -> Any:
         """Look one last time and give up, as it does when its time is over."""
         work = partial(_slots.withdraw, request=self.request, listener=self.listener)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
-from localgcl import Limiter, _queue
+from localgcl import Limiter, _outcomes, _queue
 from localgcl._queue import WATCHERS
 from tests.conftest import Ask, Clock, Process, tables
 
@@ -47,6 +47,23 @@ def test_the_first_is_served(limiter: Limiter, holder: Ask, processes: Processes
     assert first.release()
     second.look()
     assert second.granted
+
+
+def test_an_operator_frees_its_lease_before_it_looks(
+    limiter: Limiter, holder: Ask, processes: Processes
+) -> None:
+    """It asks again, since it holds nothing; and is served after whoever has come meanwhile."""
+    first, second = processes().ask("database"), processes().ask("database")
+    assert holder.release()
+    assert limiter.release(first.request.id)
+    assert isinstance(first.look(), _outcomes.Gone)
+    first.ask_again()
+    assert first.waits
+    second.look()
+    assert second.granted
+    assert second.release()
+    first.look()
+    assert first.granted
 
 
 def test_it_has_died(limiter: Limiter, holder: Ask, processes: Processes) -> None:

@@ -303,7 +303,7 @@ class World(RuleBasedStateMachine):
         queries = {
             "limits": "SELECT name, slots, active, used, waiting, decay, level, level_at"
             " FROM limits",
-            "leases": "SELECT name, owner, lease, leases.slots, lifeline FROM leases"
+            "leases": "SELECT name, owner, lease, leases.slots, lifeline, since FROM leases"
             " JOIN limits ON limits.key = limit_key LEFT JOIN owners ON owners.key = owner",
             "waits": "SELECT name, request FROM waits JOIN limits ON key = limit_key"
             " JOIN waiters USING (ticket) ORDER BY ticket",
@@ -354,7 +354,13 @@ class World(RuleBasedStateMachine):
             change()
         if newcomer is not None:
             self.model.queue.append(newcomer)
-        decided = {
+        queued = {place.id for place in self.model.queue}
+        decided: dict[str, tuple[Any, ...]] = {
+            lease: ("granted", since, set())
+            for *_, lease, _, _, since in rows["leases"]
+            if lease in queued
+        }
+        decided |= {
             request: (verdict, at, set(names.split("\n")) if names else set())
             for request, verdict, at, names in rows["waiters"]
             if verdict is not None and request not in self.verdicts
@@ -415,13 +421,21 @@ class World(RuleBasedStateMachine):
             return
         ask = self.asks.pop(request)
         verdict, at, names = self.verdicts.pop(request)
-        if isinstance(outcome, _outcomes.Granted):
+        if isinstance(outcome, _outcomes.Gone):
+            self.check_taken_back(verdict, place)
+        elif isinstance(outcome, _outcomes.Granted):
             assert (verdict, at) == ("granted", outcome.at)
             assert sorted(outcome.missing) == sorted(place.missing)
             (self.held if place.holds else self.by_rate).append(ask)
         else:
             assert isinstance(outcome, _outcomes.Refused), outcome
             assert (verdict, names) == (outcome.reason, set(outcome.names))
+
+    def check_taken_back(self, verdict: str, place: Place) -> None:
+        """Check that an operator freed what a process was granted and has not yet learnt of."""
+        assert verdict == "granted"
+        assert place.holds
+        assert not any(place.id in pool.parts for pool in self.model.pools.values())
 
     def compare(self, rows: dict[str, list[tuple[Any, ...]]]) -> None:
         """Check that the rows say what the model says."""
@@ -447,7 +461,7 @@ class World(RuleBasedStateMachine):
         }
         assert {
             (name, lease, slots, lifeline)
-            for name, owner, lease, slots, lifeline in rows["leases"]
+            for name, owner, lease, slots, lifeline, _ in rows["leases"]
             if owner
         } == parts
         for pool in model.pools.values():
@@ -753,8 +767,11 @@ class World(RuleBasedStateMachine):
             self.after(told=(ask.request.id, outcome))
             return
         place = self.places[ask.request.id]
-        assert place in self.model.queue, "it was decided on already"
         del self.asks[place.id]
+        if place.id in self.verdicts:
+            self.check_taken_back(self.verdicts.pop(place.id)[0], place)
+            return
+        assert place in self.model.queue
         self.after(partial(self.model.queue.remove, place))
 
     @precondition(lambda self: self.cancellable)

@@ -219,19 +219,24 @@ def test_interrupted_while_waiting(limiter: Limiter, actor: Start) -> None:
     assert limiter.read("a").active_slots == 0
 
 
-@pytest.mark.parametrize("folder_too", [False, True])
+@pytest.mark.parametrize("what", ["lifeline", "files", "folder"])
 def test_a_cleaner_takes_the_run_folder(
-    limiter: Limiter, actor: Start, path: Path, folder_too: bool
+    limiter: Limiter, actor: Start, path: Path, what: str
 ) -> None:
-    """With every file of the run folder deleted, a waiter still gets the slot that is freed."""
+    """With its lifeline deleted, or all there is, a waiter still gets its slot, and keeps it.
+
+    Without a lifeline it would count as dead, and whoever looks would take the slot from it.
+    """
     limiter.create("a", 1)
     holder, waiter = actor(), actor()
     holder.do("acquire", ["a"])
+    others = set(os.listdir(f"{path}-run"))
     waiter.tell("acquire", ["a"])
     until(waiting(limiter, "a", 1))
     for name in os.listdir(f"{path}-run"):
-        os.unlink(f"{path}-run/{name}")
-    if folder_too:
+        if what != "lifeline" or (name.isalnum() and name not in others):
+            os.unlink(f"{path}-run/{name}")
+    if what == "folder":
         os.rmdir(f"{path}-run")
     holder.do("release")
     assert isinstance(waiter.answer(), str)
@@ -337,7 +342,7 @@ def test_a_timeout_is_kept_while_the_gate_is_shut(
 
 
 def test_a_hand_over_leaves_no_row(limiter: Limiter, actor: Start) -> None:
-    """What tells a waiter of its grant is gone once it has released."""
+    """Nothing but its lease tells a waiter of its grant, and nothing once it has released."""
     limiter.create("a", 1)
     holder, waiter = actor(), actor()
     for _ in range(3):
@@ -347,5 +352,6 @@ def test_a_hand_over_leaves_no_row(limiter: Limiter, actor: Start) -> None:
         holder.do("release")
         assert isinstance(waiter.answer(), str)
         waiter.do("release")
+    assert limiter.holders() == []
     rows = limiter._database.transact(lambda tx: tx.execute("SELECT * FROM waiters").fetchall())
     assert rows == []
