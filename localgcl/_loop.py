@@ -25,6 +25,7 @@ from localgcl._lifeline import Ear, Lifeline, lifeline
 from localgcl._loop_thread import Job, Thread
 from localgcl._loop_watch import Watch
 from localgcl._outcomes import Gone, Granted, NotNow, Refused, Request, Waiting
+from localgcl._processor import Processor
 from localgcl._queue import promote
 from localgcl._request import Sleep
 from localgcl.errors import DatabaseError
@@ -68,6 +69,7 @@ class Session:
         self.until_loop_ends: AsyncGenerator[None, None] | None = None
         self.closed = False
         self._thread = Thread(self.database)  # the last: without the rest it would stay
+        self._processor = Processor(loop, self._thread.native_id())
         _last_databases[path] = self.database
 
     # In use, inside a `with` block, it is not closed
@@ -197,6 +199,8 @@ class Session:
             if not self.loop.is_closed():
                 _succeed(job.future, None)
             return
+        if not self.loop.is_closed():  # or else another thread ends what it has left
+            self._processor.share()
         self._jobs.append(job)
         self._thread.post(self._run_jobs)
 

@@ -65,6 +65,12 @@ class Thread(aiosqlite.Connection):
 
         self.post(last)
 
+    def native_id(self) -> int:
+        """Return the kernel's number of the thread."""
+        found = self._thread.native_id
+        assert found is not None  # it has begun
+        return found
+
     def is_alive(self) -> bool:
         """Whether it has not ended yet."""
         return self._thread.is_alive()

@@ -29,7 +29,16 @@ LAYERS = (
     ("_at_once", "_queue"),
     ("_action", "_changes", "_release"),
     ("_slots", "_limits"),
-    ("_request", "_departure", "_apply", "_clients", "_metrics", "_loop_thread", "_loop_watch"),
+    (
+        "_request",
+        "_departure",
+        "_apply",
+        "_clients",
+        "_metrics",
+        "_loop_thread",
+        "_loop_watch",
+        "_processor",
+    ),
     ("_loop", "_blocking"),
     ("sync", "asyncio"),  # which never import each other
     ("",),  # localgcl itself
