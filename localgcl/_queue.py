@@ -37,6 +37,13 @@ _TELL_GRANT = "UPDATE waiters SET verdict = 'granted', at = ?, taken = ? WHERE t
 _FORGET = "DELETE FROM waiters WHERE ticket = ?"
 _LEAVE = "DELETE FROM waits WHERE limit_key = ? AND ticket = ?"
 
+# As Prefect has it: a running mean over about the last 2 * limit releases.
+COUNTS_RELEASE = """
+    occupancy = occupancy + (? - occupancy)
+        / max(1, 2 * (SELECT settings.slots FROM settings WHERE key = limit_key)),
+    held = held + ?,
+    longest_hold = max(longest_hold, ?)
+"""
 _COUNT_REFUSAL = (
     "UPDATE ledger SET refusals = refusals + 1"
     " WHERE limit_key = (SELECT key FROM settings WHERE name = ?) AND owner = -1 AND lease = ''"
@@ -161,12 +168,13 @@ def promote(tx: Transaction, limits: Iterable[int], *, all_of_them: bool = False
         _alert(tx, key)
 
 
-# The first of a queue, if it stands in no other and fits; whether that leaves nothing for anybody
-# else there, and whether those behind it who are to watch do so already.
+# The first of a queue, if it stands in no other and fits with so many slots more than are free;
+# whether that leaves nothing for anybody else there, and whether those behind it who are to watch
+# do so already.
 _NEXT = """
 SELECT
     ticket, request, owner, ear, waits.slots, holder, since,
-    used + waits.slots = limits.slots OR limits.waiting = 1,
+    used - ? + waits.slots = limits.slots OR limits.waiting = 1,
     NOT EXISTS (
         SELECT 1 FROM waits AS behind
         WHERE limit_key = key AND NOT watches AND ticket > waits.ticket AND ticket <= ifnull(
@@ -174,10 +182,19 @@ SELECT
         )
     )
 FROM limits JOIN waits ON limit_key = key JOIN waiters USING (ticket)
-WHERE key = ? AND active AND NOT decay AND used + waits.slots <= limits.slots
+WHERE key = ? AND active AND NOT decay AND used - ? + waits.slots <= limits.slots
 AND ticket = (SELECT min(ticket) FROM waits WHERE limit_key = ?)
 AND holds AND limits = ? AND until >= ? AND passed = ''
 """
+# A lease becomes another one of as many slots, which leaves their sum as it is.
+_MOVE = (
+    "UPDATE ledger SET owner = ?, lease = ?, since = ?, decays_from = ?, holder = ?, asked = ?"
+    " WHERE limit_key = ? AND owner = ? AND lease = ? AND slots = ?"
+)
+_COUNT_MOVE = (
+    f"UPDATE ledger SET {COUNTS_RELEASE}, grants = grants + 1, waited = waited + ?,"
+    f" longest_wait = max(longest_wait, ?) WHERE {TALLY}"
+)
 
 
 def _hand_on(tx: Transaction, key: int, concerned: set[int]) -> bool:
@@ -185,21 +202,54 @@ def _hand_on(tx: Transaction, key: int, concerned: set[int]) -> bool:
 
     What it decides is what `serve` would. Where others are to watch now, the limit is `concerned`.
     """
-    now = tx.now
-    values = (key, WATCHERS, MAX_SLOTS, key, key, str(key), now)
-    found = tx.execute(_NEXT, values).fetchone()
+    found = _next(tx, key)
     if found is None:
         return False
     ticket, request, owner, ear, slots, holder, since, is_last, all_watch = found
-    if not _owners.hears(tx, ear):
-        return False
-    tx.execute(_LEASE, (key, owner, request, slots, now, now, holder, since))
-    tx.execute(_LEAVE, (key, ticket))
-    tx.execute(_FORGET, (ticket,))
-    _wake(tx, ear, ticket)
+    tx.execute(_LEASE, (key, owner, request, slots, tx.now, tx.now, holder, since))
+    _tell_by_lease(tx, key, ticket, ear)
     if not all_watch:
         concerned.add(key)
     return bool(is_last)
+
+
+def hand_over(
+    tx: Transaction, key: int, owner: int, lease: str, slots: int, seconds: float
+) -> bool:
+    """Free a lease held for so long, and grant what it had to the first of a queue.
+
+    Return whether that was possible: it is the common case, and the first wants as many slots.
+    What it decides is what `promote` would after a release; where it is not possible, nothing has
+    changed.
+    """
+    found = _next(tx, key, slots)
+    if found is None:
+        return False
+    ticket, request, receiver, ear, wanted, holder, since, is_last, all_watch = found
+    now = tx.now
+    values = (receiver, request, now, now, holder, since, key, owner, lease, wanted)
+    if not tx.execute(_MOVE, values).rowcount:
+        return False
+    tx.execute(_COUNT_MOVE, (seconds, seconds, seconds, now - since, now - since, key))
+    _tell_by_lease(tx, key, ticket, ear)
+    if not is_last:
+        promote(tx, [key])
+    if not all_watch:
+        _alert(tx, key)
+    return True
+
+
+def _next(tx: Transaction, key: int, freed: int = 0) -> Any:
+    """Return what `_NEXT` selects once so many slots are freed; None if it is not such a case."""
+    values = (freed, key, WATCHERS, MAX_SLOTS, key, freed, key, str(key), tx.now)
+    found = tx.execute(_NEXT, values).fetchone()
+    return found if found is not None and _owners.hears(tx, found[3]) else None
+
+
+def _tell_by_lease(tx: Transaction, key: int, ticket: int, ear: str) -> None:
+    tx.execute(_LEAVE, (key, ticket))
+    tx.execute(_FORGET, (ticket,))
+    _wake(tx, ear, ticket)
 
 
 def _first(tx: Transaction, key: int) -> int | None:

@@ -7,7 +7,7 @@ whether that is so, and changes nothing where it is not; what it does is what th
 from __future__ import annotations
 
 from localgcl import _owners
-from localgcl._queue import promote
+from localgcl._queue import COUNTS_RELEASE, hand_over, promote
 from localgcl._schema import TALLY
 
 TYPE_CHECKING = False
@@ -17,15 +17,7 @@ if TYPE_CHECKING:
     from localgcl._database import Transaction
     from localgcl._outcomes import Granted
 
-# As Prefect has it: a running mean over about the last 2 * limit releases.
-_COUNT_RELEASE = f"""
-UPDATE ledger SET
-    occupancy = occupancy + (? - occupancy)
-        / max(1, 2 * (SELECT settings.slots FROM settings WHERE key = limit_key)),
-    held = held + ?,
-    longest_hold = max(longest_hold, ?)
-WHERE {TALLY}
-"""
+_COUNT_RELEASE = f"UPDATE ledger SET {COUNTS_RELEASE} WHERE {TALLY}"
 _FREE = "DELETE FROM ledger WHERE limit_key = ? AND owner = ? AND lease = ?"
 _FREE_IF_AWAITED = f"{_FREE} AND NOT (SELECT decay FROM settings WHERE key = limit_key)"
 _FREE_IF_ALONE = (
@@ -82,6 +74,9 @@ def release(
     held, seconds = False, max(0.0, tx.now - since)
     queued = []
     for key in limits:
+        if awaited and tx.later is None and hand_over(tx, key, owner, lease, slots, seconds):
+            held = True
+            continue
         place = (key, owner, lease)
         if tx.execute(_FREE_IF_AWAITED if awaited else _FREE_IF_ALONE, place).rowcount:
             held = True

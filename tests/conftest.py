@@ -255,9 +255,16 @@ class Ask:
         granted = self.request.granted
         if granted is None or granted.owner is None:  # as `Lease._release`
             return False
-        owner, since, taken = granted.owner, granted.at, granted.taken
-        lease, slots = self.request.id, self.request.occupy
-        return self.process.do(lambda tx: _release.release(tx, lease, owner, slots, since, taken))
+        work = partial(
+            _release.release,
+            lease=self.request.id,
+            owner=granted.owner,
+            slots=self.request.occupy,
+            since=granted.at,
+            limits=granted.taken,
+            awaited=granted.awaited,
+        )
+        return self.process.do(work)
 
     def _conclude(self, outcome: Any) -> Any:
         self.outcome = outcome

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
-from localgcl import Limiter, _outcomes, _queue
+from localgcl import Limiter, _outcomes, _queue, _release
 from localgcl._queue import WATCHERS
 from tests.conftest import Ask, Clock, Process, tables
 
@@ -24,10 +24,19 @@ def _limits(clock: Clock, limiter: Limiter) -> None:
     limiter.create("other", 1)
 
 
-@pytest.fixture
-def holder(processes: Processes) -> Ask:
-    """Have the slot taken."""
-    return processes().ask("database")
+@pytest.fixture(params=["at once", "after others"])
+def holder(processes: Processes, request: pytest.FixtureRequest) -> Ask:
+    """Have the slot taken, by one who came to it at once or by one who was handed it."""
+    holder = processes().ask("database")
+    if request.param == "at once":
+        return holder
+    heir = processes().ask("database")
+    assert holder.release()
+    heir.look()
+    assert heir.granted
+    assert heir.request.granted is not None
+    assert heir.request.granted.awaited
+    return heir
 
 
 def change(process: Process, statement: str) -> None:
@@ -47,6 +56,79 @@ def test_the_first_is_served(limiter: Limiter, holder: Ask, processes: Processes
     assert first.release()
     second.look()
     assert second.granted
+
+
+def test_the_lease_is_gone_already(limiter: Limiter, holder: Ask, processes: Processes) -> None:
+    """Who releases what an operator has freed hands nothing over."""
+    limiter.update("database", active_slots=1)
+    first = processes().ask("database")
+    assert not holder.release()
+    assert not first.is_rung
+    assert limiter.read("database").active_slots == 1
+
+
+def test_what_is_handed_over_may_leave_room_for_others(
+    limiter: Limiter, processes: Processes
+) -> None:
+    """They are served in the same moment; the first of them was in their way until then."""
+    limiter.update("database", limit=5)
+    holder = processes().ask("database", occupy=4)
+    heir = processes().ask("database", occupy=2)
+    assert holder.release()
+    heir.look()
+    assert processes().ask("database", occupy=2).granted
+    large, small = processes().ask("database", occupy=2), processes().ask("database")
+    assert large.waits
+    assert heir.release()
+    assert large.is_rung
+    assert small.is_rung
+    assert limiter.read("database").active_slots == 5
+
+
+_LEFT = """
+SELECT ledger.slots, owner = -1, ? - since, ? - asked, waiting, occupancy, grants, waited,
+    longest_wait, held, longest_hold, refusals, timeouts, reclaimed
+FROM ledger JOIN settings ON key = limit_key WHERE name = ? AND (owner > 0 OR owner = -1)
+"""
+
+
+@pytest.mark.parametrize("wanted", [1, 2, 3])
+def test_what_is_handed_over_is_counted_as_a_release_and_a_grant_are(
+    limiter: Limiter,
+    processes: Processes,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+    wanted: int,
+) -> None:
+    """Each row is what the general way leaves, whatever the first of the queue wants."""
+
+    def rows_left(name: str) -> list[tuple[object, ...]]:
+        limiter.create(name, 3)
+        holder = processes().ask(name, occupy=3)
+        clock.advance(1)
+        heir = processes().ask(name, occupy=2)
+        clock.advance(2)
+        assert holder.release()
+        heir.look()
+        clock.advance(4)
+        first, second = processes().ask(name, occupy=2), processes().ask(name, occupy=wanted)
+        clock.advance(8)
+        assert heir.release()
+        clock.advance(16)
+        first.look()
+        assert first.granted
+        assert first.release()
+        second.look()
+        assert second.granted
+        values = (clock.now, clock.now, name)
+        rows = second.process.do(lambda tx: tx.execute(_LEFT, values).fetchall())
+        # Of a tally, nothing is since or asked.
+        return [row if not row[1] else (*row[:2], None, None, *row[4:]) for row in rows]
+
+    quick = rows_left("quick")
+    monkeypatch.setattr(_release, "hand_over", lambda *_: False)
+    assert quick == rows_left("general")
+    assert len(quick) == 2
 
 
 def test_an_operator_frees_its_lease_before_it_looks(

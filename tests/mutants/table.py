@@ -314,6 +314,20 @@ MUTANTS = (
         "AND holds AND '' <> ?",
     ),
     Mutant(
+        "a lease is handed over to who wants more than it has",
+        1,
+        "_queue.py",
+        "lease = ? AND slots = ?",
+        "lease = ? AND slots <> -?",
+    ),
+    Mutant(
+        "who has handed its lease over leaves what else is free",
+        4,
+        "_queue.py",
+        "    if not is_last:\n        promote(tx, [key])\n",
+        "",
+    ),
+    Mutant(
         "nobody is woken",
         7,
         "_queue.py",
