@@ -59,7 +59,7 @@ class Transaction:
         self.known = file.known
         self.rings = rings
         self.ends = ends
-        self.now = _clock.now()
+        self.now = 0.0  # until it has begun
         # Where several requests share a transaction: limits whose queues are served at its end.
         self.later: set[int] | None = None
 
@@ -173,8 +173,9 @@ class Database:
                     raise NoDatabaseError
                 file = self._reopen(deadline)
             execute, gate = file.execute, file.gate
-            # Asked here, where nobody waits for the answer.
+            # Asked and made here, where nobody waits for it.
             whole = seems_whole(file.folder)
+            tx = Transaction(file, rings, ends)
             try:
                 gate.enter(deadline)
                 if durable:
@@ -182,7 +183,8 @@ class Database:
                 begin(execute, deadline)
                 if not whole and (ours := existing_lifeline(file.folder)) is not None:
                     ours.mend()  # lest this process take itself for dead
-                result = work(Transaction(file, rings, ends))
+                tx.now = _clock.now()
+                result = work(tx)
                 execute("COMMIT")
                 return result
             finally:

@@ -192,10 +192,8 @@ def seems_whole(folder: Folder) -> bool:
     It may be asked outside a transaction, where another thread may end the lifeline meanwhile.
     """
     ours = _lifelines.get(folder.path)
-    if ours is None:
-        return True
     try:
-        return ours.is_there()
+        return ours is None or ours.is_there()
     except OSError:
         return False  # closed by now
 
