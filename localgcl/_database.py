@@ -17,7 +17,7 @@ from localgcl._forks import at_fork
 from localgcl._gate import GateTimeoutError
 from localgcl._lifeline import existing_lifeline, seems_whole
 from localgcl._problems import explained, strange
-from localgcl._threads import inside
+from localgcl._threads import holding, inside
 from localgcl.errors import DatabaseError, LocalGCLError
 
 TYPE_CHECKING = False
@@ -74,8 +74,7 @@ class Database:
         self._folder: Folder | None = None  # of the file that was open last
         self.openings = 0
         self._pid = os.getpid()
-        with _forking.lock:
-            _databases.add(self)
+        holding(_forking.lock, _databases.add, self)
 
     def exists(self) -> bool:
         """Whether the file is there; its folder may be missing too."""

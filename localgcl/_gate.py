@@ -223,7 +223,7 @@ class _Turn:
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
-        self._lock = _thread.allocate_lock()
+        self._lock = _thread.RLock()
         self._has_come = False
         self._is_given_up = False
         self._is_over = False
@@ -248,24 +248,30 @@ class _Turn:
         _threads.inside.add(me)  # a finalizer in this thread would wait for the same gate
         try:
             fcntl.flock(self.descriptor, fcntl.LOCK_EX)
-            with self._lock:
-                self._has_come = True
-                self._arrival.release()
-                self._end_if_unwanted()
+            _threads.holding(self._lock, self._come)
         finally:
             _threads.inside.discard(me)
 
+    def _come(self) -> None:
+        self._has_come = True
+        self._arrival.release()
+        self._end_if_unwanted()
+
     def give_up(self) -> None:
         """Pass the turn on, whether it has come or not."""
-        with self._lock:
-            self._is_given_up = True
-            self._end_if_unwanted()
+        _threads.holding(self._lock, self._give_up)
+
+    def _give_up(self) -> None:
+        self._is_given_up = True
+        self._end_if_unwanted()
 
     def is_wanted_again(self) -> bool:
         """Want a turn again that was given up; return whether it is still to be had."""
-        with self._lock:
-            self._is_given_up = False
-            return not self._is_over
+        return _threads.holding(self._lock, self._want_again)
+
+    def _want_again(self) -> bool:
+        self._is_given_up = False
+        return not self._is_over
 
     def _end_if_unwanted(self) -> None:
         if self._has_come and self._is_given_up and not self._is_over:

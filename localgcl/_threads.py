@@ -10,6 +10,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import threading
     from collections.abc import Callable
+    from typing import TypeVar, TypeVarTuple
+
+    T = TypeVar("T")
+    Args = TypeVarTuple("Args")
 
 # The name of a thread that aiosqlite starts for us, and that works on behalf of no block; those of
 # `start` are unknown to `threading`.
@@ -19,6 +23,25 @@ NAME = "localgcl"
 # Threads in the middle of a transaction, by `_thread.get_ident`. What interrupts them there, as a
 # signal handler or a finalizer does, would wait for ever for what they hold themselves.
 inside: set[int] = set()
+
+
+def holding(lock: threading.RLock, do: Callable[[*Args], T], *args: *Args) -> T:
+    """Call `do(*args)` with a lock, which is free afterwards, whatever a Ctrl-C interrupts.
+
+    A `with` statement does not see to that in Python 3.14: a signal that arrives as the lock is
+    taken is raised before what would release it is set up.
+    """
+    try:
+        lock.acquire()
+        return do(*args)
+    finally:
+        try:
+            if lock._is_owned():  # type: ignore[attr-defined]
+                lock.release()
+        except BaseException:
+            if lock._is_owned():  # type: ignore[attr-defined]
+                lock.release()
+            raise
 
 
 def is_ours(thread: threading.Thread) -> bool:
