@@ -159,7 +159,7 @@ class Folder:
             return
         try:
             hints = b"".join([(ticket % 2**64).to_bytes(HINT_LENGTH) for ticket in tickets])
-            os.write(end, hints[: select.PIPE_BUF])
+            _write(end, hints[: select.PIPE_BUF])
             os.sched_yield()  # to whom that has woken: nobody waits for what is left to do here
         except OSError:
             pass
@@ -231,6 +231,26 @@ class WriteEnd:
         poll = select.poll()
         poll.register(self.descriptor, 0)  # errors are always reported
         return bool(poll.poll(0))
+
+
+def _write(end: int, hints: bytes) -> None:
+    """Write to a FIFO whose reader may have died since it was opened; OSError then."""
+    import signal  # only who wakes somebody needs it
+
+    if signal.getsignal(signal.SIGPIPE) is not signal.SIG_DFL:
+        os.write(end, hints)
+        return
+    # The program wants to be ended where its own output is of no use to anybody, and not by this.
+    pipe = {signal.SIGPIPE}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, pipe)
+    try:
+        os.write(end, hints)
+    except BrokenPipeError:
+        if signal.SIGPIPE not in before:
+            signal.sigwait(pipe)
+        raise
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 # Those of this process, by path.

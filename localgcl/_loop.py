@@ -130,6 +130,8 @@ class Session:
             create=create,
             insists=insists,
         )
+        if not self.closed:  # and so the thread is there
+            self._processor.share()
         self._post(job)
         with self:
             if deadline is None:
@@ -199,8 +201,6 @@ class Session:
             if not self.loop.is_closed():
                 _succeed(job.future, None)
             return
-        if not self.loop.is_closed():  # or else another thread ends what it has left
-            self._processor.share()
         self._jobs.append(job)
         self._thread.post(self._run_jobs)
 
@@ -246,7 +246,7 @@ class Session:
                     run_later(self.database, job.work)
         while self._displaced:
             looked.setdefault(self._displaced.pop(), Gone())
-        self._hand_over(
+        self._answer(
             [
                 (job.future, *outcome)
                 for job, outcome in zip(jobs, outcomes, strict=True)
@@ -266,7 +266,7 @@ class Session:
                     looked[request] = _slots.look(tx, request, self)
         return looked
 
-    def _hand_over(
+    def _answer(
         self,
         answers: list[tuple[asyncio.Future[Any], Any, BaseException | None]],
         looked: dict[Request, Any],

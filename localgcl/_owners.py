@@ -96,7 +96,7 @@ def lives(tx: Transaction, name: str) -> bool:
 
 
 def hears(tx: Transaction, ear: str) -> bool:
-    """Whether the process of a waiter lives; to be followed by a ring, for which its ear is opened.
+    """Whether the process of a waiter lives; its ear is open then, for the ring that is to follow.
 
     Who is granted slots by somebody else sees to its lifeline before it takes them for its own.
     """

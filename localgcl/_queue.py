@@ -240,7 +240,7 @@ def hand_over(
 
 
 def _next(tx: Transaction, key: int, freed: int = 0) -> Any:
-    """Return what `_NEXT` selects once so many slots are freed; None if it is not such a case."""
+    """Return what `_NEXT` selects once so many slots are freed, if it is such a case and lives."""
     values = (freed, key, WATCHERS, MAX_SLOTS, key, freed, key, str(key), tx.now)
     found = tx.execute(_NEXT, values).fetchone()
     return found if found is not None and _owners.hears(tx, found[3]) else None

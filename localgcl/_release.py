@@ -1,7 +1,8 @@
 """The transactions that free a lease.
 
-Mostly the limit has no decay and nobody waits, and two statements do. The first looks for itself
-whether that is so, and changes nothing where it is not; what it does is what the general way would.
+Mostly the limit has no decay and nobody waits, and two statements do; or else the first of those
+who wait wants just what is freed, and is handed it over. Either looks for itself whether it is so,
+and changes nothing where it is not; what it does is what the general way would.
 """
 
 from __future__ import annotations

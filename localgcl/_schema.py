@@ -97,8 +97,9 @@ CREATE TABLE waiters (                     -- requests that are not yet served, 
     until REAL NOT NULL,                   -- when it gives up: nothing later is of use to it
     wakes_at REAL NOT NULL,                -- when it will look by itself because of a rate
     passed TEXT NOT NULL DEFAULT '',       -- names of limits deleted while it waited, by lines
-    verdict TEXT,                          -- NULL while it waits. Who is granted a lease is told by
-                                           -- that; others, until they have seen it, are told here:
+    verdict TEXT,                          -- NULL while it waits. Who is granted all that it asked
+                                           -- for is told by its leases; others, until they have
+                                           -- seen it, are told here:
     at REAL,                               -- granted, as of this moment,
     taken TEXT,                            -- from these limits (keys, by spaces),
     names TEXT                             -- or late, or why it is refused, and at which, by lines

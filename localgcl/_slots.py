@@ -185,14 +185,14 @@ def look(
     """See whether a waiting request is served by now; clear the dead out of its way first."""
     waiter = _find(tx, request)
     if waiter is None:
-        return peek(tx.execute, request) or Gone()
+        return _told_by_leases(tx.execute, request) or Gone()
     if waiter[0] is None:
         listener.mend()
         keys = keys_in(waiter[1])
         promote(tx, {*keys, *_reap(tx, dead), *_reap_ahead(tx, keys, request.ticket)})
         waiter = _find(tx, request)
         if waiter is None:  # granted just now: only its own owner's death could take it away else
-            return peek(tx.execute, request) or Gone()
+            return _told_by_leases(tx.execute, request) or Gone()
     verdict, limits, _, _, names, passed, _ = waiter
     if verdict is None:
         return _stand(tx, request, listener, keys_in(limits), _lines(passed))
@@ -218,10 +218,17 @@ _LEASES = "SELECT limit_key, since FROM ledger WHERE owner = ? AND lease = ? AND
 
 
 def peek(execute: Callable[..., sqlite3.Cursor], request: Request) -> Granted | None:
-    """Return the grant of a request that had to wait, if it has leases to tell it.
+    """Return the grant of a request that had to wait, if leases at all of its limits tell it.
 
-    It needs no transaction: who has its slots need not stand at the gate to learn of it.
+    It needs no transaction: who has its slots need not stand at the gate to learn of it. Where one
+    of the names was passed by, its row may have more to tell, and has to go.
     """
+    granted = _told_by_leases(execute, request)
+    return granted if granted is not None and len(granted.taken) == len(request.names) else None
+
+
+def _told_by_leases(execute: Callable[..., sqlite3.Cursor], request: Request) -> Granted | None:
+    """Return the grant of a request that has leases, and no row among those that wait."""
     if request.place is None or not request.holds:
         return None
     owner, limits = request.place
@@ -339,7 +346,7 @@ def abandon(tx: Transaction, request: Request) -> None:
         granted = _told(waiter) if waiter[0] == "granted" else None
         _leave(tx, request.ticket, gives_up=waiter[0] is None)
     elif granted is None:
-        granted = peek(tx.execute, request)
+        granted = _told_by_leases(tx.execute, request)
     if request.holds:
         if granted is not None and granted.owner is not None:
             release_granted(tx, request.id, request.occupy, granted)

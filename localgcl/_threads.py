@@ -5,6 +5,8 @@ from __future__ import annotations
 # Not by `threading`: a Ctrl-C in its conditions leaves their locks astray, and a finalizer may find
 # them held by the very thread that it is in.
 import _thread
+import contextlib
+import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,4 +62,7 @@ def _run(function: Callable[..., object], arguments: tuple[object, ...]) -> None
     # The kernel gives a signal to any thread that does not block it. `localgcl run` waits for the
     # end of its command by one.
     signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    if hasattr(os, "sched_setaffinity"):
+        with contextlib.suppress(OSError):  # the thread of a loop, which starts some, has but one
+            os.sched_setaffinity(0, os.sched_getaffinity(os.getpid()))
     function(*arguments)

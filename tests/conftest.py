@@ -229,6 +229,10 @@ class Ask:
 
     def look(self) -> Any:
         """Look at the database, as it does when it wakes."""
+        if self.is_rung:
+            granted = self.process._database.read(_slots.peek, self.request)
+            if granted is not None:
+                return self._conclude(granted)
         dead = self.reported_dead
         if self.listener._ear is not None:
             self.listener._ear.drain()
@@ -315,10 +319,11 @@ class Process:
         strict: bool = False,
         once: bool = False,
         until: float = math.inf,
+        holder: str | None = None,
     ) -> Ask:
         """Ask for slots, and wait in the queue if need be."""
         request = _outcomes.Request(
-            names, occupy, holds=holds, strict=strict, once=once, holder=None
+            names, occupy, holds=holds, strict=strict, once=once, holder=holder
         )
         request.until = until
         request.settled = True  # what becomes of it is the test's business

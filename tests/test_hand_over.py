@@ -85,6 +85,25 @@ def test_what_is_handed_over_may_leave_room_for_others(
     assert limiter.read("database").active_slots == 5
 
 
+def test_what_is_handed_over_is_all_the_heirs_own(
+    limiter: Limiter, holder: Ask, processes: Processes, clock: Clock
+) -> None:
+    """Its text, since when it is held, and from when it decays should the limit be given a rate."""
+    heir = processes().ask("database", holder="the next")
+    clock.advance(3)
+    assert holder.release()
+    heir.look()
+    clock.advance(1)
+    (shown,) = limiter.holders("database")
+    assert shown.holder == "the next"
+    assert shown.held_seconds == pytest.approx(1)
+    limiter.update("database", slot_decay_per_second=0.5)
+    clock.advance(1)
+    assert heir.release()
+    assert limiter.read("database").active_slots == 0
+    assert tables(limiter)["limits"][0][10] == pytest.approx(0.0)
+
+
 _LEFT = """
 SELECT ledger.slots, owner = -1, ? - since, ? - asked, waiting, occupancy, grants, waited,
     longest_wait, held, longest_hold, refusals, timeouts, reclaimed

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import select
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ import pytest
 from localgcl import Limiter, _folder, _lifeline
 from localgcl._folder import Folder
 from localgcl._lifeline import Ear, Lifeline, Watch
+from tests.conftest import tables
 from tests.descriptors import open_files
 
 
@@ -165,6 +167,48 @@ def test_an_ear_that_cannot_be_made_anew(
     poll = select.poll()
     poll.register(ear.descriptor, select.POLLIN)
     assert poll.poll(0) == []
+
+
+@pytest.mark.parametrize("name", ["missing", "deleted"])
+def test_who_is_granted_less_than_it_asked_for_is_told(
+    limiter: Limiter, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    """Of a name that was missing from the first, or since it waits; and nothing is left of it."""
+    for one in ("database", "deleted"):
+        limiter.create(one, 1)
+    held = limiter.acquire("database")
+    names = ["database", name]
+    waiter = threading.Thread(target=lambda: limiter.acquire(names).release(), daemon=True)
+    waiter.start()
+    while not limiter.waiters():
+        time.sleep(0.001)
+    limiter.delete("deleted")
+    held.release()
+    waiter.join()
+    assert [f"'{name}'" in message for message in caplog.messages] == [True]
+    assert tables(limiter)["waiters"] == []
+    limiter.close()
+    assert sorted(os.listdir(f"{limiter._database.path}-run")) == ["create.lock", "gate"]
+
+
+@pytest.mark.parametrize("disposition", [signal.SIG_IGN, signal.SIG_DFL])
+def test_to_wake_who_has_died_since_ends_nobody(
+    folder: Folder, disposition: signal.Handlers
+) -> None:
+    """Where a program wants to be ended by SIGPIPE, it is not by ours."""
+    ears = [Lifeline(folder).borrow_ear() for _ in range(2)]
+    ends = [folder.open_end(ear.name) for ear in ears]
+    assert None not in ends
+    ears[1].close()
+    before = signal.signal(signal.SIGPIPE, disposition)
+    try:
+        for ear, end in zip(ears, ends, strict=True):
+            folder.ring(ear.name, [7], end)
+        assert signal.SIGPIPE not in signal.sigpending()
+        assert signal.SIGPIPE not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    finally:
+        signal.signal(signal.SIGPIPE, before)
+    assert ears[0].drain()
 
 
 def switches(thread: threading.Thread) -> int:

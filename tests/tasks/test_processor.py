@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
+from collections.abc import Collection
 from pathlib import Path
 
 import pytest
 
-from localgcl import AsyncLimiter, _clock, _processor
+from localgcl import AsyncLimiter, _clock, _processor, _threads
 from localgcl._loop import session_of
 from localgcl._processor import Processor
+from tests.flavours import DEADLINE_SECONDS
 
 
 async def _turn() -> None:
@@ -26,11 +29,12 @@ class Kernel:
         self.now = 1000.0
         self.yields = 0
         self.each_yield_takes = 50e-6
-        self.moved: list[tuple[int, int]] = []
+        self.moved: list[tuple[int, ...]] = []
         monkeypatch.setattr(_processor, "_here", lambda: self.here)
         monkeypatch.setattr(_clock, "now", lambda: self.now)
         monkeypatch.setattr(os, "sched_yield", self._sched_yield)
         monkeypatch.setattr(os, "sched_setaffinity", self._sched_setaffinity)
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
 
     def _sched_yield(self) -> None:
         self.yields += 1
@@ -118,6 +122,62 @@ def test_who_loses_time_to_others_keeps_the_processor_for_a_while(kernel: Kernel
         assert [await yields() for _ in range(3)] == [1, 1, 1]
 
     asyncio.run(main())
+
+
+def test_that_all_were_stopped_is_no_loss(kernel: Kernel) -> None:
+    """A machine that slept for an hour in the middle of a yield yields again soon."""
+
+    async def main() -> None:
+        processor = Processor(asyncio.get_running_loop(), 77)
+        for kernel.each_yield_takes in (3600.0, 50e-6):
+            processor.share()
+            await _turn()
+            kernel.now += 11
+
+    asyncio.run(main())
+    assert kernel.yields == 2
+
+
+def test_what_may_not_be_moved_any_more_is_set_free(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the thread can follow no longer, it is not to stay where the loop once was."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2})
+
+    def refuse(thread: int, processors: Collection[int]) -> None:
+        if set(processors) == {1}:
+            raise OSError
+        kernel.moved.append((thread, *processors))
+
+    monkeypatch.setattr(os, "sched_setaffinity", refuse)
+
+    async def main() -> None:
+        processor = Processor(asyncio.get_running_loop(), 77)
+        for kernel.here in (0, 1, 2):
+            processor.share()
+
+    asyncio.run(main())
+    assert kernel.moved == [(77, 0), (77, 0, 1, 2)]
+
+
+def test_a_thread_that_such_a_thread_starts_has_all_processors(path: Path) -> None:
+    """What is done later is not done where the loop is, and may take long."""
+    allowed: list[set[int]] = []
+    done = threading.Event()
+
+    def note() -> None:
+        allowed.append(os.sched_getaffinity(0))
+        done.set()
+
+    async def main() -> None:
+        async with AsyncLimiter(path) as limiter:
+            await limiter.read("a")
+            (await session_of(str(path)))._thread.post(lambda: _threads.start(note))
+            await limiter.read("a")
+
+    asyncio.run(main())
+    assert done.wait(DEADLINE_SECONDS)
+    assert allowed == [os.sched_getaffinity(0)]
 
 
 def test_where_no_thread_may_be_moved_all_goes_on_without(

@@ -8,6 +8,7 @@ import fcntl
 import inspect
 import multiprocessing
 import os
+import threading
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -53,6 +54,52 @@ def test_the_calls_of_the_limiter(path: Path) -> None:
                 await limiter.read("d")
 
     asyncio.run(main())
+    nothing_is_left(path)
+
+
+@pytest.mark.parametrize("name", ["missing", "deleted"])
+def test_who_is_granted_less_than_it_asked_for_is_told(
+    path: Path, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    """Of a name that was missing from the first, or since it waits; and nothing is left of it."""
+
+    async def main() -> None:
+        async with AsyncLimiter(path) as limiter:
+            await limiter.create("deleted", 1)
+            held = await limiter.acquire("a")
+            waiting = asyncio.create_task(limiter.acquire(["a", name]))
+            while not await limiter.waiters():
+                await asyncio.sleep(0.001)
+            await limiter.delete("deleted")
+            await held.release()
+            await (await waiting).release()
+
+    asyncio.run(main())
+    assert [f"'{name}'" in message for message in caplog.messages] == [True]
+    nothing_is_left(path)
+
+
+def test_a_request_that_another_thread_throws_away_is_undone(path: Path) -> None:
+    """Also in debug mode, in which only its own thread may speak to a loop."""
+
+    async def main() -> None:
+        async with AsyncLimiter(path) as limiter:
+            held = await limiter.acquire("a")
+            request = limiter.acquire("a")
+            future = request.send(None)
+            while not await limiter.waiters():
+                while not future.done():
+                    await asyncio.sleep(0.001)
+                if not await limiter.waiters():
+                    future = request.send(None)
+            thread = threading.Thread(target=request.close)
+            thread.start()
+            while thread.is_alive():
+                await asyncio.sleep(0.001)
+            await held.release()
+            assert await limiter.waiters() == []
+
+    asyncio.run(main(), debug=True)
     nothing_is_left(path)
 
 
