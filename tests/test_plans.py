@@ -162,14 +162,17 @@ def steps_to_holders(limiter: Limiter) -> int:
 def test_holders_are_found_whatever_they_hold(
     limiter: Limiter, others: tuple[Process, Process]
 ) -> None:
-    """From each to the next in one step, past all its leases; no plan tells that."""
+    """From each to the next in one step, past all its leases; no plan tells that.
+
+    SQLite 3.53 takes a few steps less where an owner's leases fill more than one page.
+    """
     limiter.create("many", 100)
     for process in others:
         process.ask("many")
     few = steps_to_holders(limiter)
     for process in others * 20:
         process.ask("many")
-    assert steps_to_holders(limiter) == few
+    assert steps_to_holders(limiter) <= few
 
 
 def test_a_scan_is_noticed(traced: Traced, limiter: Limiter) -> None:
