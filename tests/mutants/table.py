@@ -328,6 +328,14 @@ MUTANTS = (
         "",
     ),
     Mutant(
+        "who was passed by at a limit does not learn of it",
+        9,
+        "_slots.py",
+        "if granted is not None and len(granted.taken) == len(request.names)",
+        "if granted is not None",
+        (WATCH,),
+    ),
+    Mutant(
         "nobody is woken",
         7,
         "_queue.py",
