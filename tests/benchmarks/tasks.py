@@ -72,8 +72,8 @@ def _pair(setting: Setting, run: Run, limiter: AsyncLimiter) -> Row:
 async def _hops_each(path: str, pairs: int) -> float:
     """Return how long the floor takes for a task, which hands it to aiosqlite's thread.
 
-    Two transactions are awaited one after the other, so there and back twice; a loop that is never
-    blocked cannot have a pair for less.
+    Two transactions are awaited one after the other, so there and back twice, and the thread runs
+    wherever it is woken.
     """
     async with aiosqlite.connect(path) as connection:
         hop: Callable[..., Any] = connection._execute
