@@ -60,10 +60,14 @@ def denied(path: str) -> tuple[str, str] | None:
         wanted = os.R_OK | os.W_OK | (os.X_OK if os.path.isdir(file) else 0)
         if file == parent and os.path.exists(real):
             wanted = os.X_OK
-        if os.path.exists(file) and not os.access(file, wanted):
+        if os.access(file, wanted):
+            continue
+        try:
             mode = stat.filemode(os.stat(file).st_mode)
-            problem = f"no permission to use {file}, whose mode is {mode}"
-            if file == parent:  # which may be anybody's, as / is
-                return problem, "choose a file in another folder, by LOCALGCL_DB or --db"
-            return problem, "change its mode or its group"
+        except OSError:
+            continue  # it is not there, or not any more
+        problem = f"no permission to use {file}, whose mode is {mode}"
+        if file == parent:  # which may be anybody's, as / is
+            return problem, "choose a file in another folder, by LOCALGCL_DB or --db"
+        return problem, "change its mode or its group"
     return None

@@ -21,7 +21,15 @@ from typing import Any
 
 import pytest
 
-from localgcl import DatabaseError, Limiter, LimitNotFoundError, _clock, _departure, _schema
+from localgcl import (
+    DatabaseError,
+    Limiter,
+    LimitNotFoundError,
+    _clock,
+    _departure,
+    _problems,
+    _schema,
+)
 from localgcl._blocking import Listener
 from localgcl._database import Database, Transaction
 from localgcl._gate import Gate
@@ -283,6 +291,22 @@ def test_without_permission(public: Path, file: str, mode: int) -> None:
     for line in lines:
         assert f"{denied}," in line
         assert shown in line
+
+
+def test_what_vanishes_while_it_is_looked_for_is_not_forbidden(
+    limiter: Limiter, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite removes its files when the last of all closes them, at any moment."""
+    limiter.create("a", 1)
+    access = os.access
+
+    def too_late(file: str, mode: int) -> bool:
+        if file == f"{path}-shm":
+            os.unlink(file)
+        return access(file, mode)
+
+    monkeypatch.setattr(os, "access", too_late)
+    assert _problems.denied(path) is None
 
 
 def test_without_permission_for_the_folder(public: Path) -> None:
