@@ -8,6 +8,8 @@ reboot can mislead it.
 
 from __future__ import annotations
 
+# Without the enumerations of `signal`, through which whoever is woken would wait.
+import _signal  # type: ignore[import-not-found]
 import contextlib
 import errno
 import os
@@ -235,11 +237,11 @@ class WriteEnd:
 
 def _write(end: int, hints: bytes) -> None:
     """Write to a FIFO whose reader may have died since it was opened; OSError then."""
-    import signal  # only who wakes somebody needs it
-
-    if signal.getsignal(signal.SIGPIPE) is not signal.SIG_DFL:
+    if _signal.getsignal(_signal.SIGPIPE) != _signal.SIG_DFL:
         os.write(end, hints)
         return
+    import signal
+
     # The program wants to be ended where its own output is of no use to anybody, and not by this.
     pipe = {signal.SIGPIPE}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, pipe)
