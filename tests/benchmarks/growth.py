@@ -9,10 +9,11 @@ from collections.abc import Iterable
 from localgcl import Limiter
 from tests.benchmarks.figures import NONE, Row, Setting
 from tests.benchmarks.pairs import pair_of
-from tests.benchmarks.team import Line, together
+from tests.benchmarks.team import Line, Team
 
 _ACQUIRES = 200_000
 _MILLION = 1_000_000
+_PART = 100_000  # after so many it says that it goes on: a million outlast a team's patience
 _WARM_UP = 20_000  # past several checkpoints
 # What the allocator rounds to, and a write-ahead log that was checkpointed a moment later.
 _MEMORY_DUST = 512 * 1024
@@ -30,8 +31,10 @@ def acquire_often(line: Line, path: str, acquires: int) -> tuple[Sizes, Sizes]:
     for _ in range(_WARM_UP):
         pair()
     before = _sizes(path)
-    for _ in range(acquires):
+    for done in range(1, acquires + 1):
         pair()
+        if done % _PART == 0:
+            line.say(done)
     return before, _sizes(path)
 
 
@@ -50,7 +53,11 @@ def growth(setting: Setting) -> Iterable[Row]:
     with Limiter(path) as limiter:
         limiter.create("often", 1)
     acquires = _MILLION if setting.million else setting.count(_ACQUIRES)
-    (((memory, files), (memory_after, files_after)),) = together(acquire_often, [(path, acquires)])
+    with Team(acquire_often, [(path, acquires)]) as team:
+        team.meet()
+        for _ in range(acquires // _PART):
+            team.hear(0)
+        (((memory, files), (memory_after, files_after)),) = team.results()
     yield Row(
         f"{acquires:,} acquires in one process: memory, files",
         f"{_kib(memory_after - memory)}, {_kib(files_after - files)}",
