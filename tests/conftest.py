@@ -8,6 +8,7 @@ import math
 import os
 import select
 import shutil
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -40,6 +41,15 @@ from tests.flavours import FLAVOURS, Flavour
 # The numbers below matplotlib's pictures come with threads, and the kernel gives a signal to any
 # thread: `localgcl run` inside a test would wait for one in vain.
 os.environ["OPENBLAS_NUM_THREADS"] = "1"
+
+# Begun in the background of a shell, or by nohup, these would ignore signals that they send.
+for number, usual in (
+    (signal.SIGHUP, signal.SIG_DFL),
+    (signal.SIGINT, signal.default_int_handler),
+    (signal.SIGQUIT, signal.SIG_DFL),
+):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, usual)
 
 T = TypeVar("T")
 
