@@ -1,10 +1,10 @@
 """The transactions against a model in plain Python, whatever happens in whatever order.
 
 Hypothesis plays an operator and several processes that ask, wait, give up, are cancelled, release,
-stop and die, at one database in time that it moves. The model below is the rules of the design and
-nothing else. It does not foresee who is served when: after each transaction it reads what the
-database has decided, and checks that each decision was right, that none was left out, and that the
-rows say what the model says.
+stop and die, at one database in time that it moves. The model below is the rules and nothing else.
+It does not foresee who is served when: after each transaction it reads what the database has
+decided, and checks that each decision was right, that none was left out, and that the rows say what
+the model says.
 """
 
 from __future__ import annotations
@@ -188,7 +188,7 @@ class Place:
 
 
 class Model:
-    """The limits and the queue, and the rules of section 1 of the design."""
+    """The limits and the queue, and the rules by which slots are granted."""
 
     def __init__(self) -> None:
         self.pools: dict[str, Pool] = {}

@@ -17,6 +17,8 @@ def main() -> int:
     options = parser.parse_args()
     print(f"{options.seconds:g} seconds with seed {options.seed}", flush=True)
     with place() as (directory, own_disk):
+        if not own_disk:
+            print("the disk is never filled, since only root can make one of its own")
         run = Run(options.seconds, options.seed, directory, own_disk=own_disk)
         try:
             run.go()

@@ -54,9 +54,16 @@ class Actor:
 
     def failed(self, tag: str, error: BaseException, circumstance: str = "") -> None:
         """Note that the database failed."""
-        text = " ".join(f"{circumstance}{type(error).__name__}: {error}".split())
-        self.note("lost", tag, text)
+        self.note("lost", tag, f"{circumstance}{_words(error)}")
+
+    def tell(self, verb: str, error: BaseException) -> None:
+        """Note an error that concerns no request."""
+        self.journal.write(verb, _words(error))
 
     def asks_for(self, wish: Wish) -> str:
         """Note that a wish becomes a request, and return its tag."""
         return self.asks(wish.names, wish.slots, wish.holds)
+
+
+def _words(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())

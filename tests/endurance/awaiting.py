@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import localgcl.asyncio
 from localgcl import (
@@ -12,10 +15,14 @@ from localgcl import (
     ConcurrencySlotAcquisitionError,
     DatabaseError,
 )
+from localgcl.asyncio import AsyncLease
 from tests.endurance.actor import Actor
 from tests.endurance.wishes import Wish, wish
 
 _TASKS = 10
+
+# How often a release is tried, and how long apart.
+_RELEASES, _APART_SECONDS = 200, 0.05
 
 
 def run(actor: Actor, until: float) -> None:
@@ -50,28 +57,20 @@ async def _ask(actor: Actor, limiter: AsyncLimiter, wish: Wish) -> None:
     task = asyncio.current_task()
     if wish.broken_off_after is not None and task is not None:
         timer = asyncio.get_running_loop().call_later(wish.broken_off_after, task.cancel)
+
+    async def body() -> None:
+        nonlocal held
+        actor.note("in", tag)
+        held = True
+        if wish.holds:
+            try:
+                await asyncio.sleep(wish.hold_seconds)
+            finally:
+                actor.note("out", tag)
+
     try:
-        if not wish.holds:
-            by_rate = localgcl.asyncio.rate_limit if wish.form == "with" else limiter.rate_limit
-            await by_rate(wish.names, wish.slots, wish.timeout_seconds, strict=True)
-            actor.note("in", tag)
-            held = True
-        else:
-            by_slot = limiter.concurrency if wish.form == "with" else localgcl.asyncio.concurrency
-            async with by_slot(
-                wish.names,
-                wish.slots,
-                wish.timeout_seconds,
-                wish.max_retries,
-                strict=True,
-                holder=tag,
-            ):
-                actor.note("in", tag)
-                held = True
-                try:
-                    await asyncio.sleep(wish.hold_seconds)
-                finally:
-                    actor.note("out", tag)
+        await _make(limiter, wish, tag, body)
+        if wish.holds:
             actor.note("free", tag)
     except AcquireConcurrencySlotTimeoutError:
         actor.refused(tag, "timed out")
@@ -92,3 +91,38 @@ async def _ask(actor: Actor, limiter: AsyncLimiter, wish: Wish) -> None:
         await asyncio.sleep(wish.pause_seconds)
     except asyncio.CancelledError:
         return  # the timer rang in the very last moment
+
+
+async def _make(
+    limiter: AsyncLimiter, wish: Wish, tag: str, body: Callable[[], Coroutine[Any, Any, None]]
+) -> None:
+    if not wish.holds:
+        by_rate = localgcl.asyncio.rate_limit if wish.form == "function" else limiter.rate_limit
+        await by_rate(wish.names, wish.slots, wish.timeout_seconds, strict=True)
+        await body()
+        return
+    asked = (wish.names, wish.slots, wish.timeout_seconds, wish.max_retries)
+    if wish.form == "acquire":
+        lease = await limiter.acquire(*asked, strict=True, holder=tag)
+        try:
+            await body()
+        finally:
+            await _release(lease)
+        return
+    by_slot = limiter.concurrency if wish.form == "with" else localgcl.asyncio.concurrency
+    block = by_slot(*asked, strict=True, holder=tag)
+    if wish.form == "decorator":
+        await block(body)()
+    else:
+        async with block:
+            await body()
+
+
+async def _release(lease: AsyncLease) -> None:
+    """Release, and try again where that fails, as a user is told to."""
+    for _ in range(_RELEASES):
+        with contextlib.suppress(DatabaseError):
+            await lease.release()
+            return
+        await asyncio.sleep(_APART_SECONDS)
+    await lease.release()

@@ -50,13 +50,19 @@ def _rows(rows: object) -> str:
 
 def add_up(actor: Actor) -> None:
     """See that the derived columns say what the rows say."""
-    with contextlib.closing(
-        sqlite3.connect(f"file:{actor.database}?mode=ro", uri=True, timeout=0)
-    ) as connection:
-        for what, query in _SUMS.items():
-            found = connection.execute(query).fetchall()
-            if found:
-                actor.journal.write("wrong", f"{what}: {found}")
+    try:
+        with contextlib.closing(
+            sqlite3.connect(f"file:{actor.database}?mode=ro", uri=True, timeout=0)
+        ) as connection:
+            for what, query in _SUMS.items():
+                found = connection.execute(query).fetchall()
+                if found:
+                    actor.journal.write("wrong", f"{what}: {found}")
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode == sqlite3.SQLITE_ERROR:  # the statement, and not the file
+            raise
+    else:
+        actor.journal.write("did", "sums")
 
 
 def main() -> None:
@@ -64,13 +70,12 @@ def main() -> None:
     actor = Actor("observer")
     limiter = Limiter(actor.database)
     while actor.goes_on(float("inf")):
-        with contextlib.suppress(LocalGCLError):
+        try:
             look(actor, limiter)
+        except LocalGCLError as error:
+            actor.tell("blind", error)
         # Nobody at the gate: it would read a file and another's log while one is replaced.
-        with (
-            cleaners_kept_out(actor.journal.path, wait=False) as alone,
-            contextlib.suppress(sqlite3.OperationalError),
-        ):
+        with cleaners_kept_out(actor.journal.path, wait=False) as alone:
             if alone:
                 add_up(actor)
         time.sleep(_PAUSE_SECONDS)

@@ -72,10 +72,11 @@ class Operator:
 
     def attempt(self, deed: Callable[[], object]) -> bool:
         """Do something that a fault may hinder; return whether it was done for certain."""
+        self.say("try")
         try:
             deed()
         except LocalGCLError as error:
-            self.say("hindered", type(error).__name__)
+            self.actor.tell("hindered", error)
             return False
         return True
 

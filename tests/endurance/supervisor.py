@@ -90,6 +90,9 @@ class Run:
         self._workers += others
         self._drain()
         self._check_end()
+        for what in ("asked", "granted", "views", "sums"):
+            if not self.witness.counts[what]:
+                self.witness.wrong(0, f"nothing was {what}: this run shows nothing")
 
     def _start(self, module: str, kind: str = "", life: float = 0.0) -> Worker:
         self._count += 1

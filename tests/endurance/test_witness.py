@@ -18,7 +18,7 @@ limit rate 2 10
 def found(journal: str) -> list[str]:
     """Return which truths a journal breaks."""
     wrong: list[str] = []
-    witness = Witness(lambda problem: wrong.append(problem.partition(",")[0]))
+    witness = Witness(lambda problem: wrong.append(problem.partition(" (")[0]))
     lines = (line.strip() for line in (LIMITS + journal).split("\n"))
     witness.read(_words(line) for line in lines if line)
     return wrong
@@ -157,6 +157,24 @@ WRONG = {
         better 0.5
         ask p-1 1.0 1 1 plain
         lost p-1 1.1 DatabaseError
+        """,
+    ),
+    "a view failed though nothing was the matter": (
+        "truth 10",
+        """
+        trouble
+        better 0.5
+        look 1.0
+        blind DatabaseError
+        """,
+    ),
+    "an operator failed though nothing was the matter": (
+        "truth 10",
+        """
+        trouble
+        better 0.5
+        try
+        hindered DatabaseError
         """,
     ),
 }
@@ -298,7 +316,11 @@ RIGHT = {
         ask p-1 1.0 1 1 plain
         trouble
         lost p-1 1.1 DatabaseError
+        look 1.1
+        blind DatabaseError
+        try
         better 1.2
+        hindered DatabaseError
         """,
 }
 

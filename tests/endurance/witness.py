@@ -21,7 +21,9 @@ request no longer counts at that limit (it is *excused* there). The lines:
     trouble / better TIME           calls may fail from here on / fail no more
     excuse TAG                      an operator may free it from here on
     look TIME / saw HOLDERS WAITERS what the views show: TAG,LIMIT,SLOTS by blanks
-    did WHAT / hindered WHAT        to be counted
+    blind PROBLEM                   the look ended with an error
+    try / hindered PROBLEM          the operator does something / that ended with an error
+    did WHAT                        to be counted
     wrong PROBLEM                   what a process itself found to be wrong
 """
 
@@ -34,6 +36,7 @@ from dataclasses import dataclass, field
 
 from tests.endurance.rate import Meter
 from tests.endurance.wishes import ASLEEP
+from tests.truths import TRUTHS
 
 # So long may a request take that is delayed by nothing but other requests and the faults; all that
 # is held or stopped is let go within seconds.
@@ -110,6 +113,7 @@ class Witness:
         self._kept_until = -math.inf  # when the limit of the sleepers was last seen held
         self._tidy_from = 0.0  # when what it has left is to be gone
         self._look_line, self._looked_at = 0, 0.0
+        self._try_line = 0
         self._swept: set[str] = set()
         self._granted: deque[Request] = deque(maxlen=2_000)
 
@@ -120,9 +124,9 @@ class Witness:
             getattr(self, f"_{verb}")(*words)
 
     def wrong(self, truth: int, problem: str) -> None:
-        """Say that a truth of the design does not hold."""
+        """Say that one of the truths does not hold; 0 is the run itself."""
         self.counts["violations"] += 1
-        self.report(f"truth {truth}, line {self.line}: {problem}")
+        self.report(f"truth {truth} ({TRUTHS[truth]}), line {self.line}: {problem}")
 
     def too_long(self, now: float) -> list[Request]:
         """Return the requests that should have come to an end; asked again and again."""
@@ -224,13 +228,8 @@ class Witness:
     def _lost(self, tag: str, time: str, problem: str) -> None:
         request = self.requests[tag]
         self.counts["failed"] += 1
-        excused = (
-            problem.startswith("cramped")
-            or request.killed
-            or self.trouble
-            or request.began < max(self.better_at, self.calm_at)
-        )
-        if not excused:
+        excused = problem.startswith("cramped") or request.killed
+        if not excused and not self._may_have_failed_since(request.began):
             self.wrong(10, f"{tag} failed without a reason: {problem}")
         request.excused.update(request.names)
         self._returns(request, float(time))
@@ -344,8 +343,17 @@ class Witness:
     def _did(self, what: str) -> None:
         self.counts[what] += 1
 
-    def _hindered(self, what: str) -> None:
-        self.counts[f"hindered by {what}"] += 1
+    def _try(self) -> None:
+        self._try_line = self.line
+
+    def _hindered(self, problem: str) -> None:
+        self.counts["hindered"] += 1
+        if not self._may_have_failed_since(self._try_line):
+            self.wrong(10, f"the operator was hindered without a reason: {problem}")
+
+    def _may_have_failed_since(self, line: int) -> bool:
+        """Whether a fault may have made fail what began at a line and ends here."""
+        return bool(self.trouble) or line < max(self.better_at, self.calm_at)
 
     def _wrong(self, problem: str) -> None:
         self.wrong(0, problem)
@@ -356,6 +364,11 @@ class Witness:
         self._look_line, self._looked_at = self.line, float(time)
         # The view is to clear away what these have left.
         self._swept = {process for process in self.dead if not self.unborn[process]}
+
+    def _blind(self, problem: str) -> None:
+        self.counts["views that failed"] += 1
+        if not self._may_have_failed_since(self._look_line):
+            self.wrong(10, f"a view failed without a reason: {problem}")
 
     def _saw(self, holders: str, waiters: str) -> None:
         held: dict[str, dict[str, int]] = {}

@@ -89,8 +89,10 @@ class Wrapper(Worker):
             *rng.choice([[], [], ["--timeout", "0.2"], ["--no-wait"], ["--max-waiting", "2"]]),
             *(["--rate-limit"] if self._by_rate else []),
         ]
-        journal.write("ask", self._tag, now(), int(not self._by_rate), 1, ",".join(names))
-        run = [sys.executable, "-m", "localgcl", "run", "--holder", self._tag, *also, *options]
+        slots = rng.choice([1, 1, 1, 2])
+        journal.write("ask", self._tag, now(), int(not self._by_rate), slots, ",".join(names))
+        options += ["--holder", self._tag, "--occupy", str(slots)]
+        run = [sys.executable, "-m", "localgcl", "run", *also, *options]
         super().__init__(name, [*run, names[0], "--", "sh", "-c", script], journal, errors)
 
     def kill(self) -> None:
