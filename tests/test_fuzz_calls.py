@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from localgcl import Limiter, LocalGCLError
 from localgcl._checks import MAX_SLOTS
 from localgcl.cli import localgcl
-from tests.conftest import Invoke
+from tests.conftest import Invoke, tables
 
 # The database is one for all examples of a test, which makes it the stranger.
 PERSISTENT = settings(
@@ -154,14 +154,24 @@ def test_requests(
     # Both have room: with any timeout nobody waits but for what it is refused.
     limiter.upsert("a", 3, active_slots=0)
     limiter.upsert("b", 3, slot_decay_per_second=1.0, active_slots=0)
+
+    def block() -> None:
+        with limiter.concurrency(names, occupy, timeout, max_retries, strict=strict):
+            pass
+
     calls: tuple[Callable[[], Any], ...] = (
         lambda: limiter.acquire(names, occupy, timeout, max_retries, strict, holder).release(),
         lambda: limiter.rate_limit(names, occupy, timeout, strict),
-        lambda: limiter.concurrency(names, occupy, timeout, max_retries, strict=strict),
+        block,
     )
     for call in calls:
-        with contextlib.suppress(TypeError, ValueError, LocalGCLError):
+        before = tables(limiter)
+        try:
             call()
+        except LocalGCLError:
+            pass
+        except (TypeError, ValueError):
+            assert tables(limiter) == before
     assert limiter.holders() == []
     assert limiter.waiters() == []
     assert limiter.read("a").active_slots == 0

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -215,10 +216,11 @@ def test_bytes_in_fifos(content: bytes, limiter: Limiter) -> None:
     limiter.upsert("a", 1)
     lease = limiter.acquire("a")
     granted: list[Lease] = []
-    waiter = threading.Thread(target=lambda: granted.append(limiter.acquire("a")))
+    waiter = threading.Thread(target=lambda: granted.append(limiter.acquire("a")), daemon=True)
     waiter.start()
+    deadline = time.monotonic() + DEADLINE_SECONDS
     while not limiter.waiters("a"):
-        pass
+        assert time.monotonic() < deadline
     for name in os.listdir(f"{path}-run"):
         if len(name) >= 32:
             fifo = os.open(f"{path}-run/{name}", os.O_WRONLY | os.O_NONBLOCK)
