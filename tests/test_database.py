@@ -991,6 +991,29 @@ def test_begin_stands_in_one_place() -> None:
     assert sorted(connects) == ["_examination.py", "_file.py"]  # the former to read alone
 
 
+def test_what_is_administered_outlives_a_loss_of_power(limiter: Limiter) -> None:
+    """It is on the disk when the call returns; what is held need not be, and goes without."""
+    limiter.create("before", 1)
+    file = limiter._database._file
+    assert file is not None
+    statements: list[str] = []
+    file.connection.set_trace_callback(statements.append)
+    deeds: dict[str, tuple[Callable[[], object], bool]] = {
+        "create": (lambda: limiter.create("database", 5), True),
+        "update": (lambda: limiter.update("database", limit=6), True),
+        "upsert": (lambda: limiter.upsert("database", 7), True),
+        "acquire": (lambda: limiter.acquire("database").release(), False),
+        "reset": (lambda: limiter.reset("database"), True),
+        "delete": (lambda: limiter.delete("database"), True),
+    }
+    for deed, (do, durable) in deeds.items():
+        statements.clear()
+        do()
+        modes = [one for one in statements if one.startswith(("PRAGMA synchronous", "COMMIT"))]
+        full = ["PRAGMA synchronous = FULL", "COMMIT", "PRAGMA synchronous = NORMAL"]
+        assert modes == (full if durable else ["COMMIT", "COMMIT"]), deed
+
+
 def test_a_transaction_inside_a_transaction_is_refused(limiter: Limiter) -> None:
     """A signal handler that calls in the middle of one is told so, and breaks nothing."""
     limiter.create("database", 1)

@@ -1,6 +1,8 @@
 """`python -m tests.mutants [WORD ...]`: whether the tests notice each mutant.
 
-Each is made in a copy of the tree. With words, only those whose names hold one of them.
+Each is made in a copy of the tree. With words, only those whose names hold one of them. It is
+noticed where a test fails or does not end, and that same test then passes without it: a mutant
+that cannot be imported proves nothing, nor does a test that fails now and then.
 """
 
 from __future__ import annotations
@@ -8,7 +10,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -16,6 +17,7 @@ import time
 from pathlib import Path
 
 from tests.mutants.table import MUTANTS, Mutant
+from tests.truths import TRUTHS
 
 ROOT = Path(__file__).parents[2]
 _COPIED = ("localgcl", "tests", "examples", "pyproject.toml", "README.md", "CHANGELOG.md")
@@ -26,8 +28,6 @@ _TEST_SECONDS, _FILE_SECONDS = 60, 600
 
 def main() -> int:
     """Try each mutant, and return 1 if one was not noticed."""
-    # Begun in the background of a shell it would ignore Ctrl-C, and so would the tests of that.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     words = sys.argv[1:]
     chosen = [one for one in MUTANTS if not words or any(word in one.name for word in words)]
     survivors = []
@@ -48,8 +48,11 @@ def main() -> int:
             began = time.monotonic()
             by = _killer(tree, mutant)
             outcome = f"killed by {by}" if by else "SURVIVED"
+            if by and _run(tree, by) is not None:
+                by, outcome = None, f"{by} fails WITHOUT IT TOO"
             took = time.monotonic() - began
-            print(f"truth {mutant.truth:2}  {mutant.name}: {outcome} ({took:.0f} s)", flush=True)
+            broken = f"truth {mutant.truth} ({TRUTHS[mutant.truth]})"
+            print(f"{mutant.name}: {outcome} ({took:.0f} s); {broken}", flush=True)
             if by is None:
                 survivors.append(mutant)
     print(f"{len(chosen) - len(survivors)} of {len(chosen)} mutants killed")
@@ -95,11 +98,13 @@ def _run(tree: Path, tests: str) -> str | None:
             said, _ = process.communicate(timeout=_FILE_SECONDS)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, 9)
-            return f"{tests}, which did not end"
+            return tests
     if process.returncode == 0:
         return None
-    failed = re.search(r"^(?:FAILED|ERROR) (\S+)", said, re.MULTILINE)
-    return failed[1] if failed else f"{tests}, which broke off"
+    failed = re.search(r"^(?:FAILED|ERROR) (.+?::.+?)(?: - |$)", said, re.MULTILINE)
+    if failed is None:
+        raise SystemExit(f"{tests} broke off:\n{said}")
+    return failed[1]
 
 
 if __name__ == "__main__":

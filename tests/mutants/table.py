@@ -1,9 +1,4 @@
-"""Small changes that each break a truth of the design on purpose.
-
-A truth is one of the ten of the design: 1 never too many, 2 never lost, 3 never stolen, 4 in order,
-5 all or nothing, 6 exactly the rate, 7 woken and not polling, 8 seen as it is, 9 one answer,
-10 fails closed.
-"""
+"""Small changes that each break one of the ten truths on purpose."""
 
 from __future__ import annotations
 
@@ -18,6 +13,11 @@ LIMITS = "tests/test_limits.py"
 DATABASE = "tests/test_database.py"
 LATER = "tests/test_later.py"
 CLIENTS = "tests/test_clients.py"
+CLOCK = "tests/test_clock.py"
+GATE = "tests/test_gate.py"
+CLI_RUN = "tests/test_cli_run.py"
+RUN = "tests/processes/test_run.py"
+SERVER = "tests/server/test_leases.py"
 TASKS = "tests/tasks/test_tasks.py"
 LOOPS = "tests/tasks/test_loops.py"
 WATCH = "tests/test_watch.py"
@@ -108,6 +108,13 @@ MUTANTS = (
         "AND limits = ?",
     ),
     Mutant(
+        "who has a lifeline takes every waiter for alive",
+        2,
+        "_owners.py",
+        "    if ours is not None and lifeline_of(ear) == ours.name:",
+        "    if ours is not None:",
+    ),
+    Mutant(
         "nobody is found dead",
         2,
         "_folder.py",
@@ -152,6 +159,14 @@ MUTANTS = (
         (DATABASE, OWNERS, CROWDS),
     ),
     Mutant(
+        "an event loop does not see a holder die",
+        2,
+        "_loop_watch.py",
+        "return None in found, [name for name in found if name is not None]",
+        "return None in found, []",
+        (TASKS, LOOPS),
+    ),
+    Mutant(
         "a child keeps its parent's lifeline open",
         2,
         "_lifeline.py",
@@ -174,6 +189,14 @@ MUTANTS = (
         "            works.rotate(-1)",
         "            return",
         (LATER,),
+    ),
+    Mutant(
+        "a command does not keep the slot of a `run` that is killed",
+        3,
+        "_child.py",
+        "passed = None if keep_open is None else _inheritable(keep_open)",
+        "passed = None",
+        (CLI_RUN, RUN),
     ),
     Mutant(
         "a lifeline that was taken is not made anew",
@@ -219,6 +242,22 @@ MUTANTS = (
         "if slots > row.limit:",
     ),
     Mutant(
+        "two are inside the gate",
+        4,
+        "_gate.py",
+        "        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)",
+        "        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)",
+        (GATE, DATABASE),
+    ),
+    Mutant(
+        "clients take up each other's places from behind",
+        4,
+        "server/waiting.py",
+        "place = places.popleft()",
+        "place = places.pop()",
+        (SERVER,),
+    ),
+    Mutant(
         "who is not first at each limit is served",
         4,
         "_queue.py",
@@ -252,6 +291,14 @@ MUTANTS = (
         "_queue.py",
         "    keys = keys_in(limits)\n    for key in keys:",
         "    keys = keys_in(limits)\n    for key in keys[:1]:",
+    ),
+    Mutant(
+        "the clock is one that can be set",
+        6,
+        "_clock.py",
+        "time.clock_gettime, time.CLOCK_BOOTTIME",
+        "time.clock_gettime, time.CLOCK_REALTIME",
+        (CLOCK,),
     ),
     Mutant(
         "decay comes in whole slots",
@@ -418,6 +465,14 @@ MUTANTS = (
         (CLIENTS,),
     ),
     Mutant(
+        "a place that was kept for a client stays",
+        9,
+        "server/waiting.py",
+        "            del self._kept[key]\n        self._begin_undoing(place)",
+        "            del self._kept[key]",
+        (SERVER,),
+    ),
+    Mutant(
         "a grant leaves its waiter's row",
         9,
         "_queue.py",
@@ -432,6 +487,14 @@ MUTANTS = (
         "        if seems_whole(ear.folder):",
         "        if ear.folder:",
         (OWNERS,),
+    ),
+    Mutant(
+        "administration is not on the disk when it returns",
+        10,
+        "_database.py",
+        "PRAGMA synchronous = FULL",
+        "PRAGMA synchronous = NORMAL",
+        (DATABASE,),
     ),
     Mutant(
         "an emptied file is used on",

@@ -67,6 +67,11 @@ class Served:
         self._thread.join(DEADLINE_SECONDS)
         assert not self._thread.is_alive()
 
+    def held(self) -> int:
+        """Return how many requests it holds open."""
+        assert self._server is not None
+        return self._server._service.room._held
+
     def client(self, **options: Any) -> httpx.Client:
         """Return a client of it."""
         return httpx.Client(base_url=self.url, timeout=DEADLINE_SECONDS, trust_env=False, **options)

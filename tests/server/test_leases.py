@@ -252,6 +252,33 @@ def test_who_is_told_to_ask_again_keeps_its_place(
         later.result(DEADLINE_SECONDS).release()
 
 
+def test_clients_that_ask_for_the_same_come_back_to_their_places_in_turn(
+    served: Served,
+    limiter: Limiter,
+    pool: concurrent.futures.ThreadPoolExecutor,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nobody can tell one from the other: whoever is back first has the place in front."""
+    monkeypatch.setattr(waiting, "FIRST_HOLD_SECONDS", 0.1)
+    monkeypatch.setattr(waiting, "GRACE_SECONDS", DEADLINE_SECONDS)
+    limiter.create("db", 1)
+    held = limiter.acquire("db")
+    with served.client() as one, served.client() as other:
+        for client in (one, other):
+            assert take(client, "db").status_code == 423
+        first = pool.submit(take, one, "db")
+        until(lambda: served.held() == 1)
+        second = pool.submit(take, other, "db")
+        until(lambda: served.held() == 2)
+        held.release()
+        done, _ = concurrent.futures.wait(
+            (first, second), DEADLINE_SECONDS, concurrent.futures.FIRST_COMPLETED
+        )
+        assert done == {first}
+        give(one, first.result().json()["lease_id"])
+        give(other, second.result(DEADLINE_SECONDS).json()["lease_id"])
+
+
 def test_no_more_are_held_than_leave_room_for_others(
     served: Served,
     limiter: Limiter,

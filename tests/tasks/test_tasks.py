@@ -8,6 +8,7 @@ import fcntl
 import inspect
 import multiprocessing
 import os
+import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable
@@ -22,6 +23,8 @@ from localgcl import (
     ConcurrencySlotAcquisitionError,
     Limiter,
     LimitNotFoundError,
+    _loop,
+    _slots,
 )
 from localgcl._database import Transaction
 from localgcl._loop import session_of
@@ -399,6 +402,37 @@ def test_closed_while_a_task_waits(path: Path) -> None:
         await limiter.aclose()
         await lease.release()
         await (await task).release()
+
+    asyncio.run(main())
+    nothing_is_left(path)
+
+
+HOLD = """
+import sys, time
+from localgcl import Limiter
+lease = Limiter(sys.argv[1]).acquire("a")
+print("held", flush=True)
+time.sleep(600)
+"""
+
+
+def test_the_death_of_a_holder_wakes_a_task(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel tells of it: nobody else looks, and the loop's own look round comes too late."""
+    monkeypatch.setattr(_slots, "NET_SECONDS", 1000.0)
+    monkeypatch.setattr(_loop, "_NET_SECONDS", 1000.0)
+
+    async def main() -> None:
+        limiter = AsyncLimiter(path)
+        holder = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", HOLD, str(path)), stdout=asyncio.subprocess.PIPE
+        )
+        assert holder.stdout is not None
+        assert await holder.stdout.readline() == b"held\n"
+        task = asyncio.create_task(limiter.acquire("a"))
+        await until(lambda: somebody_waits(limiter))
+        holder.kill()
+        await (await asyncio.wait_for(task, DEADLINE_SECONDS)).release()
+        await holder.wait()
 
     asyncio.run(main())
     nothing_is_left(path)
