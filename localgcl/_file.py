@@ -24,7 +24,7 @@ _BUSY_TURN_SECONDS = 0.1
 _BUSY_PATIENCE_SECONDS = 60.0
 
 # A commit writes each page that it touched: the smaller, the sooner.
-_PAGE_SIZE = 1024
+PAGE_SIZE = 1024
 
 
 class File:
@@ -154,7 +154,7 @@ class File:
 
     def _bring_up_to_date(self, deadline: float | None) -> None:
         execute = self.connection.execute
-        execute(f"PRAGMA page_size = {_PAGE_SIZE}")
+        execute(f"PRAGMA page_size = {PAGE_SIZE}")
         ((journal,),) = execute("PRAGMA journal_mode = WAL").fetchall()
         if journal != "wal":
             raise DatabaseError(

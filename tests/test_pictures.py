@@ -53,7 +53,7 @@ def curves() -> list[Curve]:
     figures = {name: Ratio(2e-4, 1e-4, 2.0) for name in (PAIR, VISIT)}
     points = [Point(value, {**figures}, 20_000 + value) for value in values]
     points[-1].figures[HAND_OVER] = Ratio(3e-3, 1e-4, 30.0)
-    return [Curve(name, points) for name in ("limits", "leases", "waiters", "processes")]
+    return [Curve(name, name, points) for name in ("limits", "leases", "waiters", "processes")]
 
 
 def test_what_stands_between_the_marks_is_replaced() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 
 # The plain busy handler may starve a connection for long; it is not to be an error.
@@ -22,7 +23,10 @@ INSERT OR IGNORE INTO limits VALUES (1, 'floor', 1000000, 0);
 
 
 class Floor:
-    """One open connection, in the mode that localgcl uses, at SQLite's own page size."""
+    """One open connection, in the mode that localgcl uses.
+
+    The pages are of SQLite's own size unless the file was made with others.
+    """
 
     def __init__(self, path: str) -> None:
         self._connection = sqlite3.connect(
@@ -33,14 +37,23 @@ class Floor:
         self._execute("PRAGMA synchronous = NORMAL")
 
     @staticmethod
-    def make(path: str) -> None:
-        """Make the file once, before several processes open it."""
+    def make(path: str, page_size: int | None = None) -> None:
+        """Make the file once, before several processes open it; `page_size` is in bytes."""
+        if page_size is not None:
+            # In a log of its own a file can no longer change it.
+            with contextlib.closing(sqlite3.connect(path)) as connection:
+                connection.execute(f"PRAGMA page_size = {page_size}")
+                connection.execute("VACUUM")
         floor = Floor(path)
         floor._connection.executescript(_TABLES)
         floor.close()
 
     def pair(self) -> None:
-        """Two bare transactions: a select, an update, an insert; an update, a delete."""
+        """Acquire and release: two bare transactions."""
+        self.release(*self.acquire())
+
+    def acquire(self) -> tuple[int, int]:
+        """One transaction: a select, an update, an insert; return the keys for the release."""
         execute = self._execute
         execute("BEGIN IMMEDIATE")
         key, slots, used = execute(
@@ -50,6 +63,12 @@ class Floor:
         execute("UPDATE limits SET used = used + 1 WHERE key = ?", (key,))
         lease = execute("INSERT INTO leases (limit_key, slots) VALUES (?, ?)", (key, 1)).lastrowid
         execute("COMMIT")
+        assert lease is not None
+        return key, lease
+
+    def release(self, key: int, lease: int) -> None:
+        """One transaction: an update, a delete."""
+        execute = self._execute
         execute("BEGIN IMMEDIATE")
         execute("UPDATE limits SET used = used - 1 WHERE key = ?", (key,))
         execute("DELETE FROM leases WHERE key = ?", (lease,))

@@ -48,7 +48,7 @@ def hand_over(setting: Setting) -> Iterable[Row]:
         limiter.create("one", 1)
     medians, floors = [], []
     for _ in range(_ROUNDS):
-        floors.append(floor_seconds(setting.path("floor.db")))
+        floors.append(floor_seconds(setting))
         found = together(take_turns, [(path, _SECONDS * setting.scale)] * _PROCESSES)
         medians.append(statistics.median(gaps(found)))
     measured, floor = statistics.median(medians), statistics.median(floors)

@@ -8,7 +8,8 @@ import time
 from collections.abc import Callable, Iterable
 
 from localgcl import Limiter
-from tests.benchmarks.figures import Row, Setting, compare, micros, times
+from localgcl._file import PAGE_SIZE
+from tests.benchmarks.figures import NONE, Row, Setting, compare, micros, times
 from tests.benchmarks.floor import Floor
 
 ROUNDS = 15
@@ -33,12 +34,13 @@ def pair_of(limiter: Limiter, name: str) -> Callable[[], None]:
     return pair
 
 
-def floor_seconds(path: str, pairs: int = PAIRS, rounds: int = 5) -> float:
+def floor_seconds(setting: Setting) -> float:
     """Return the median time of a pair at the floor, for the figures that are multiples of it."""
+    path = setting.path("floor.db")
     Floor.make(path)
     floor = Floor(path)
     try:
-        return statistics.median(seconds_each(floor.pair, pairs) for _ in range(rounds))
+        return statistics.median(seconds_each(floor.pair, setting.count(PAIRS)) for _ in range(5))
     finally:
         floor.close()
 
@@ -47,6 +49,8 @@ def alone(setting: Setting) -> Iterable[Row]:
     """Acquire + release, nobody else there."""
     Floor.make(setting.path("floor.db"))
     floor = Floor(setting.path("floor.db"))
+    Floor.make(setting.path("small.db"), page_size=PAGE_SIZE)
+    small = Floor(setting.path("small.db"))
     with Limiter(setting.path("localgcl.db")) as limiter:
         limiter.create("alone", 1)
         pair = pair_of(limiter, "alone")
@@ -56,7 +60,13 @@ def alone(setting: Setting) -> Iterable[Row]:
             functools.partial(seconds_each, floor.pair, pairs),
             ROUNDS,
         )
+    of_floors = compare(
+        functools.partial(seconds_each, small.pair, pairs),
+        functools.partial(seconds_each, floor.pair, pairs),
+        ROUNDS,
+    )
     floor.close()
+    small.close()
     yield Row(
         "acquire + release, nobody else there",
         micros(found.measured),
@@ -64,4 +74,12 @@ def alone(setting: Setting) -> Iterable[Row]:
         times(found.ratio),
         "≤ 1.5x",
         found.ratio <= 1.5,
+    )
+    yield Row(
+        f"the floor itself, with localgcl's pages of {PAGE_SIZE} bytes",
+        micros(of_floors.measured),
+        micros(of_floors.floor),
+        times(of_floors.ratio),
+        NONE,
+        True,
     )

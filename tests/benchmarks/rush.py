@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import functools
-import time
 from collections.abc import Callable, Iterable
 
 from localgcl import Limiter
 from tests.benchmarks.figures import Row, Setting, compare, millis, times
 from tests.benchmarks.floor import Floor
-from tests.benchmarks.team import Line, together
+from tests.benchmarks.team import Line, now, together
 
 _SECONDS = 2.0
 _ROUNDS = 5  # a burst of what else the machine does reaches into two of them
@@ -26,9 +25,9 @@ def localgcl_pairs(line: Line, path: str, seconds: float) -> Found:
     limiter = Limiter(path)
 
     def pair() -> float:
-        began = time.perf_counter()
+        began = now()
         lease = limiter.acquire(RUSH)
-        waited = time.perf_counter() - began
+        waited = now() - began
         lease.release()
         return waited
 
@@ -36,13 +35,15 @@ def localgcl_pairs(line: Line, path: str, seconds: float) -> Found:
 
 
 def floor_pairs(line: Line, path: str, seconds: float) -> Found:
-    """The same at the floor; the wait is that of a pair."""
+    """The same at the floor."""
     floor = Floor(path)
 
     def pair() -> float:
-        began = time.perf_counter()
-        floor.pair()
-        return time.perf_counter() - began
+        began = now()
+        lease = floor.acquire()
+        waited = now() - began
+        floor.release(*lease)
+        return waited
 
     return _count(line, pair, seconds)
 
@@ -50,13 +51,13 @@ def floor_pairs(line: Line, path: str, seconds: float) -> Found:
 def _count(line: Line, pair: Callable[[], float], seconds: float) -> Found:
     for _ in range(_WARM_UP):
         pair()
-    line.meet()
-    ends = time.perf_counter() + seconds
+    ends = line.meet() + seconds
     count, longest = 0, 0.0
-    while time.perf_counter() < ends:
+    while True:
         longest = max(longest, pair())
+        if now() > ends:  # it was longer under way than the others count
+            return count, longest
         count += 1
-    return count, longest
 
 
 class _Both:

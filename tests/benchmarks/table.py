@@ -8,7 +8,21 @@ import platform
 import sqlite3
 from collections.abc import Sequence
 
+from tests.benchmarks.figures import NONE, Row
+
 HEAD = ("figure", "measured", "floor", "ratio", "target", "holds")
+
+
+def line_of(same: Sequence[Row]) -> tuple[str, ...]:
+    """Return the line of a figure that was measured in each of one or several runs."""
+    last = same[-1]
+    held, ratio = "yes" if last.holds else "NO", last.ratio
+    if len(same) > 1:
+        held = f"{sum(row.holds for row in same)} of {len(same)}"
+        if ratio != NONE:
+            ratios = sorted((row.ratio for row in same), key=lambda ratio: float(ratio.rstrip("x")))
+            ratio = f"{ratios[0]} to {ratios[-1]}"
+    return last.figure, last.measured, last.floor, ratio, last.target, held
 
 
 def headline() -> str:

@@ -21,12 +21,12 @@ _LEASES = (0, 10, 100, 1_000, 10_000)
 _WAITERS = (0, 10, 100, 1_000, 2_000)
 _PROCESSES = (1, 2, 4, 8, 16, 32, 64)
 
-_ROUNDS = 7
-_ROUNDS_TOGETHER = 3  # where processes are started for each
+_ROUNDS = 21
+_ROUNDS_TOGETHER = 5  # where processes are started for each
 _PAIRS = 500
 _VISITS = 50
 _SECONDS = 0.4
-_HANDING = 8  # processes that hand the slot round, where they are not what is varied
+HANDING = 8  # processes that hand the slot round, where they are not what is varied
 
 PAIR, HAND_OVER, VISIT = "pair", "hand-over", "visit"
 
@@ -42,21 +42,22 @@ class Point:
 
 @dataclass(frozen=True)
 class Curve:
-    """What is varied, in words, and what came of it."""
+    """What is varied, in words, one of it, and what came of it."""
 
     name: str
+    one: str
     points: list[Point]
 
 
 def curves(setting: Setting) -> list[Curve]:
     """Measure all of it."""
     found = []
-    for name, (measure, values) in _CURVES.items():
+    for name, (one, measure, values) in _CURVES.items():
         points = []
         for value in values:
             progress(f"{value:,} {name}")
             points.append(measure(setting, value))
-        found.append(Curve(name, points))
+        found.append(Curve(name, one, points))
     return found
 
 
@@ -103,14 +104,13 @@ def _compare(
 
 def _waiters(setting: Setting, value: int) -> Point:
     path, empty = setting.path(f"waiters-{value}.db"), _empty(setting)
-    with Queue(path, value) as queue:
+    few = setting.path(f"waiters-{value}-few.db")
+    with Queue(path, value) as queue, Queue(few, HANDING) as short:
         point = Point(value, bytes=bytes_of(path))
         _compare(point, PAIR, functools.partial(_pair, setting), path, empty)
         _compare(point, VISIT, functools.partial(_visit, setting), path, empty)
         if value > 1:
-            point.figures[HAND_OVER] = compare(
-                queue.hand_over, functools.partial(_hand_over, setting, empty), _ROUNDS_TOGETHER
-            )
+            point.figures[HAND_OVER] = compare(queue.hand_over, short.hand_over, _ROUNDS_TOGETHER)
     return point
 
 
@@ -160,7 +160,7 @@ def _visit(setting: Setting, path: str) -> float:
         return seconds_each(visit, setting.count(_VISITS))
 
 
-def _hand_over(setting: Setting, path: str, processes: int = _HANDING) -> float:
+def _hand_over(setting: Setting, path: str, processes: int = HANDING) -> float:
     found = together(take_turns, [(path, _SECONDS * setting.scale)] * processes)
     return statistics.median(gaps(found))
 
@@ -177,9 +177,9 @@ def bytes_of(path: str) -> int:
         return limiter._database.transact(size)
 
 
-_CURVES: dict[str, tuple[Callable[[Setting, int], Point], tuple[int, ...]]] = {
-    "limits": (_limits, _LIMITS),
-    "leases": (_leases, _LEASES),
-    "waiters": (_waiters, _WAITERS),
-    "processes": (_processes, _PROCESSES),
+_CURVES: dict[str, tuple[str, Callable[[Setting, int], Point], tuple[int, ...]]] = {
+    "limits": ("limit", _limits, _LIMITS),
+    "leases": ("lease", _leases, _LEASES),
+    "waiters": ("waiter", _waiters, _WAITERS),
+    "processes": ("process", _processes, _PROCESSES),
 }

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from tests.benchmarks.curves.measures import HAND_OVER, PAIR, VISIT, Curve, Point
+from tests.benchmarks.curves.measures import HAND_OVER, HANDING, PAIR, VISIT, Curve, Point
 from tests.benchmarks.figures import NONE, Comparison, duration, times
 
-HEAD = ("", "acquire + release", "hand-over, p50", "sign in, acquire + release, sign out", "file")
+HEAD = (
+    "with",
+    "acquire + release",
+    "hand-over, p50",
+    "sign in, acquire + release, sign out",
+    "file",
+)
 
 NOTES = (
     "In brackets: how many times the same in a database of one limit and of nobody else, measured"
-    " in turns with it; the processes', beside one process, and two for a hand-over.",
+    " in turns with it; the processes', beside one process, and two for a hand-over; the waiters'"
+    f" hand-over, beside a queue of {HANDING}.",
     "**Limits**: others beside the one that is measured. **Leases**: of the very limit that is"
     " measured, by another process. **Waiters**: in the queue of another limit; the hand-over is"
     " that of their own queue, in which the slot goes round.",
@@ -32,7 +39,8 @@ def lines(curves: Iterable[Curve]) -> list[tuple[str, ...]]:
 
 def _line(curve: Curve, point: Point) -> tuple[str, ...]:
     figures = [_cell(point.figures.get(figure)) for figure in (PAIR, HAND_OVER, VISIT)]
-    return f"{point.value:,} {curve.name}", *figures, _size(point.bytes)
+    name = curve.one if point.value == 1 else curve.name
+    return f"{point.value:,} {name}", *figures, _size(point.bytes)
 
 
 def _cell(found: Comparison | None) -> str:

@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass
 
 from tests.benchmarks.peers.adapter import BURST, KILLED, ONE, PLENTY, PROCESSES, RATE, now
-from tests.benchmarks.peers.company import Company, SilenceError
+from tests.benchmarks.peers.company import Company, PeerError, SilenceError
 from tests.benchmarks.rate import Admission, excess_of
 
 _PAIR_SECONDS = 0.5
@@ -52,10 +52,13 @@ def hand_overs(company: Company) -> list[float]:
     first.tell("leave", limit=ONE)
     left = first.hear()
     turns = sorted(member.hear() for member in others)
-    return [
+    gaps = [
         entered - left
         for left, (entered, _) in zip([left, *(turn[1] for turn in turns)], turns, strict=False)
     ]
+    if min(gaps) < 0:
+        raise PeerError("two held the only slot at once")
+    return gaps
 
 
 def order(company: Company, scale: float) -> list[int]:

@@ -17,7 +17,7 @@ from tests.benchmarks.peers.adapter import BURST, PLENTY, RATE, SLOTS, Adapter, 
 _START_SECONDS = 120.0
 _END_SECONDS = 10.0
 # Once it is continued, it does first what it would have done meanwhile.
-_SETTLE_SECONDS = 1.0
+_SETTLE_SECONDS = 3.0
 _ADDRESS = "address"  # the file in the folder with which its processes find the server
 
 

@@ -12,13 +12,13 @@ from tests.benchmarks.peers.compare import Comparison, Findings
 from tests.benchmarks.peers.measures import PATIENCE_SECONDS
 
 HEAD = (
-    "",
+    "peer",
     "take and free a slot",
     f"{PROCESSES} processes at once",
     "hand-over",
     f"luckiest, unluckiest of {PROCESSES}",
-    f"of {RATE:.0f}/s",
-    "back after SIGKILL",
+    f"share of {RATE:.0f}/s",
+    "free again after SIGKILL",
     "a whole job",
 )
 
@@ -99,12 +99,12 @@ def notes(comparison: Comparison) -> list[str]:
         f"**Luckiest, unluckiest**: their parts of the turns, where {PROCESSES} processes want the"
         f" only slot again as soon as they have freed it; {1 / PROCESSES:.1%} each would be even."
         " PyrateLimiter: of the rate.",
-        f"**Of {RATE:.0f}/s**, {BURST} at once: what {PROCESSES} processes together get while all"
-        " ask for more, once the burst is over, and how many slots the worst window has above burst"
-        " + rate * T.",
-        "**Back after SIGKILL** of the holder, of a command all that it runs: until the next one"
-        f" has the slot, watched for {PATIENCE_SECONDS:.0f} s. diskcache's does not come back;"
-        " Prefect's when its lease ends, 300 s unless told otherwise.",
+        f"**Share of {RATE:.0f}/s**, {BURST} at once: what {PROCESSES} processes together get while"
+        " all ask for more, once the burst is over, and how many slots the worst stretch of T"
+        " seconds has above burst + rate * T.",
+        "**Free again after SIGKILL** of the holder, for commands of everything they run: until the"
+        f" next one has the slot, watched for {PATIENCE_SECONDS:.0f} s. diskcache's does not come"
+        " back; Prefect's when its lease ends, 300 s unless told otherwise.",
         "**A whole job**: an interpreter or a command that takes one slot, frees it and ends; an"
         f" interpreter that does nothing takes {duration(comparison.bare_start_seconds)}.",
     ]
