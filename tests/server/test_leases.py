@@ -259,13 +259,14 @@ def test_clients_that_ask_for_the_same_come_back_to_their_places_in_turn(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Nobody can tell one from the other: whoever is back first has the place in front."""
-    monkeypatch.setattr(waiting, "FIRST_HOLD_SECONDS", 0.1)
+    monkeypatch.setattr(waiting, "FIRST_HOLD_SECONDS", 1.0)
     monkeypatch.setattr(waiting, "GRACE_SECONDS", DEADLINE_SECONDS)
     limiter.create("db", 1)
     held = limiter.acquire("db")
     with served.client() as one, served.client() as other:
-        for client in (one, other):
-            assert take(client, "db").status_code == 423
+        asked = [pool.submit(take, client, "db") for client in (one, other)]
+        assert [each.result(DEADLINE_SECONDS).status_code for each in asked] == [423, 423]
+        assert len(limiter.waiters()) == 2
         first = pool.submit(take, one, "db")
         until(lambda: served.held() == 1)
         second = pool.submit(take, other, "db")
