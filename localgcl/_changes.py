@@ -8,7 +8,7 @@ import sys
 from localgcl import _clock, _decay, _owners
 from localgcl._creation import insert_row
 from localgcl._database import Transaction
-from localgcl._queue import leave_queues, promote, refuse, serve
+from localgcl._queue import leave_queues, promote, refuse, rouse, serve
 from localgcl._schema import TALLY
 from localgcl.errors import LimitAlreadyExistsError, LimitNotFoundError
 from localgcl.models import Changes, Settings
@@ -47,6 +47,8 @@ def change(tx: Transaction, key: int, changes: Changes) -> None:
             raise LimitAlreadyExistsError(changes.name)
     if changes.slot_decay_per_second is not None:
         _set_decay(tx, key, changes.slot_decay_per_second)
+    slept = "SELECT 1 FROM settings WHERE key = ? AND NOT active"
+    wakes = changes.active and tx.execute(slept, (key,)).fetchone() is not None
     for column, value in (
         ("name", changes.name),
         ("slots", changes.limit),
@@ -58,6 +60,8 @@ def change(tx: Transaction, key: int, changes: Changes) -> None:
     if changes.active_slots is not None:
         set_slots(tx, key, changes.active_slots)
     promote(tx, [key], all_of_them=True)
+    if wakes:
+        rouse(tx, key)
 
 
 def _set_decay(tx: Transaction, key: int, rate: float) -> None:

@@ -36,6 +36,10 @@ _LEASE = (
 _TELL_GRANT = "UPDATE waiters SET verdict = 'granted', at = ?, taken = ? WHERE ticket = ?"
 _FORGET = "DELETE FROM waiters WHERE ticket = ?"
 _LEAVE = "DELETE FROM waits WHERE limit_key = ? AND ticket = ?"
+_BEHIND = (
+    "SELECT watches, ticket, ear FROM waits JOIN waiters USING (ticket)"
+    " WHERE limit_key = ? AND ticket > ? ORDER BY ticket LIMIT 1"
+)
 
 # As Prefect has it: a running mean over about the last 2 * limit releases.
 COUNTS_RELEASE = """
@@ -357,7 +361,18 @@ def leave_queues(tx: Transaction, ticket: int, limits: str) -> set[int]:
     keys = keys_in(limits)
     for key in keys:
         tx.execute(_LEAVE, (key, ticket))
+        behind = tx.execute(_BEHIND, (key, ticket)).fetchone()
+        if behind is not None and not behind[0]:
+            _wake(tx, behind[2], behind[1])  # it watched this one alone
     return set(keys)
+
+
+def rouse(tx: Transaction, key: int) -> None:
+    """Have all who wait at a limit look, which nobody watched there while it was inactive."""
+    tx.execute("UPDATE waits SET watches = 0 WHERE limit_key = ?", (key,))
+    queue = "SELECT ear, ticket FROM waits JOIN waiters USING (ticket) WHERE limit_key = ?"
+    for ear, ticket in tx.execute(queue, (key,)).fetchall():
+        _wake(tx, ear, ticket)
 
 
 def _alert(tx: Transaction, key: int) -> None:

@@ -1189,6 +1189,48 @@ def test_who_comes_to_the_front_is_told_to_watch(limiter: Limiter, processes: Pr
     assert [ask.is_rung for ask in asks[1:]] == [False] * (WATCHERS - 1) + [True, False]
 
 
+@pytest.mark.parametrize("leave", ["withdraw", "abandon"])
+def test_who_stands_behind_one_that_leaves_is_told_to_watch_another(
+    limiter: Limiter, processes: Processes, leave: str
+) -> None:
+    """Too far back, it watches that one alone; all before it may die at once."""
+    limiter.create("database", 1)
+    dies, goes_on, waits = processes(), processes(), processes()
+    dies.ask("database")
+    for _ in range(WATCHERS + 1):
+        dies.ask("database")
+    between, last = goes_on.ask("database"), waits.ask("database")
+    getattr(between, leave)()
+    assert last.is_rung
+    last.look()
+    dies.die()
+    assert last.reported_dead
+    last.look()
+    assert last.granted
+
+
+def test_who_waits_at_a_limit_that_is_enabled_is_told_to_watch(
+    limiter: Limiter, processes: Processes
+) -> None:
+    """Nobody was in its way while it was disabled; whoever holds there may die."""
+    for name in ("full", "database"):
+        limiter.create(name, 1)
+    holder = processes()
+    holder.ask("database")
+    full = processes().ask("full")
+    limiter.update("database", active=False)
+    asks = [processes().ask("full", "database") for _ in range(WATCHERS + 2)]
+    limiter.update("database", active=True)
+    assert all(ask.is_rung for ask in asks)
+    for ask in asks:
+        ask.look()
+    full.release()
+    holder.die()
+    assert asks[0].reported_dead
+    asks[0].look()
+    assert asks[0].granted
+
+
 @pytest.mark.parametrize(
     "call",
     [
