@@ -11,6 +11,7 @@ if sys.platform == "linux":
     # slot, and a function around it would double what that takes.
     now = functools.partial(time.clock_gettime, time.CLOCK_BOOTTIME)
 
+    @functools.cache  # no process outlives its boot
     def boot_id() -> str:
         """The identity of this boot; another value means that `now` began again from zero."""
         with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
@@ -22,6 +23,7 @@ else:  # pragma: no cover - macOS and others, not tested there
         """Seconds on the clock of `time.monotonic`, which all processes share; never steps."""
         return time.monotonic()
 
+    @functools.cache  # no process outlives its boot
     def boot_id() -> str:
         """The identity of this boot; another value means that `now` began again from zero."""
         import subprocess

@@ -291,9 +291,11 @@ class Database:
 
 
 def _ring(folder: Folder, rings: Rings, ends: Ends) -> None:
+    ours = existing_lifeline(folder)
     while rings:
         ear = next(iter(rings))
-        folder.ring(ear, rings[ear], ends.pop(ear, None))
+        if ours is None or not ours.ring(ear, rings[ear]):
+            folder.ring(ear, rings[ear], ends.pop(ear, None))
         del rings[ear]
     while ends:  # what failed before it came to a ring
         os.close(ends.popitem()[1])

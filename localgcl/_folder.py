@@ -36,6 +36,7 @@ NAME_LENGTH = 32
 _TRIES = 3
 
 HINT_LENGTH = 8  # bytes; select.PIPE_BUF, up to which writes are not mixed, is a multiple
+HINT_AT_ALL = 0  # no ticket: where there are more than one write can name
 
 
 def is_fifo_name(name: object) -> bool:
@@ -153,20 +154,19 @@ class Folder:
         `end` is a write end of it that is open already; it is closed.
         """
         # A ring is a hint. Whoever is dead needs none, whoever has its pipe full has hints enough,
-        # and where permission or descriptors are missing the waiter's own safety net has to do.
+        # and where permission is missing the waiter's own safety net has to do.
         if end is None:
             with contextlib.suppress(ProcessLookupError):
                 end = self.open_end(ear)
+                if end is None and _give_up_spare():
+                    end = self.open_end(ear)
         if end is None:
             return
         try:
-            hints = b"".join([(ticket % 2**64).to_bytes(HINT_LENGTH) for ticket in tickets])
-            _write(end, hints[: select.PIPE_BUF])
-            os.sched_yield()  # to whom that has woken: nobody waits for what is left to do here
-        except OSError:
-            pass
+            hint(end, tickets)
         finally:
             os.close(end)
+            keep_spare()
 
     def open_to_watch(self, names: Iterable[str]) -> tuple[dict[str, WriteEnd | None], list[str]]:
         """Return the write ends of these lifelines, None where one cannot be watched; the dead."""
@@ -235,24 +235,64 @@ class WriteEnd:
         return bool(poll.poll(0))
 
 
+def hint(end: int, tickets: Iterable[int]) -> None:
+    """Write hints at these requests to the write end of an ear."""
+    hints = b"".join([(ticket % 2**64).to_bytes(HINT_LENGTH) for ticket in tickets])
+    if len(hints) > select.PIPE_BUF:
+        hints = HINT_AT_ALL.to_bytes(HINT_LENGTH)
+    with contextlib.suppress(OSError):
+        _write(end, hints)
+        os.sched_yield()  # to whom that has woken: nobody waits for what is left to do here
+
+
 def _write(end: int, hints: bytes) -> None:
     """Write to a FIFO whose reader may have died since it was opened; OSError then."""
     if _signal.getsignal(_signal.SIGPIPE) != _signal.SIG_DFL:
         os.write(end, hints)
         return
-    import signal
-
     # The program wants to be ended where its own output is of no use to anybody, and not by this.
-    pipe = {signal.SIGPIPE}
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, pipe)
+    before = _signal.pthread_sigmask(_signal.SIG_BLOCK, ())
     try:
+        _signal.pthread_sigmask(_signal.SIG_BLOCK, (_signal.SIGPIPE,))
         os.write(end, hints)
-    except BrokenPipeError:
-        if signal.SIGPIPE not in before:
-            signal.sigwait(pipe)
-        raise
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        try:
+            _unblock(before)
+        except BaseException:  # what a signal's handler has raised
+            _unblock(before)
+            raise
+
+
+def _unblock(before: set[int]) -> None:
+    """Block no more signals than before, once a SIGPIPE of our own is out of the way."""
+    if _signal.SIGPIPE not in before and _signal.SIGPIPE in _signal.sigpending():
+        _signal.sigwait((_signal.SIGPIPE,))
+    _signal.pthread_sigmask(_signal.SIG_SETMASK, before)
+
+
+# A descriptor to be closed where a ring needs one and this process has no more to open: whoever
+# was granted a slot would sleep on it.
+_spares: list[int] = []
+
+
+def keep_spare() -> None:
+    """Have a spare descriptor, where there is one to be had."""
+    if not _spares:
+        with contextlib.suppress(OSError):
+            _spares.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+
+
+def _give_up_spare() -> bool:
+    """Close the spare descriptor; return whether there was one."""
+    try:
+        spare = _spares.pop()
+        # A program that becomes a daemon may have closed it, and have another file by its number.
+        if not os.path.samestat(os.fstat(spare), os.stat(os.devnull)):
+            return False
+        os.close(spare)
+    except (IndexError, OSError):
+        return False
+    return True
 
 
 # Those of this process, by path.

@@ -8,20 +8,24 @@ from __future__ import annotations
 
 import os
 import select
+import weakref
 
-from localgcl._folder import NAME_LENGTH, Folder, WriteEnd, open_for_writing
+from localgcl._folder import NAME_LENGTH, Folder, WriteEnd, hint, keep_spare, open_for_writing
 from localgcl._forks import at_fork
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-# How many write ends an ear that nobody uses keeps open at the most.
+# How many ears that nobody uses are kept open at the most, and how many write ends each of them.
+_MAX_IDLE = 32
 _MAX_WATCHED_IDLE = 16
 
 
 class _Fifo:
     """A FIFO that this process reads, made again where a cleaner took it away."""
+
+    descriptor = -1
 
     def __init__(self, folder: Folder, name: str) -> None:
         self.folder = folder
@@ -49,7 +53,9 @@ class _Fifo:
         return taken
 
     def close(self) -> None:
-        os.close(self.descriptor)
+        descriptor, self.descriptor = self.descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
 
 
 class Watch:
@@ -87,10 +93,15 @@ class Watch:
 class Ear(_Fifo):
     """What wakes one waiting thread, or all the tasks of one event loop."""
 
+    _writer = -1
+
     def __init__(self, folder: Folder, name: str) -> None:
-        super().__init__(folder, name)
         # Kept with the ear: who waits again mostly finds the same processes in its way.
         self.watch = Watch()
+        super().__init__(folder, name)
+
+    def __del__(self) -> None:
+        self._close()  # Ctrl-C may have kept its borrower from giving it back
 
     def _open(self) -> None:
         reader = self.folder.make_fifo(self.name)
@@ -110,9 +121,18 @@ class Ear(_Fifo):
         return taken
 
     def close(self) -> None:
-        super().close()
-        os.close(self._writer)
+        self._close()
         self.watch.close()
+
+    def _close(self) -> None:
+        super().close()
+        writer, self._writer = self._writer, -1
+        if writer >= 0:
+            os.close(writer)
+
+    def ring(self, tickets: Iterable[int]) -> None:
+        """Write hints to it; there need be no descriptor to be had."""
+        hint(self._writer, tickets)
 
     def drain(self) -> bytes:
         """Read away the hints, before looking, so that none is missed; return them."""
@@ -132,9 +152,12 @@ class Lifeline(_Fifo):
 
     def __init__(self, folder: Folder) -> None:
         super().__init__(folder, os.urandom(NAME_LENGTH // 2).hex())
+        keep_spare()
         self.pid = os.getpid()
-        self._ears: list[Ear] = []
+        self._ears: weakref.WeakValueDictionary[str, Ear] = weakref.WeakValueDictionary()
+        self._made = 0
         self._idle: list[Ear] = []
+        self._names: list[str] = []  # of ears that were closed
 
     def borrow_ear(self) -> Ear:
         """Return an ear that nobody uses; give it back with `return_ear`."""
@@ -147,14 +170,38 @@ class Lifeline(_Fifo):
                 self._idle.append(ear)
                 raise
         else:
-            ear = Ear(self.folder, f"{self.name}.{len(self._ears) + 1}")
-            self._ears.append(ear)
+            ear = self._new_ear()
+            self._ears[ear.name] = ear
         return ear
 
+    def _new_ear(self) -> Ear:
+        if not self._names:
+            ear = Ear(self.folder, f"{self.name}.{self._made + 1}")
+            self._made += 1
+            return ear
+        name = self._names.pop()
+        try:
+            return Ear(self.folder, name)
+        except BaseException:
+            self._names.append(name)
+            raise
+
     def return_ear(self, ear: Ear) -> None:
+        if len(self._idle) >= _MAX_IDLE:
+            self._ears.pop(ear.name, None)
+            ear.close()
+            self._names.append(ear.name)
+            return
         if len(ear.watch.ends) > _MAX_WATCHED_IDLE:
             ear.watch.close()
         self._idle.append(ear)
+
+    def ring(self, name: str, tickets: Iterable[int]) -> bool:
+        """Wake whoever listens on an ear of this process; return whether it has that one."""
+        ear = self._ears.get(name)
+        if ear is not None:
+            ear.ring(tickets)
+        return ear is not None
 
     def is_listening(self) -> bool:
         """Whether somebody waits."""
@@ -162,7 +209,7 @@ class Lifeline(_Fifo):
 
     def drop(self) -> None:
         """Close every descriptor, and leave the files to whoever finds them."""
-        for fifo in (self, *self._ears):
+        for fifo in (self, *self._ears.values()):
             fifo.close()
 
 

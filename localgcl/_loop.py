@@ -17,7 +17,7 @@ from typing import Any
 
 from localgcl import _clock, _departure, _slots
 from localgcl._database import Database, Transaction
-from localgcl._folder import HINT_LENGTH, Folder
+from localgcl._folder import HINT_AT_ALL, HINT_LENGTH, Folder
 from localgcl._forks import at_fork
 from localgcl._gate import GateTimeoutError
 from localgcl._later import run_later
@@ -356,7 +356,9 @@ class Session:
             for start in range(0, len(hints), HINT_LENGTH)
         }
         requests = [self._requests[ticket] for ticket in tickets if ticket in self._requests]
-        if requests:
+        if HINT_AT_ALL in tickets:
+            self._look_round()
+        elif requests:
             self._look_for(requests)
 
     def _look_for(self, requests: Iterable[Request]) -> None:
@@ -372,8 +374,16 @@ class Session:
         if self.closed:
             return
         self._net_timer = self.loop.call_later(_NET_SECONDS, self._net)
-        if not self._requests:
-            return
+        # The loop's own timers stand still while the machine sleeps.
+        now = _clock.now()
+        for request, sleeper in self._sleepers.items():
+            if request.until <= now:
+                _succeed(sleeper, [])
+        if self._requests:
+            self._look_round()
+
+    def _look_round(self) -> None:
+        """Look for all who were decided on, and ahead for those who wait."""
 
         def work(tx: Transaction) -> None:
             if self._ear is None:

@@ -7,6 +7,7 @@ import fcntl
 import gc
 import itertools
 import os
+import signal
 import sys
 import threading
 import time
@@ -18,7 +19,7 @@ from typing import Any
 import pytest
 
 import localgcl
-from localgcl import AcquireConcurrencySlotTimeoutError, Limiter
+from localgcl import AcquireConcurrencySlotTimeoutError, Limiter, _folder
 
 # Between the call that opens a connection and the name that it gets, Ctrl-C leaves it to Python.
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed database:ResourceWarning")
@@ -145,6 +146,29 @@ CALLS: dict[str, Callable[[Limiter], object]] = {
 def test_interrupted_anywhere(limiter: Limiter, call: str) -> None:
     """A call that is interrupted anywhere leaves no slot taken, no place and no gate shut."""
     assert interrupt_everywhere(limiter, lambda: CALLS[call](limiter)) > 20
+
+
+@pytest.mark.parametrize("is_read", [True, False])
+def test_a_ring_interrupted_anywhere_leaves_sigpipe_as_it_was(is_read: bool) -> None:
+    """Neither blocked in a program that wants to be ended by it, nor on its way to do so."""
+    interrupts = Interrupts()
+    before = signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    try:
+        for _ in itertools.count():
+            reader, writer = os.pipe()
+            if not is_read:
+                os.close(reader)
+            with contextlib.suppress(KeyboardInterrupt, BrokenPipeError), interrupts:
+                _folder._write(writer, b"hints")
+            assert signal.SIGPIPE not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+            assert signal.SIGPIPE not in signal.sigpending()
+            os.close(writer)
+            if is_read:
+                os.close(reader)
+            if not interrupts.came:
+                break
+    finally:
+        signal.signal(signal.SIGPIPE, before)
 
 
 def hold_and_close(limiter: Limiter) -> None:

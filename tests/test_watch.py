@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import gc
 import os
+import resource
 import select
 import signal
 import threading
@@ -189,6 +192,88 @@ def test_who_is_granted_less_than_it_asked_for_is_told(
     assert tables(limiter)["waiters"] == []
     limiter.close()
     assert sorted(os.listdir(f"{limiter._database.path}-run")) == ["create.lock", "gate"]
+
+
+def test_an_ear_that_was_lost_is_closed(folder: Folder, other: Lifeline) -> None:
+    """Ctrl-C may keep whoever has borrowed it from giving it back, and from keeping it."""
+    other.borrow_ear()
+    before = open_in(folder)
+    for _ in range(2):
+        other.borrow_ear()  # and nobody has it
+        gc.collect()
+    assert open_in(folder) == before
+    assert not other.is_listening()
+    kept = other.borrow_ear()
+    assert other.is_listening()
+    other.return_ear(kept)
+    assert not other.is_listening()
+    folder.remove(other.name)
+    assert folder.fifos() == []
+    other.descriptor = folder.make_fifo(other.name)  # to be dropped with the test
+
+
+def test_a_ring_without_a_descriptor_to_spare(folder: Folder, other: Lifeline) -> None:
+    """Whoever was granted a slot is woken by a process that can open nothing more, each time."""
+    ears = [other.borrow_ear() for _ in range(3)]
+    with no_descriptors_left():
+        assert folder.open_end(ears[0].name) is None
+        for _ in range(2):
+            for ear in ears:
+                folder.ring(ear.name, [7])
+    assert [len(ear.drain()) for ear in ears] == [2 * _folder.HINT_LENGTH] * 3
+
+
+def test_ears_that_nobody_needs_are_closed(folder: Folder, other: Lifeline) -> None:
+    """After many have waited at once, few are kept open, and files are made for no more."""
+    before = open_in(folder)
+    for _ in range(3):
+        ears = [other.borrow_ear() for _ in range(100)]
+        assert len({ear.name for ear in ears}) == 100
+        for ear in ears:
+            other.return_ear(ear)
+    assert open_in(folder) == before + 2 * _lifeline._MAX_IDLE
+    assert not other.is_listening()
+    assert len(folder.fifos()) == 101
+    folder.remove(other.name)
+    assert folder.fifos() == []
+    other.descriptor = folder.make_fifo(other.name)  # to be dropped with the test
+
+
+@contextlib.contextmanager
+def no_descriptors_left() -> Iterator[None]:
+    """Open files until there are no more to be had."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, limits[1]))
+    opened = []
+    try:
+        with contextlib.suppress(OSError):
+            while True:
+                opened.append(os.open(os.devnull, os.O_RDONLY))
+        yield
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+def test_a_spare_that_the_program_has_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What has its number by now is the program's, and is not closed."""
+    reader, writer = os.pipe()
+    for stale in (reader, 10**6):
+        monkeypatch.setattr(_folder, "_spares", [stale])
+        assert not _folder._give_up_spare()
+    os.close(reader)
+    os.close(writer)
+
+
+def test_more_hints_than_one_write_takes(folder: Folder, other: Lifeline) -> None:
+    """They become one, at all there are."""
+    ear = other.borrow_ear()
+    most = select.PIPE_BUF // _folder.HINT_LENGTH
+    folder.ring(ear.name, range(1, most + 1))
+    assert len(ear.drain()) == select.PIPE_BUF
+    folder.ring(ear.name, range(1, most + 2))
+    assert ear.drain() == _folder.HINT_AT_ALL.to_bytes(_folder.HINT_LENGTH)
 
 
 @pytest.mark.parametrize("disposition", [signal.SIG_IGN, signal.SIG_DFL])

@@ -23,6 +23,7 @@ from localgcl import (
     ConcurrencySlotAcquisitionError,
     Limiter,
     LimitNotFoundError,
+    _clock,
     _loop,
     _slots,
 )
@@ -433,6 +434,61 @@ def test_the_death_of_a_holder_wakes_a_task(path: Path, monkeypatch: pytest.Monk
         holder.kill()
         await (await asyncio.wait_for(task, DEADLINE_SECONDS)).release()
         await holder.wait()
+
+    asyncio.run(main())
+    nothing_is_left(path)
+
+
+def test_a_thousand_tasks_are_granted_at_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All hear of it, though they are more than one ring can name, and nothing else tells them."""
+    monkeypatch.setattr(_slots, "NET_SECONDS", 1000.0)
+    monkeypatch.setattr(_loop, "_NET_SECONDS", 1000.0)
+    blocking = Limiter(path)
+    blocking.create("many", 1000, active_slots=1000)
+
+    async def main() -> None:
+        limiter = AsyncLimiter(path)
+        tasks = [asyncio.create_task(limiter.acquire("many")) for _ in range(1000)]
+
+        async def all_wait() -> bool:
+            return (await limiter.read("many")).waiting == 1000
+
+        await until(all_wait)
+        await asyncio.to_thread(blocking.reset, "many")
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            for lease in await asyncio.gather(*tasks):
+                await lease.release()
+
+    asyncio.run(main())
+    blocking.close()
+    nothing_is_left(path)
+
+
+def test_a_timeout_comes_after_the_machine_has_slept(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The timers of a loop stand still meanwhile; its look round sees what time it is."""
+    slept = 0.0
+    now = _clock.now
+    monkeypatch.setattr(_clock, "now", lambda: now() + slept)
+
+    async def main() -> None:
+        nonlocal slept
+        limiter = AsyncLimiter(path)
+        lease = await limiter.acquire("a")
+        first = asyncio.create_task(limiter.acquire("a"))
+        await until(lambda: somebody_waits(limiter))
+        second = asyncio.create_task(limiter.acquire("a", timeout_seconds=1000.0))
+
+        async def both_wait() -> bool:
+            return (await limiter.read("a")).waiting == 2
+
+        await until(both_wait)
+        slept = 2000.0
+        with pytest.raises(AcquireConcurrencySlotTimeoutError):
+            await asyncio.wait_for(second, DEADLINE_SECONDS)
+        await lease.release()
+        await (await first).release()
 
     asyncio.run(main())
     nothing_is_left(path)
