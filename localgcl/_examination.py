@@ -133,7 +133,8 @@ def _files(real: str, folder: Folder) -> Iterator[Check]:
     strays = [os.path.basename(entry.path) for entry in inside if not _is_ours(entry)]
     yield _diagnosis.run_folder(
         folder.path,
-        None if run is None else run.mode,
+        # A link that leads nowhere is there, too.
+        None if (there := run or _entry(folder.path)) is None else there.mode,
         [_processes.shortened(name) for name in strays],
     )
 

@@ -64,8 +64,14 @@ def denied(path: str) -> tuple[str, str] | None:
             continue
         try:
             mode = stat.filemode(os.stat(file).st_mode)
+            is_read_only = bool(os.statvfs(file).f_flag & os.ST_RDONLY)
         except OSError:
             continue  # it is not there, or not any more
+        if is_read_only:
+            return (
+                f"{file} is on a file system that is mounted read-only",
+                "have it mounted for writing, or choose a file elsewhere, by LOCALGCL_DB or --db",
+            )
         problem = f"no permission to use {file}, whose mode is {mode}"
         if file == parent:  # which may be anybody's, as / is
             return problem, "choose a file in another folder, by LOCALGCL_DB or --db"

@@ -559,6 +559,7 @@ def test_answers_that_are_no_text(
         (">/dev/full", ["export"]),
         (">/dev/full", ["doctor"]),
         (">/dev/full", ["apply", "/dev/null"]),
+        (">/dev/full", ["--help"]),
     ],
     ids=lambda one: one if isinstance(one, str) else " ".join(one),
 )
@@ -576,6 +577,18 @@ def test_streams_that_do_not_work(
     assert "Traceback" not in done.stderr
     assert done.stderr.splitlines()[-1].startswith("Error: ")
     assert tables(known) == before
+
+
+@pytest.mark.parametrize(
+    "command", [["inspect", "nope"], ["release", "nope"], ["run", "nope", "true"]]
+)
+def test_what_is_told_on_a_closed_standard_error_is_told_nowhere(
+    command: list[str], path: str
+) -> None:
+    """Whoever reads the output is not to take an error for it."""
+    words = [sys.executable, "-m", "localgcl", "--db", path, *command]
+    done = subprocess.run(["sh", "-c", 'exec "$@" 2>&-', "sh", *words], capture_output=True)
+    assert (done.returncode, done.stdout, done.stderr) == (1, b"", b"")
 
 
 @pytest.mark.parametrize("word", ["a\nb", "\r", "\u2028"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import math
 import os
@@ -17,6 +18,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -307,6 +309,18 @@ def test_what_vanishes_while_it_is_looked_for_is_not_forbidden(
 
     monkeypatch.setattr(os, "access", too_late)
     assert _problems.denied(path) is None
+
+
+def test_on_a_file_system_that_is_mounted_read_only(
+    limiter: Limiter, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No mode and no group would help."""
+    limiter.create("database", 1)
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_flag=os.ST_RDONLY))
+    told = _problems.known_problem(path, OSError(errno.EROFS, "Read-only file system"))
+    assert told is not None
+    assert "mounted read-only" in told
 
 
 def test_without_permission_for_the_folder(public: Path) -> None:

@@ -348,6 +348,9 @@ def test_a_run_folder_that_is_none(known: Limiter, examine: Examine, path: str) 
     os.rename(f"{path}-run", f"{path}-moved")
     Path(f"{path}-run").touch(0o600)
     assert statuses(examine(), "fault") == ["run folder"]
+    os.unlink(f"{path}-run")
+    os.symlink("nowhere", f"{path}-run")
+    assert statuses(examine(), "fault") == ["run folder"]
 
 
 def test_a_run_folder_behind_a_link(known: Limiter, examine: Examine, path: str) -> None:

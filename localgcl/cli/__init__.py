@@ -112,6 +112,8 @@ def localgcl(database: str | None) -> None:
 
 def main() -> None:
     """Run the command line under one name, however it was started, so that completion finds it."""
+    if sys.stderr is None:  # closed: what is told there is not to come out elsewhere
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - to the very end
     for stream in (sys.stdout, sys.stderr):
         # A name in any alphabet is shown, escaped, where the terminal cannot write it.
         if isinstance(stream, io.TextIOWrapper):
