@@ -212,9 +212,10 @@ class Folder:
 
 
 class WriteEnd:
-    """The write end of a lifeline, open for as long as anybody in this process watches it.
+    """The write end of a FIFO, open for as long as anybody in this process has it.
 
-    Hundreds of threads that wait have the same few processes in their way, and share it.
+    Hundreds of threads that wait have the same few processes in their way, and share those of their
+    lifelines.
     """
 
     __slots__ = ("__weakref__", "descriptor")

@@ -93,7 +93,7 @@ class Watch:
 class Ear(_Fifo):
     """What wakes one waiting thread, or all the tasks of one event loop."""
 
-    _writer = -1
+    _writer: WriteEnd | None = None
 
     def __init__(self, folder: Folder, name: str) -> None:
         # Kept with the ear: who waits again mostly finds the same processes in its way.
@@ -101,38 +101,29 @@ class Ear(_Fifo):
         super().__init__(folder, name)
 
     def __del__(self) -> None:
-        self._close()  # Ctrl-C may have kept its borrower from giving it back
+        super().close()  # Ctrl-C may have kept its borrower from giving it back
 
     def _open(self) -> None:
         reader = self.folder.make_fifo(self.name)
         try:
             # Once a writer has come and gone, a FIFO without any reports a hang-up for ever.
-            writer = open_for_writing(f"{self.folder.path}/{self.name}")
+            writer = WriteEnd(open_for_writing(f"{self.folder.path}/{self.name}"))
         except BaseException:
             os.close(reader)
             raise
+        # Another thread that rings just now keeps the one before open until it has done so.
         self.descriptor, self._writer = reader, writer
 
-    def renew(self) -> int | None:
-        former = self._writer
-        taken = super().renew()
-        if taken is not None:
-            os.close(former)
-        return taken
-
     def close(self) -> None:
-        self._close()
-        self.watch.close()
-
-    def _close(self) -> None:
         super().close()
-        writer, self._writer = self._writer, -1
-        if writer >= 0:
-            os.close(writer)
+        self._writer = None
+        self.watch.close()
 
     def ring(self, tickets: Iterable[int]) -> None:
         """Write hints to it; there need be no descriptor to be had."""
-        hint(self._writer, tickets)
+        writer = self._writer
+        if writer is not None:
+            hint(writer.descriptor, tickets)
 
     def drain(self) -> bytes:
         """Read away the hints, before looking, so that none is missed; return them."""
