@@ -108,6 +108,7 @@ class Listener:
         ear = self._ear
         return (
             ear is not None
+            and self._pid == os.getpid()
             and ear.is_there()
             and seems_whole(ear.folder)
             and self._database.is_intact(self._openings)
@@ -145,6 +146,12 @@ def drive(terms: Terms, request: Request, database: Database, listener: Listener
                 advance, result = steps.throw, error
         else:
             result = listener.sleep(step)
+            if request.pid != os.getpid():
+                raise DatabaseError(
+                    database.path,
+                    "this process was forked, by a signal's handler, while its parent waited; ask"
+                    " anew in the child",
+                )
             if listener.rung:
                 result = listener.grant(request) or result
 

@@ -16,7 +16,7 @@ from localgcl._folder import Folder
 from localgcl._forks import at_fork
 from localgcl._gate import GateTimeoutError
 from localgcl._lifeline import existing_lifeline, seems_whole
-from localgcl._problems import explained, strange
+from localgcl._problems import explained, is_foreign, strange
 from localgcl._threads import holding, inside
 from localgcl.errors import DatabaseError, LocalGCLError
 
@@ -149,7 +149,9 @@ class Database:
             # Another thread may stand at the gate for long, and whoever calls has a deadline.
             found: T | None = self._alone(-math.inf, self._look, work, args)
             return found
-        except (sqlite3.Error, OSError, GateTimeoutError):
+        except (sqlite3.Error, OSError, GateTimeoutError) as error:
+            if is_foreign(error):
+                raise
             return None
 
     def _look(self, work: Callable[..., Any], args: tuple[Any, ...]) -> Any:
@@ -200,6 +202,8 @@ class Database:
             # Whatever it was, the next call begins with the file as it is then.
             with contextlib.suppress(sqlite3.Error, OSError):  # of the same cause
                 self._discard()
+            if is_foreign(error):
+                raise
             raise explained(self.path, error) from error
         except LocalGCLError:
             raise

@@ -30,6 +30,7 @@ MAX_WATCHED = 256
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 _WRITE = os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW
 _GONE = (errno.ENXIO, errno.ENOENT)
+_NONE_LEFT = (errno.EMFILE, errno.ENFILE)
 NAME_LENGTH = 32
 
 # A cleaner may take a file at any moment, also while it is being made.
@@ -146,6 +147,8 @@ class Folder:
         except OSError as error:
             if error.errno in _GONE:
                 raise ProcessLookupError(name) from None
+            if error.errno is None:
+                raise  # what a signal's handler has raised
             return None
 
     def ring(self, ear: str, tickets: Iterable[int], end: int | None = None) -> None:
@@ -155,17 +158,17 @@ class Folder:
         """
         # A ring is a hint. Whoever is dead needs none, whoever has its pipe full has hints enough,
         # and where permission is missing the waiter's own safety net has to do.
-        if end is None:
-            with contextlib.suppress(ProcessLookupError):
-                end = self.open_end(ear)
-                if end is None and _give_up_spare():
-                    end = self.open_end(ear)
-        if end is None:
-            return
         try:
-            hint(end, tickets)
+            if end is None:
+                with contextlib.suppress(ProcessLookupError):
+                    end = self.open_end(ear)
+                    if end is None and _give_up_spare():
+                        end = self.open_end(ear)
+            if end is not None:
+                hint(end, tickets)
         finally:
-            os.close(end)
+            if end is not None:
+                os.close(end)
             keep_spare()
 
     def open_to_watch(self, names: Iterable[str]) -> tuple[dict[str, WriteEnd | None], list[str]]:
@@ -218,12 +221,25 @@ class WriteEnd:
     lifelines.
     """
 
-    __slots__ = ("__weakref__", "descriptor")
+    __slots__ = ("__weakref__", "_end", "_identity", "descriptor")
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
+        self._identity = _identity_of(descriptor)
         # Not by `__del__`: while that runs, another thread may still find this in `_watched`.
-        weakref.finalize(self, os.close, descriptor).atexit = False
+        self._end = weakref.finalize(self, _close_unless_lost, descriptor, self._identity)
+        self._end.atexit = False
+
+    def close(self) -> bool:
+        """Close it now; return whether there was anything to close."""
+        return bool(self._end())
+
+    def is_lost(self) -> bool:
+        """Whether the program has closed it, as one does that becomes a daemon.
+
+        Its number may be that of a file of the program's by then.
+        """
+        return _identity_of(self.descriptor) != self._identity
 
     def is_there(self) -> bool:
         """Whether the file is still to be found by some name."""
@@ -236,12 +252,29 @@ class WriteEnd:
         return bool(poll.poll(0))
 
 
+def _identity_of(descriptor: int) -> tuple[int, int] | None:
+    try:
+        status = os.fstat(descriptor)
+    except OSError as error:
+        if error.errno != errno.EBADF:
+            raise
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _close_unless_lost(descriptor: int, identity: tuple[int, int] | None) -> bool:
+    if identity is None or _identity_of(descriptor) != identity:
+        return False
+    os.close(descriptor)
+    return True
+
+
 def hint(end: int, tickets: Iterable[int]) -> None:
     """Write hints at these requests to the write end of an ear."""
     hints = b"".join([(ticket % 2**64).to_bytes(HINT_LENGTH) for ticket in tickets])
     if len(hints) > select.PIPE_BUF:
         hints = HINT_AT_ALL.to_bytes(HINT_LENGTH)
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(BlockingIOError, BrokenPipeError):
         _write(end, hints)
         os.sched_yield()  # to whom that has woken: nobody waits for what is left to do here
 
@@ -273,27 +306,28 @@ def _unblock(before: set[int]) -> None:
 
 # A descriptor to be closed where a ring needs one and this process has no more to open: whoever
 # was granted a slot would sleep on it.
-_spares: list[int] = []
+_spares: list[WriteEnd] = []
 
 
 def keep_spare() -> None:
     """Have a spare descriptor, where there is one to be had."""
     if not _spares:
-        with contextlib.suppress(OSError):
-            _spares.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+        try:
+            reader, writer = os.pipe()
+        except OSError as error:
+            if error.errno not in _NONE_LEFT:
+                raise
+            return
+        os.close(reader)
+        _spares.append(WriteEnd(writer))
 
 
 def _give_up_spare() -> bool:
     """Close the spare descriptor; return whether there was one."""
     try:
-        spare = _spares.pop()
-        # A program that becomes a daemon may have closed it, and have another file by its number.
-        if not os.path.samestat(os.fstat(spare), os.stat(os.devnull)):
-            return False
-        os.close(spare)
-    except (IndexError, OSError):
+        return _spares.pop().close()
+    except IndexError:
         return False
-    return True
 
 
 # Those of this process, by path.

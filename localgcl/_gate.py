@@ -106,7 +106,7 @@ class Gate:
         # two, and a process that is stopped with it keeps the others from spinning: no harm.
         try:
             fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except (BlockingIOError, PermissionError):
             return False
         try:
             for _ in range(_SPINS):

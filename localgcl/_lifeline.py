@@ -111,7 +111,6 @@ class Ear(_Fifo):
         except BaseException:
             os.close(reader)
             raise
-        # Another thread that rings just now keeps the one before open until it has done so.
         self.descriptor, self._writer = reader, writer
 
     def close(self) -> None:
@@ -119,11 +118,15 @@ class Ear(_Fifo):
         self._writer = None
         self.watch.close()
 
-    def ring(self, tickets: Iterable[int]) -> None:
-        """Write hints to it; there need be no descriptor to be had."""
-        writer = self._writer
-        if writer is not None:
-            hint(writer.descriptor, tickets)
+    def ring(self, tickets: Iterable[int]) -> bool:
+        """Write hints to it, for which no descriptor need be to be had; False if that is lost."""
+        writer = self._writer  # kept open by this, whatever becomes of the ear meanwhile
+        if writer is None:
+            return True  # closed, and so nobody waits
+        if writer.is_lost():
+            return False
+        hint(writer.descriptor, tickets)
+        return True
 
     def drain(self) -> bytes:
         """Read away the hints, before looking, so that none is missed; return them."""
@@ -179,8 +182,8 @@ class Lifeline(_Fifo):
 
     def return_ear(self, ear: Ear) -> None:
         if len(self._idle) >= _MAX_IDLE:
+            ear.close()  # before it is forgotten, lest a child that is forked now keep it open
             self._ears.pop(ear.name, None)
-            ear.close()
             self._names.append(ear.name)
             return
         if len(ear.watch.ends) > _MAX_WATCHED_IDLE:
@@ -190,9 +193,7 @@ class Lifeline(_Fifo):
     def ring(self, name: str, tickets: Iterable[int]) -> bool:
         """Wake whoever listens on an ear of this process; return whether it has that one."""
         ear = self._ears.get(name)
-        if ear is not None:
-            ear.ring(tickets)
-        return ear is not None
+        return ear is not None and ear.ring(tickets)
 
     def is_listening(self) -> bool:
         """Whether somebody waits."""
@@ -200,8 +201,11 @@ class Lifeline(_Fifo):
 
     def drop(self) -> None:
         """Close every descriptor, and leave the files to whoever finds them."""
-        for fifo in (self, *self._ears.values()):
-            fifo.close()
+        self.close()
+        for known in self._ears.valuerefs():  # a copy, whatever another thread gives back
+            ear = known()
+            if ear is not None:
+                ear.close()
 
 
 _lifelines: dict[str, Lifeline] = {}
@@ -232,7 +236,9 @@ def seems_whole(folder: Folder) -> bool:
     ours = _lifelines.get(folder.path)
     try:
         return ours is None or ours.is_there()
-    except OSError:
+    except OSError as error:
+        if error.errno is None:
+            raise  # what a signal's handler has raised
         return False  # closed by now
 
 

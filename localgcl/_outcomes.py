@@ -38,6 +38,7 @@ class Request:
         "names",
         "occupy",
         "once",
+        "pid",
         "place",
         "settled",
         "strict",
@@ -57,6 +58,7 @@ class Request:
         max_waiting: int | None = None,
     ) -> None:
         self.id = os.urandom(16).hex()
+        self.pid = os.getpid()  # whose it is; a child that is forked meanwhile has no part in it
         self.names = names
         self.occupy = occupy
         self.holds = holds

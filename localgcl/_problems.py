@@ -23,6 +23,11 @@ _REMEDIES = {
 }
 
 
+def is_foreign(error: Exception) -> bool:
+    """Whether an OSError is not the kernel's, but a TimeoutError, say, of a signal's handler."""
+    return isinstance(error, OSError) and error.errno is None
+
+
 def explained(path: str, error: sqlite3.Error | OSError) -> DatabaseError:
     """Return the error for a user: which file, what is wrong, and what to do next."""
     problem = known_problem(path, error)

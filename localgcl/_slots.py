@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from localgcl import _at_once, _decay, _owners
 from localgcl._lifeline import lifeline
 from localgcl._outcomes import Gone, Granted, NotNow, Refused, Waiting
@@ -340,7 +342,9 @@ def withdraw(
 
 
 def abandon(tx: Transaction, request: Request) -> None:
-    """Undo a request, whatever became of it and however often this is called."""
+    """Undo a request of this process, whatever became of it and however often this is called."""
+    if request.pid != os.getpid():
+        return
     waiter, granted = _find(tx, request), request.granted
     if waiter is not None:
         granted = _told(waiter) if waiter[0] == "granted" else None

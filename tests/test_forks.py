@@ -68,3 +68,60 @@ def test_interrupted_around_a_fork(path: str, moment: str, module: str) -> None:
     )
     assert "KeyboardInterrupt" in done.stderr
     assert done.returncode == 0, done.stderr
+
+
+# A handler forks while its thread waits in the queue. The child leaves by an exception, or goes on
+# where its parent waits, once the parent has been granted the slot.
+HANDLER = """
+import os, signal, sys, threading
+from localgcl import DatabaseError, Limiter
+path, leaves = sys.argv[1], sys.argv[2] == "leaves"
+limiter = Limiter(path)
+limiter.create("a", 1)
+first = limiter.acquire("a")
+goes_on, tell = os.pipe()
+
+def fork(*_):
+    global child
+    child = os.fork()
+    if not child:
+        os.read(goes_on, 1)
+        if leaves:
+            sys.exit(0)
+
+def release():
+    while not limiter.waiters("a"):
+        pass
+    signal.pthread_kill(main, signal.SIGUSR1)
+    while not child:
+        pass
+    first.release()
+
+main, child = threading.get_ident(), None
+signal.signal(signal.SIGUSR1, fork)
+thread = threading.Thread(target=release)
+thread.start()
+try:
+    lease = limiter.acquire("a")
+except DatabaseError as error:
+    os._exit(0 if not child and not leaves and "forked" in str(error) else 1)
+thread.join()
+assert child, "the child was granted the slot of its parent"
+os.write(tell, b".")
+assert os.waitpid(child, 0)[1] == 0
+assert [one.lease for one in limiter.holders("a")] == [lease.id]
+lease.release()
+assert limiter.read("a").active_slots == 0
+"""
+
+
+@pytest.mark.parametrize("child", ["leaves", "goes on"])
+def test_forked_by_a_handler_while_it_waits(path: str, child: str) -> None:
+    """The child has no part in its parent's request: it takes, frees and undoes nothing of it."""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", HANDLER, path, child],
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_SECONDS,
+    )
+    assert done.returncode == 0, done.stderr

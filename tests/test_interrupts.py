@@ -46,7 +46,13 @@ class Interrupts:
     A profiler is called at the very same points, and what it raises is raised there.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        error: type[BaseException] = KeyboardInterrupt,
+        strikes: Callable[[FrameType | None], bool] = inside_localgcl,
+    ) -> None:
+        self.error = error
+        self.strikes = strikes
         self._tried: set[tuple[CodeType, int, str]] = set()
         self.came = False
         # Python 3.11 may call a profiler once more after it has raised and been let go of.
@@ -61,13 +67,13 @@ class Interrupts:
         sys.setprofile(None)
 
     def _look(self, frame: FrameType, event: str, _: Any) -> None:
-        if event not in ("call", "c_return") or not inside_localgcl(frame):
+        if event not in ("call", "c_return") or not self.strikes(frame):
             return
         point = (frame.f_code, frame.f_lasti, event)
         if point not in self._tried:
             self._tried.add(point)
             self.came = True
-            raise KeyboardInterrupt
+            raise self.error
 
 
 def interrupt_everywhere(limiter: Limiter, call: Callable[[], object]) -> int:
@@ -146,6 +152,33 @@ CALLS: dict[str, Callable[[Limiter], object]] = {
 def test_interrupted_anywhere(limiter: Limiter, call: str) -> None:
     """A call that is interrupted anywhere leaves no slot taken, no place and no gate shut."""
     assert interrupt_everywhere(limiter, lambda: CALLS[call](limiter)) > 20
+
+
+class OverError(TimeoutError):
+    """What a program raises from the handler of its own alarm."""
+
+
+def in_code_of_ours(frame: FrameType | None) -> bool:
+    """Whether a frame is localgcl's own, and no finalizer, out of which nothing is raised."""
+    assert frame is not None
+    code = frame.f_code
+    return code.co_filename.startswith(PACKAGE) and code.co_name != "__del__"
+
+
+def test_a_timeout_of_the_programs_own_comes_out(limiter: Limiter) -> None:
+    """Raised by a signal's handler at any point, it is neither swallowed nor taken for a fault."""
+    interrupts = Interrupts(OverError, in_code_of_ours)
+    for _ in itertools.count():
+        came_out = False
+        try:
+            with interrupts:
+                hold(limiter)
+        except OverError:
+            came_out = True
+        assert came_out is interrupts.came
+        if not came_out:
+            break
+        nothing_is_left(limiter)
 
 
 @pytest.mark.parametrize("is_read", [True, False])

@@ -256,14 +256,27 @@ def no_descriptors_left() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
-def test_a_spare_that_the_program_has_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What has its number by now is the program's, and is not closed."""
-    reader, writer = os.pipe()
-    for stale in (reader, 10**6):
-        monkeypatch.setattr(_folder, "_spares", [stale])
-        assert not _folder._give_up_spare()
-    os.close(reader)
-    os.close(writer)
+def test_what_the_program_has_closed_is_written_to_no_more(folder: Folder, other: Lifeline) -> None:
+    """Nor closed: what has its number by now is the program's."""
+    ear = other.borrow_ear()
+    writer = ear._writer
+    assert writer is not None
+    assert other.ring(ear.name, [7])
+    assert ear.drain()
+    for closed in (writer, *_folder._spares):
+        reader, foreign = os.pipe()
+        os.dup2(foreign, closed.descriptor, inheritable=False)  # which closes what was there
+        os.close(foreign)
+        assert closed.is_lost()
+        assert not closed.close()
+        os.fstat(closed.descriptor)
+        assert not other.ring(ear.name, [7])
+        assert select.select([reader], [], [], 0)[0] == []
+        os.close(closed.descriptor)
+        os.close(reader)
+    assert not other.ring(ear.name, [7])
+    folder.ring(ear.name, [7])
+    assert ear.drain()
 
 
 def test_more_hints_than_one_write_takes(folder: Folder, other: Lifeline) -> None:
