@@ -76,6 +76,11 @@ def server(max_connections: int) -> Iterator[str]:
                 process.kill()
 
 
+def has_no_room(error: psycopg.OperationalError) -> bool:
+    """Whether a client was turned away: by the server, or by the kernel, before it looked."""
+    return any(text in str(error) for text in ("too many clients", "temporarily unavailable"))
+
+
 @contextlib.contextmanager
 def connect(conninfo: str) -> Iterator[psycopg.Connection]:
     """Connect as `psycopg.connect` does, but let `with` end only when the server's process has.

@@ -18,7 +18,7 @@ import tempfile
 from concurrent.futures import ProcessPoolExecutor
 
 import psycopg
-from _postgresql import connect, server
+from _postgresql import connect, has_no_room, server
 
 from localgcl import Limiter, concurrency
 
@@ -32,7 +32,7 @@ def query(conninfo: str, limit: str | None) -> bool:
         with concurrency(limit, strict=True), connect(conninfo) as connection:
             connection.execute("SELECT pg_sleep(0.25)")
     except psycopg.OperationalError as error:
-        if "too many clients" not in str(error):
+        if not has_no_room(error):
             raise
         return True
     return False

@@ -20,7 +20,7 @@ import tempfile
 from concurrent.futures import ProcessPoolExecutor
 
 import psycopg
-from _postgresql import connect_async, server
+from _postgresql import connect_async, has_no_room, server
 
 from localgcl import Limiter
 from localgcl.asyncio import concurrency
@@ -36,7 +36,7 @@ async def query(conninfo: str, limit: str | None) -> bool:
         async with concurrency(limit, strict=True), connect_async(conninfo) as connection:
             await connection.execute("SELECT pg_sleep(0.25)")
     except psycopg.OperationalError as error:
-        if "too many clients" not in str(error):
+        if not has_no_room(error):
             raise
         return True
     return False

@@ -125,7 +125,8 @@ MUTANTS = (
         "a watch that is just ending is still asked",
         2,
         "_folder.py",
-        "        weakref.finalize(self, os.close, descriptor).atexit = False\n",
+        "        self._end = weakref.finalize(self, _close_unless_lost, descriptor, self._identity)\n"
+        "        self._end.atexit = False\n",
         "\n    def __del__(self) -> None:\n        os.close(self.descriptor)\n",
         (WATCH,),
     ),
@@ -561,7 +562,7 @@ MUTANTS = (
         "a failed write is passed over",
         10,
         "_database.py",
-        "            self._discard()\n            raise explained(self.path, error) from error",
-        "            self._discard()\n            return None  # type: ignore[return-value]",
+        "                raise\n            raise explained(self.path, error) from error",
+        "                raise\n            return None  # type: ignore[return-value]",
     ),
 )
