@@ -125,8 +125,8 @@ MUTANTS = (
         "a watch that is just ending is still asked",
         2,
         "_folder.py",
-        "        self._end = weakref.finalize(self, _close_unless_lost, descriptor, self._identity)\n"
         "        self._end.atexit = False\n",
+        "        self._end.detach()\n"
         "\n    def __del__(self) -> None:\n        os.close(self.descriptor)\n",
         (WATCH,),
     ),
