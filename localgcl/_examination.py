@@ -131,10 +131,10 @@ def _files(real: str, folder: Folder) -> Iterator[Check]:
     if wal is not None:
         yield _diagnosis.wal(database.size, wal.size, _processes.readers_of(f"{real}-shm"))
     strays = [os.path.basename(entry.path) for entry in inside if not _is_ours(entry)]
+    there = run or _entry(folder.path)  # a link that leads nowhere, too
     yield _diagnosis.run_folder(
         folder.path,
-        # A link that leads nowhere is there, too.
-        None if (there := run or _entry(folder.path)) is None else there.mode,
+        None if there is None else there.mode,
         [_processes.shortened(name) for name in strays],
     )
 
