@@ -18,7 +18,7 @@ from localgcl import Limiter
 # From the ground up; a module imports from the lines above its own, and from nowhere else.
 LAYERS = (
     ("_forks",),
-    ("_clock", "_checks", "_decay", "_child", "_folder", "_text", "_threads"),
+    ("_clock", "_checks", "_decay", "_child", "_duty", "_folder", "_text", "_threads"),
     ("errors", "_processes"),
     ("models", "_problems", "_schema", "_lifeline", "_rows"),
     ("_location", "_outcomes", "_plan"),
@@ -38,7 +38,9 @@ LAYERS = (
         "_loop_thread",
         "_loop_watch",
         "_processor",
+        "_waiting",
     ),
+    ("_receiver",),
     ("_loop", "_blocking"),
     ("sync", "asyncio"),  # which never import each other
     ("",),  # localgcl itself
