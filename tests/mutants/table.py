@@ -425,9 +425,9 @@ MUTANTS = (
     Mutant(
         "a waiter polls",
         7,
-        "_blocking.py",
-        "_TICK_SECONDS = 2.0",
-        "_TICK_SECONDS = 0.002",
+        "_waiting.py",
+        "PERIOD_SECONDS = 1.0",
+        "PERIOD_SECONDS = 0.002",
         (WATCH,),
     ),
     Mutant(
@@ -517,8 +517,8 @@ MUTANTS = (
         "who is granted a slot goes on without a lifeline",
         3,
         "_blocking.py",
-        "        if seems_whole(ear.folder):",
-        "        if ear.folder:",
+        "        if seems_whole(place.ear.folder):",
+        "        if place.ear.folder:",
         (OWNERS,),
     ),
     Mutant(
