@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import _thread
 import contextlib
-import os
 import select
 
+from localgcl._descriptors import close_if_ours
 from localgcl._duty import Duty
 from localgcl._folder import HINT_AT_ALL, HINT_AT_NONE, HINT_LENGTH
-from localgcl._lifeline import Ear
+from localgcl._lifeline import Ear, seems_there
 from localgcl._waiting import Place
 
 TYPE_CHECKING = False
@@ -108,12 +108,12 @@ class Receiver(Ear):
     def _read(self) -> None:
         self._begun.append(None)
         hints = self.drain()
-        self.ring(
-            {
-                int.from_bytes(hints[start : start + HINT_LENGTH])
-                for start in range(0, len(hints), HINT_LENGTH)
-            }
-        )
+        tickets = {
+            int.from_bytes(hints[start : start + HINT_LENGTH])
+            for start in range(0, len(hints), HINT_LENGTH)
+        }
+        # Where it was closed under us, whoever looks makes it again.
+        self.ring(tickets if seems_there(self) else (HINT_AT_ALL,))
         del self._begun[-1:]  # which may be empty by now
 
     # The poll
@@ -121,7 +121,7 @@ class Receiver(Ear):
     def listen(self, seat: Seat, seconds: float) -> None:
         """Be at the poll for so long, for all, or until something happens."""
         while self._replaced:
-            os.close(self._replaced.pop())
+            close_if_ours(self._replaced.pop())
         while self._begun:
             self.ring((HINT_AT_ALL,))
             del self._begun[-1:]
@@ -131,11 +131,12 @@ class Receiver(Ear):
             return  # before it was known to be here
         fifo = self.descriptor
         watched = self.watch.ends.copy()  # which keeps them open meanwhile
-        names = {end.descriptor: name for name, end in watched.items()}
+        names = {}
         poll = select.poll()
         poll.register(fifo, select.POLLIN)
-        for descriptor in names:
-            poll.register(descriptor, 0)  # errors are always reported
+        for name, end in watched.items():
+            names[end.descriptor] = name
+            poll.register(end.descriptor, end.events)
         events = poll.poll(seconds * 1000)
         if self.descriptor >= 0:  # or else this is a child, forked by a signal's handler
             ended = [names[descriptor] for descriptor, _ in events if descriptor != fifo]

@@ -133,7 +133,7 @@ class OwnPlace(Place):
             poll = self._poll = select.poll()
             poll.register(ear.descriptor, select.POLLIN)
             for end in ear.watch.ends.values():
-                poll.register(end.descriptor, 0)  # errors are always reported
+                poll.register(end.descriptor, end.events)
         return dead
 
     def _rest(self, seconds: float) -> None:
