@@ -46,6 +46,7 @@ LAYERS = (
     ("_job",),
     ("_quick",),
     ("server",),
+    ("server.connections",),
     ("server.answers", "server.bodies", "server.credentials", "server.shown", "server.waiting"),
     ("server.guard", "server.events", "server.live", "server.protocol"),
     ("server.service",),

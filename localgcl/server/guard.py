@@ -14,10 +14,12 @@ from starlette.datastructures import Headers
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from localgcl.server.connections import connection_of
 from localgcl.server.credentials import USER, Credentials
 
 _OPEN_TO_ALL = ("/api/health", "/api/ready")
-_SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+_METHODS_OF_LINKS = ("GET", "HEAD")
+_PAGES = re.compile(r"/|/limits/[^/]+|/api/docs")
 _OF_OURS = (None, "same-origin", "none")  # what Sec-Fetch-Site may be
 
 # Terraform's provider may put slashes twice, the folder twice, and its account before it all.
@@ -57,6 +59,9 @@ class Guard:
             return
         scope["path"] = _straight(scope["path"])
         refusal = self._refusal(scope)
+        # A WebSocket is let in by its first message.
+        if refusal is None and scope["type"] == "http" and self._is_admitted(scope):
+            connection_of(scope).admit()
         if refusal is not None and scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008})  # answered with 403
         elif refusal is not None:
@@ -84,6 +89,9 @@ class Guard:
             401,
             {"www-authenticate": 'Basic realm="localgcl", charset="UTF-8"'},
         )
+
+    def _is_admitted(self, scope: Scope) -> bool:
+        return self.credentials is None or USER in scope
 
     def _is_ours(self, host: str) -> bool:
         # With credentials the name may be anything, of a proxy or in a network of containers: a
@@ -115,8 +123,16 @@ def _is_cross_site(scope: Scope, headers: Headers) -> bool:
     origin = headers.get("origin")
     if origin is not None and origin.lower().partition("://")[2] != headers.get("host", "").lower():
         return True
-    acts = scope["type"] == "websocket" or scope["method"] not in _SAFE_METHODS
-    return acts and headers.get("sec-fetch-site") not in _OF_OURS
+    if headers.get("sec-fetch-site") in _OF_OURS:
+        return False
+    # A link from elsewhere may be followed: it shows a page to its user, and to nobody else.
+    return not (
+        scope["type"] == "http"
+        and scope["method"] in _METHODS_OF_LINKS
+        and headers.get("sec-fetch-mode", "navigate") == "navigate"
+        and headers.get("sec-fetch-dest", "document") == "document"
+        and _PAGES.fullmatch(scope["path"])
+    )
 
 
 def _straight(path: str) -> str:

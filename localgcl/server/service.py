@@ -22,15 +22,20 @@ from localgcl.server.waiting import WaitingRoom
 
 T = TypeVar("T")
 
+# By which a proxy says for whom it asks.
+FORWARDED_HEADERS = ("forwarded", "x-forwarded-for", "x-real-ip")
+
+_MAX_AGENT_LENGTH = 200
+
 
 class Service:
     """One database, for the clients of one server."""
 
-    def __init__(self, path: str, credentials: Credentials | None) -> None:
+    def __init__(self, path: str, credentials: Credentials | None, most_connections: int) -> None:
         self.limiter = AsyncLimiter(path)
-        self.room = WaitingRoom(self.limiter)
-        self.live = Live(self.limiter)
-        self.events = Events()
+        self.room = WaitingRoom(self.limiter, most_connections)
+        self.live = Live(self.limiter, most_connections)
+        self.events = Events(most_connections)
         self.shown = Shown()
         self.credentials = credentials
 
@@ -80,8 +85,13 @@ def address_of(connection: HTTPConnection) -> str:
     return connection.client.host if connection.client else "-"
 
 
+def party_of(connection: HTTPConnection) -> tuple[str, str]:
+    """Return for whom a request counts where each may have a share only: user and address."""
+    return connection.scope.get(USER) or "-", address_of(connection)
+
+
 def client_of(connection: HTTPConnection, holder: str | None) -> Client:
     """Return who asks, as `ps` is to show it."""
     user: str | None = connection.scope.get(USER)
-    agent = connection.headers.get("user-agent", "")
+    agent = connection.headers.get("user-agent", "")[:_MAX_AGENT_LENGTH]
     return Client(user or "-", f"{address_of(connection)} {agent}".strip(), holder)
