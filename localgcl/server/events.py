@@ -14,6 +14,7 @@ from starlette.routing import WebSocketRoute
 from starlette.types import Message
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from localgcl.server.addresses import address_of
 from localgcl.server.bodies import Event
 from localgcl.server.connections import Share, connection_of
 from localgcl.server.credentials import USER, Credentials
@@ -90,7 +91,7 @@ async def listen(socket: WebSocket) -> None:
         return
     await socket.send_json({"type": "auth_success"})
     events: Events = socket.app.state.service.events
-    client = (socket.scope.get(USER) or "-", socket.client.host if socket.client else "-")
+    client = (socket.scope.get(USER) or "-", address_of(socket))
     if not events.share.enter(client):
         await socket.close(_TRY_AGAIN_LATER)
         return

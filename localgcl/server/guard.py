@@ -7,13 +7,13 @@ another site is sent away in any case.
 
 from __future__ import annotations
 
-import ipaddress
 import re
 
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from localgcl.server.addresses import is_loopback
 from localgcl.server.connections import connection_of
 from localgcl.server.credentials import USER, Credentials
 
@@ -101,14 +101,6 @@ class Guard:
             or is_loopback(_name_in(host))
             or (_name_in(host) == self.host)
         )
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a name or address is this machine's own."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
 
 
 def _name_in(host: str) -> str:

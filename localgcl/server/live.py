@@ -16,6 +16,7 @@ from localgcl.errors import DatabaseError
 from localgcl.models import Limit
 from localgcl.server.answers import limit_json
 from localgcl.server.connections import Share
+from localgcl.server.reading import all_limits
 
 _log = logging.getLogger(__name__)
 
@@ -29,6 +30,9 @@ _HEARTBEAT_SECONDS = 15.0
 MAX_LISTENERS = 100
 MAX_LISTENERS_OF_ONE = 25
 _LISTENERS_PART = 20
+
+# Whoever listens is told of so many changes at once; of more, to read everything anew.
+_MAX_TOLD = 500
 
 # A pause is at least so many times as long as the look before it: looking then takes no more than
 # about a twentieth of the time.
@@ -88,7 +92,7 @@ class Live:
         Whoever is shown limits reads them here: what came and went between two looks would never
         be told of, and stay on the page of somebody who has seen it in between.
         """
-        limits = await self._limiter.read_all()
+        limits = await all_limits(self._limiter)
         self._compare(limits)
         return limits
 
@@ -99,7 +103,12 @@ class Live:
         self._limits = now
         self._remember(changed, deleted)
         if changed or deleted:
-            self._tell({"limits": [limit_json(limit) for limit in changed], "deleted": deleted})
+            many = len(changed) + len(deleted) > _MAX_TOLD
+            self._tell(
+                {"missed": True}
+                if many
+                else {"limits": [limit_json(limit) for limit in changed], "deleted": deleted}
+            )
 
     def _remember(self, changed: list[Limit], deleted: list[str]) -> None:
         at = _clock.wall()

@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterator
 
 import uvicorn
 
+from localgcl.server.addresses import is_loopback
 from localgcl.server.app import application
 from localgcl.server.connections import Connections
 from localgcl.server.credentials import Credentials
-from localgcl.server.guard import is_loopback
 from localgcl.server.protocol import Protocol, WebSocket
 from localgcl.server.service import Service
 

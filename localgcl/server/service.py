@@ -9,11 +9,13 @@ from uuid import UUID
 from starlette.requests import HTTPConnection
 
 from localgcl import _limits
+from localgcl._checks import MAX_NAME_LENGTH
 from localgcl._clients import Client
 from localgcl._database import Transaction
 from localgcl._loop import Session, session_of
 from localgcl.asyncio import AsyncLimiter
 from localgcl.errors import LimitNotFoundError
+from localgcl.server.addresses import address_of
 from localgcl.server.credentials import USER, Credentials
 from localgcl.server.events import Events
 from localgcl.server.live import Live
@@ -21,9 +23,6 @@ from localgcl.server.shown import Shown
 from localgcl.server.waiting import WaitingRoom
 
 T = TypeVar("T")
-
-# By which a proxy says for whom it asks.
-FORWARDED_HEADERS = ("forwarded", "x-forwarded-for", "x-real-ip")
 
 _MAX_AGENT_LENGTH = 200
 
@@ -41,7 +40,7 @@ class Service:
 
     async def start(self) -> None:
         """Open the database, before anybody is let in, and begin to look at it."""
-        await self.limiter.read_all()
+        await self.limiter._administer(_limits.read_page(0, 1))
         self.live.start()
 
     async def close(self) -> None:
@@ -60,10 +59,12 @@ class Service:
         return result
 
     async def name_of(self, id_or_name: str) -> str:
-        """Return the name of the limit that a path means; LimitNotFoundError where there is none.
+        """Return the name of the limit that a path means; LimitNotFoundError if it can be none.
 
         What reads as a UUID, in any case and without dashes too, is an id first.
         """
+        if len(id_or_name) > MAX_NAME_LENGTH:
+            raise LimitNotFoundError(f"{id_or_name[:60]}...")
         try:
             identity = str(UUID(id_or_name))
         except ValueError:
@@ -78,11 +79,6 @@ def service_of(connection: HTTPConnection) -> Service:
     """Return the service that answers a request."""
     service: Service = connection.app.state.service
     return service
-
-
-def address_of(connection: HTTPConnection) -> str:
-    """Return the address that a request comes from, without its port."""
-    return connection.client.host if connection.client else "-"
 
 
 def party_of(connection: HTTPConnection) -> tuple[str, str]:

@@ -21,12 +21,12 @@ from localgcl._database import Transaction
 from localgcl._request import Terms
 from localgcl._text import quoted
 from localgcl.errors import ConcurrencySlotAcquisitionError
+from localgcl.server.addresses import FORWARDED_HEADERS, is_forwarded
 from localgcl.server.administration import PREFIX
 from localgcl.server.answers import RefusedError, body_of, invalid, no_content
 from localgcl.server.bodies import GiveBack, ReleaseLease, Renewal, Take, TakeLease
 from localgcl.server.connections import Connection, connection_of
 from localgcl.server.service import (
-    FORWARDED_HEADERS,
     Service,
     client_of,
     party_of,
@@ -107,8 +107,7 @@ def _key_of(request: Request, take: Take) -> Key:
 
 def _own_connection(request: Request) -> Connection | None:
     """Return the connection of a request, unless a proxy sends those of many clients by it."""
-    is_forwarded = any(name in request.headers for name in FORWARDED_HEADERS)
-    return None if is_forwarded else connection_of(request.scope)
+    return None if is_forwarded(request) else connection_of(request.scope)
 
 
 async def _settled(

@@ -21,11 +21,20 @@ from localgcl.server.service import party_of, service_of
 # An answer that is not read for so long has no reader.
 _PATIENCE_SECONDS = 30.0
 
+# Of the holders and of the waiters of one limit, as many as anybody reads.
+_MAX_LISTED = 500
+
 
 async def limits(request: Request) -> Response:
     """List all limits with what is in use and who waits."""
     found = await service_of(request).live.read()
-    return JSONResponse({"limits": [limit_json(limit) for limit in found], "now": _clock.wall()})
+    now = _clock.wall()
+
+    def answer() -> Response:
+        return JSONResponse({"limits": [limit_json(limit) for limit in found], "now": now})
+
+    # Thousands take a while, in which others are answered.
+    return await asyncio.to_thread(answer)
 
 
 async def limit(request: Request) -> Response:
@@ -35,14 +44,20 @@ async def limit(request: Request) -> Response:
         name = await service.name_of(request.path_params["limit"])
         # In one transaction, so that all of it is of one moment.
         shown, holders, waiters = await service.limiter._administer(
-            together(_limits.read(name), _limits.holders(name), _limits.waiters(name))
+            together(
+                _limits.read(name),
+                _limits.holders(name, most=_MAX_LISTED),
+                _limits.waiters(name, most=_MAX_LISTED),
+            )
         )
     except (LimitNotFoundError, ValueError):
         raise limit_not_found() from None
     return JSONResponse(
         {
             **limit_json(shown),
-            "holders": [one.model_dump(mode="json") for one in holders],
+            "holders": [
+                one.model_dump(mode="json") for one in sorted(holders, key=lambda one: one.since)
+            ],
             "waiters": [one.model_dump(mode="json") for one in waiters],
             "past": service.live.past_of(shown.id),
             "events": service.events.of(shown.id),
