@@ -27,7 +27,7 @@ def first_line(path: str) -> tuple[str, str | None]:
 
     OSError where it cannot be read, SecretError where it is not to be trusted.
     """
-    descriptor, reached = _open(path)
+    descriptor, folder, reached = _open(path)
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
@@ -36,6 +36,11 @@ def first_line(path: str) -> tuple[str, str | None]:
             raise SecretError(
                 f"{path} can be changed by every user of this machine, who could so let themselves"
                 f" in; make it your own: `chmod 600 {path}`"
+            )
+        if status.st_uid not in _ours() and folder.st_mode & _OTHERS_WRITE:
+            raise SecretError(
+                f"{path} belongs to another user, who may have put it into a folder where others"
+                " can write; keep it in a folder of your own"
             )
         content = os.read(descriptor, _MAX_BYTES)
     finally:
@@ -58,8 +63,8 @@ def first_line(path: str) -> tuple[str, str | None]:
     return text, warning if shared else None
 
 
-def _open(path: str) -> tuple[int, bool]:
-    """Open a file; return its descriptor, and whether others can enter all the folders above it.
+def _open(path: str) -> tuple[int, os.stat_result, bool]:
+    """Open a file; return its descriptor, its folder, and whether others can come as far as it.
 
     Each part of the path is opened relative to the one before, and a symbolic link is followed only
     where nobody else can have put it there.
@@ -88,7 +93,7 @@ def _open(path: str) -> tuple[int, bool]:
             elif not stat.S_ISREG(status.st_mode):
                 raise _not_a_file(path, status.st_mode)  # before it is opened: a device may act
             else:
-                return os.open(part, _FILE, dir_fd=folder), reached
+                return os.open(part, _FILE, dir_fd=folder), here, reached
     finally:
         os.close(folder)
 
@@ -100,13 +105,16 @@ def _turn_to(former: int, folder: int) -> int:
 
 def _is_trusted(link: os.stat_result, folder: os.stat_result) -> bool:
     """Whether a symbolic link was put into its folder by root or by this user."""
-    ours = (0, os.geteuid())
-    if link.st_uid not in ours:
+    if link.st_uid not in _ours():
         return False
     # In a folder with the sticky bit nobody else moves a link of ours.
-    return folder.st_uid in ours and (
+    return folder.st_uid in _ours() and (
         not folder.st_mode & _OTHERS_WRITE or bool(folder.st_mode & stat.S_ISVTX)
     )
+
+
+def _ours() -> tuple[int, int]:
+    return 0, os.geteuid()
 
 
 def _not_a_file(path: str, mode: int) -> SecretError:

@@ -94,25 +94,29 @@ class Connections:
         self.on_room: Callable[[], None] | None = None  # called once, when one more may come
 
     def add(self) -> Connection:
-        """Return a new connection, for which `make_room` has made room."""
+        """Return a new connection, for which the oldest silent stranger goes if there is no room.
+
+        Nobody is to be let in while it `is_full`.
+        """
+        while len(self._strangers) >= self.most_strangers:
+            silent = _first_idle(self._strangers)
+            if silent is None:
+                break
+            silent.drop()
         connection = Connection(self)
         self._strangers[connection] = None
         return connection
+
+    @property
+    def is_full(self) -> bool:
+        """Whether there is no room, and nobody who could be dropped."""
+        return len(self._strangers) >= self.most_strangers and _first_idle(self._strangers) is None
 
     def remove(self, connection: Connection) -> None:
         """Count a connection no more."""
         self._strangers.pop(connection, None)
         self._admitted.pop(connection, None)
         self._tell_of_room()
-
-    def make_room(self) -> bool:
-        """Drop the oldest silent stranger if there are too many; return whether there is room."""
-        while len(self._strangers) >= self.most_strangers:
-            silent = _first_idle(self._strangers)
-            if silent is None:
-                return False
-            silent.drop()
-        return True
 
     def sort(self, connection: Connection) -> None:
         """Count a connection where it belongs by now."""

@@ -190,7 +190,7 @@ class _Acceptor:
 
     def _accept(self, listening: socket.socket) -> None:
         for _ in range(_MAX_ACCEPTED_AT_ONCE):
-            if not self._connections.make_room():
+            if self._connections.is_full:
                 self._stop()
                 self._connections.on_room = self.start
                 return

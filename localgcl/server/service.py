@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import TypeVar
 from uuid import UUID
@@ -36,6 +37,7 @@ class Service:
         self.live = Live(self.limiter, most_connections)
         self.events = Events(most_connections)
         self.shown = Shown()
+        self.empty_leases: deque[str] = deque()
         self.credentials = credentials
 
     async def start(self) -> None:

@@ -37,6 +37,9 @@ from localgcl.server.waiting import AgainError, ClosingError, GoneError, Key, Pl
 # What a client that is told that the server ends waits before it tries again.
 _RESTART_SECONDS = 2
 
+# Leases that hold nothing, which can be renewed like others: the latest of them.
+_MAX_EMPTY_LEASES = 1000
+
 Limits = list[tuple[str, str, int]]
 
 
@@ -55,7 +58,15 @@ async def increment_with_lease(request: Request) -> Response:
     holder = take.holder and json.dumps(take.holder.model_dump(mode="json"), separators=(",", ":"))
     client = client_of(request, holder or None)
 
-    settle = functools.partial(_clients.entrust, client=client, seconds=take.lease_duration)
+    empty = service_of(request).empty_leases
+
+    def settle(tx: Transaction, asked: _outcomes.Request) -> None:
+        _clients.entrust(tx, asked, client, take.lease_duration)
+        if asked.granted is None or not (asked.holds and asked.granted.taken):
+            # Nothing bounds those of names that no limit has, except this.
+            empty.append(asked.id)
+            if len(empty) > _MAX_EMPTY_LEASES:
+                _clients.release(tx, empty.popleft())
 
     lease, limits = await _take(request, take, client, settle)
     return JSONResponse({"lease_id": str(UUID(hex=lease)), "limits": _minimal(limits)})
