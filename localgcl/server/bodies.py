@@ -19,8 +19,13 @@ MAX_NAMES = 100
 # Longer than any slot is held; a mean that is spoilt by more would not recover.
 _MAX_OCCUPANCY_SECONDS = 10 * 365 * 86400.0
 
-# Its length is looked at before the rest of it: what was checked is remembered for a while.
-Name = Annotated[str, Field(max_length=MAX_NAME_LENGTH), AfterValidator(check_name)]
+
+def _check_name(name: str) -> str:
+    # What was checked is remembered for a while: of a name that is too long, no more than shows it.
+    return check_name(name[: MAX_NAME_LENGTH + 1])
+
+
+Name = Annotated[str, AfterValidator(_check_name)]
 # Names that are asked for may be any text: those that no limit can have are nobody's.
 Names = Annotated[
     list[Annotated[str, Field(max_length=MAX_NAME_LENGTH)]],
