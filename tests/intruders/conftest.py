@@ -23,17 +23,18 @@ def stage() -> Iterator[Stage]:
 
 @pytest.fixture
 def scene(stage: Stage) -> Iterator[Callable[[Ground], Scene]]:
-    """Set a scene, in a folder that every user can reach; in memory, for the speed, if it can be."""
-    memory = "/dev/shm"  # noqa: S108
+    """Set scenes, each in a folder of its own that every user can reach."""
+    memory = "/dev/shm"  # noqa: S108 - for the speed, where it can be had
     top = Path(tempfile.mkdtemp(dir=memory if os.access(memory, os.W_OK) else None))
     top.chmod(0o755)
     made: list[Scene] = []
 
     def set_up(ground: Ground) -> Scene:
-        made.append(Scene(stage, top, ground))
+        made.append(Scene(stage, top / str(len(made)), ground))
         return made[-1]
 
     yield set_up
+    stage.clear()
     for one in made:
         one.close()
     shutil.rmtree(top)

@@ -35,6 +35,9 @@ DEADLINE_SECONDS = 20.0
 LIFELINE = re.compile(r"[0-9a-f]{32}")
 WAKE_UP = re.compile(r"[0-9a-f]{32}\..+")
 
+# What may come of a call, as `Script.uses` has it.
+ALLOWED = ("done", "DatabaseError: ", "AcquireConcurrencySlotTimeoutError: ")
+
 # What an intruder cannot make where the kernel protects hard links; root lays some at hand.
 LAID_AT_HAND = ("hard link", "hard link to a FIFO", "hard link, empty", "device")
 STOCK = 200
@@ -71,18 +74,18 @@ def make(kind: str, path: str, private: str) -> None:
     elif kind == "file":
         with open(path, "wb") as file:
             file.write(b"somebody else's" * 100)
-        os.chmod(path, 0o666)
+        os.chmod(path, 0o666)  # noqa: S103
     elif kind == "directory":
         os.mkdir(path)
-        os.chmod(path, 0o777)
+        os.chmod(path, 0o777)  # noqa: S103
     elif kind == "FIFO":
         os.mkfifo(path)
-        os.chmod(path, 0o666)
+        os.chmod(path, 0o666)  # noqa: S103
     elif kind == "socket":
         with socket.socket(socket.AF_UNIX) as unix:
             os.chdir(os.path.dirname(path))  # for the bound of 108 characters
             unix.bind(os.path.basename(path))
-        os.chmod(path, 0o666)
+        os.chmod(path, 0o666)  # noqa: S103
     else:
         assert os.path.lexists(path), kind
 
@@ -112,6 +115,12 @@ class Script:
         self.seen: set[str] = set()
 
     # a user of localgcl
+
+    def turn_to(self, database: str) -> None:
+        """Use another database from now on."""
+        self.database = database
+        self.limiter = Limiter(database)
+        self.leases = []
 
     def create(self, name: str, limit: int = 1) -> None:
         self.limiter.create(name, limit)
@@ -213,13 +222,11 @@ class Script:
         return [steps, done, outcomes]
 
     def _as_intruder(self, kind: str, place: str, mine: str, private: str, user: User) -> bool:
-        if os.path.basename(place) in ("LIFELINE", "WAKE-UP"):
-            like = LIFELINE if place.endswith("LIFELINE") else WAKE_UP
-            folder = os.path.dirname(place)
-            try:
-                names = [name for name in os.listdir(folder) if like.fullmatch(name)]
-            except OSError:
+        folder, name = os.path.split(place)
+        if name in _PATTERNS:
+            if not os.path.isdir(folder):
                 return False
+            names = [one for one in os.listdir(folder) if _PATTERNS[name].fullmatch(one)]
             if not names:
                 return False
             place = f"{folder}/{names[0]}"
@@ -334,6 +341,9 @@ def _remove(path: str) -> None:
         else:
             os.unlink(path)
 
+
+# What has a name that cannot be known before.
+_PATTERNS = {"LIFELINE": LIFELINE, "NEW": re.compile(r".+\.[0-9a-f]{8,}")}
 
 _FILE_CALLS = {
     "access", "chmod", "chown", "lchown", "link", "listdir", "lstat", "mkdir", "mkfifo", "open",

@@ -199,6 +199,7 @@ class Scene:
         self.stage = stage
         self.ground = ground
         self.folder = top / "limits"
+        top.mkdir(mode=0o755)
         self.folder.mkdir()
         os.chown(self.folder, ground.owner.uid, ground.group)
         self.folder.chmod(ground.mode)
@@ -241,22 +242,30 @@ class Scene:
     def remove(self, place: Path) -> None:
         """Take away what the intruder put there, as an operator does."""
         # Where the whole database was replaced, whose the rest is may have changed as well.
-        sticky = bool(self.ground.mode & stat.S_ISVTX)
-        all_of_it = place == self.database and sticky
-        for path in self.folder.glob("limits.db*") if all_of_it else (place,):
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
+        if place == self.database and self.ground.mode & stat.S_ISVTX:
+            self.remove_all()
+        else:
+            _remove(place)
+
+    def remove_all(self) -> None:
+        """Take away all that there is."""
+        for path in self.folder.iterdir():
+            _remove(path)
 
     def names(self, like: re.Pattern[str]) -> list[str]:
         """Return what is in the run folder and named like this."""
         return sorted(name for name in os.listdir(self.run) if like.fullmatch(name))
 
     def close(self) -> None:
-        """End everybody."""
-        self.stage.clear()
+        """Close what is open."""
         self.private.close()
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def entry(place: Path) -> tuple[Any, ...] | None:
