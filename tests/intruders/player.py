@@ -7,6 +7,8 @@ its process gives up root's privileges: `python -m tests.intruders.player DESCRI
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import errno
 import fcntl
 import gc
 import importlib
@@ -94,14 +96,17 @@ def install(path: str, place: str) -> bool:
     """Move an entry into a place, whatever is there; return whether that was allowed."""
     try:
         os.rename(path, place)
-    except (IsADirectoryError, NotADirectoryError, FileExistsError):
+    except (PermissionError, FileNotFoundError):
+        return False
+    except OSError as error:
+        if error.errno not in (errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY):
+            raise
+        # Folders take the place of files, and files that of folders, only once it is empty.
         try:
             os.rename(place, f"{place}.{os.urandom(4).hex()}")
             os.rename(path, place)
-        except (PermissionError, FileNotFoundError):
+        except OSError:
             return False
-    except (PermissionError, FileNotFoundError):
-        return False
     return True
 
 
@@ -201,25 +206,27 @@ class Script:
         Return the number of steps, what the intruder did before which call (None if it was never
         its turn), and the outcomes.
         """
-        steps, done = 0, None
+        done = None
 
-        def trace(frame: Any, event: str, call: Any) -> None:
-            nonlocal steps, done
-            if event != "c_call" or not _names_a_file(call):
-                return
-            steps += 1
-            if steps == step:
-                sys.setprofile(None)
-                done = [call.__name__, frame.f_code.co_name]
-                done.append(self._as_intruder(kind, place, mine, private, User(*user)))
-                sys.setprofile(trace)
+        def intrude(call: str, function: str) -> None:
+            nonlocal done
+            done = [call, function, self._as_intruder(kind, place, mine, private, User(*user))]
 
-        sys.setprofile(trace)
-        try:
-            outcomes = self.uses()
-        finally:
-            sys.setprofile(None)
-        return [steps, done, outcomes]
+        steps = _Steps(step, intrude)
+        outcomes = steps.of(self.uses)
+        return [steps.count, done, outcomes]
+
+    def uses_until_killed(self, step: int) -> list[str]:
+        """Use it all, and be killed at one step; return what came of it if there are not so many.
+
+        Its leases are never released, for the sake of what else there is to be left behind.
+        """
+        return _Steps(step, lambda *_: os.kill(os.getpid(), signal.SIGKILL)).of(self.uses)
+
+    def works_until_killed(self) -> None:
+        """Open, use and close it again and again."""
+        while True:
+            self.works()
 
     def _as_intruder(self, kind: str, place: str, mine: str, private: str, user: User) -> bool:
         folder, name = os.path.split(place)
@@ -288,6 +295,19 @@ class Script:
             fcntl.flock(os.open(path, os.O_RDONLY), fcntl.LOCK_EX)
         except OSError as error:
             return error.errno or -1
+        return 0
+
+    def mount(self, source: str, target: str) -> int:
+        """Mount a file alone, for this process only; return 0, or the number of the error."""
+        libc = ctypes.CDLL(None, use_errno=True)
+        new_namespace, bind, private = 0x20000, 0x1000, 0x44000
+        for result in (
+            lambda: libc.unshare(new_namespace),
+            lambda: libc.mount(b"none", b"/", None, private, None),
+            lambda: libc.mount(source.encode(), target.encode(), None, bind, None),
+        ):
+            if result():
+                return ctypes.get_errno()
         return 0
 
     def swap(self, kinds: list[str], place: str, mine: str, private: str) -> None:
@@ -360,6 +380,39 @@ def _names_a_file(call: Any) -> bool:
     return (module == "posix" and call.__name__ in _FILE_CALLS) or (
         module == "_sqlite3" and call.__name__ == "connect"
     )
+
+
+class _Steps:
+    """The steps of a call, before each of which something may happen: calls that name a file.
+
+    Statements of SQLite's in a row are one.
+    """
+
+    def __init__(self, step: int, happens: Callable[[str, str], object]) -> None:
+        self.count = 0
+        self._step = step
+        self._happens = happens
+        self._was_statement = False
+
+    def of(self, do: Callable[[], list[str]]) -> list[str]:
+        """Do it, with what happens at one step."""
+        sys.setprofile(self._trace)
+        try:
+            return do()
+        finally:
+            sys.setprofile(None)
+
+    def _trace(self, frame: Any, event: str, call: Any) -> None:
+        if event != "c_call" or not _names_a_file(call):
+            return
+        was_statement, self._was_statement = self._was_statement, call.__name__ == "execute"
+        if was_statement and self._was_statement:
+            return
+        self.count += 1
+        if self.count == self._step:
+            sys.setprofile(None)
+            self._happens(call.__name__, frame.f_code.co_name)
+            sys.setprofile(self._trace)
 
 
 def _command(words: list[str]) -> None:

@@ -126,6 +126,11 @@ class Player:
         self.tell(verb, *arguments)
         return self.answer()
 
+    def ends_or_answers(self) -> bool:
+        """Wait for its end or its answer; return whether it has ended."""
+        assert self.has_answered(DEADLINE_SECONDS), "it neither ended nor answered"
+        return not self._socket.recv(1 << 20)
+
     def kill(self) -> None:
         """Kill it and what it has started, and wait until it is gone."""
         if self._end < 0:
