@@ -301,14 +301,12 @@ class Script:
         """Mount a file alone, for this process only; return 0, or the number of the error."""
         libc = ctypes.CDLL(None, use_errno=True)
         new_namespace, bind, private = 0x20000, 0x1000, 0x44000
-        for result in (
-            lambda: libc.unshare(new_namespace),
-            lambda: libc.mount(b"none", b"/", None, private, None),
-            lambda: libc.mount(source.encode(), target.encode(), None, bind, None),
-        ):
-            if result():
-                return ctypes.get_errno()
-        return 0
+        failed = (
+            libc.unshare(new_namespace)
+            or libc.mount(b"none", b"/", None, private, None)
+            or libc.mount(source.encode(), target.encode(), None, bind, None)
+        )
+        return ctypes.get_errno() if failed else 0
 
     def swap(self, kinds: list[str], place: str, mine: str, private: str) -> None:
         """Put one entry after another in a place, as fast as can be, without end.
@@ -341,7 +339,7 @@ class Script:
 
     def _stock(self, count: int, kinds: list[str], mine: str, private: str) -> list[str]:
         """Make one entry of each kind."""
-        made = []
+        made: list[str] = []
         for kind in kinds:
             new = f"{mine}/{count}.{len(made)}"
             if kind in LAID_AT_HAND:

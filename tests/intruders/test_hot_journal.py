@@ -1,4 +1,4 @@
-"""A rollback journal that somebody has planted: SQLite would play it back, and remove what it names.
+"""A rollback journal that somebody has planted: SQLite plays it back, and removes what it names.
 
 See "super-journal" in https://sqlite.org/fileformat2.html#the_rollback_journal: the last record of
 a journal names a file, which SQLite unlinks once the journal is played back.

@@ -19,9 +19,7 @@ def mount(player: Player, source: Path, target: Path) -> None:
     """Mount a file for this player alone."""
     error = player.do("mount", str(source), str(target))
     if error and not os.environ.get("LOCALGCL_TEST_EVERYTHING"):
-        pytest.skip(
-            f"mount: {os.strerror(error)}; it takes CAP_SYS_ADMIN, as `docker --privileged`"
-        )
+        pytest.skip(f"mount: {os.strerror(error)}; in a container, give it CAP_SYS_ADMIN")
     assert not error, os.strerror(error)
 
 

@@ -73,9 +73,10 @@ def test_modes_follow_from_who_may_write(
 
 
 @pytest.mark.parametrize(
-    ("mode", "outsider"), [(0o755, STRANGER), (0o2755, MEMBER), (0o2750, MEMBER), (0o2775, STRANGER)],
+    ("mode", "outsider"),
+    [(0o755, STRANGER), (0o2755, MEMBER), (0o2750, MEMBER), (0o2775, STRANGER)],
     ids=["0755", "2755-group", "2750-group", "2775"],
-)  # fmt: skip
+)
 def test_who_may_only_read_opens_nothing(scene: SetUp, mode: int, outsider: User) -> None:
     """Neither the gate, to lock it, nor FIFOs, nor -shm, nor the database."""
     set_up = scene(ground(mode))

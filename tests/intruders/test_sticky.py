@@ -18,7 +18,7 @@ SetUp = Callable[[Ground], Scene]
 FIRST = User(5010, 5010)
 COLLEAGUE = User(5011, 5010)  # of the same primary group
 STICKY = GROUNDS[3]
-# A wake-up takes less than a millisecond; without one, somebody looks after a second at the soonest.
+# A wake-up takes less than a millisecond; without one, the next look is a second away or more.
 AT_ONCE_SECONDS = 1.0
 
 
@@ -30,6 +30,7 @@ def hand_over(holder: Player, waiter: Player) -> float:
     released = holder.do("release")
     got = waiter.answer()
     assert isinstance(got, float), got
+    assert isinstance(released, float), released
     waiter.do("release")
     return got - released
 

@@ -66,8 +66,8 @@ LOOPS = {
     "limits.db": (*BY_NAME, "symlink, empty"),
     "limits.db-wal": BY_NAME,
     "limits.db-shm": BY_NAME,
-    # SQLite opens it by name and waits for a FIFO's writer. Who may write can keep everybody waiting
-    # anyway, with the gate.
+    # SQLite opens it by name and waits for a FIFO's writer. Members can keep everybody waiting in
+    # any case, by the gate.
     "limits.db-journal": tuple(kind for kind in BY_NAME if kind != "FIFO"),
     "limits.db-run": BY_NAME,
     "limits.db-run/gate": (*BY_NAME, *LAID_AT_HAND),
