@@ -283,11 +283,11 @@ MUTANTS = (
         (GATE, DATABASE),
     ),
     Mutant(
-        "clients take up each other's places from behind",
+        "a client takes up the place of another whose connection is open",
         4,
         "server/waiting.py",
-        "place = places.popleft()",
-        "place = places.pop()",
+        "for one in self._kept.get(key, ()) if one.is_free), None)",
+        "for one in self._kept.get(key, ())), None)",
         (SERVER,),
     ),
     Mutant(
@@ -501,8 +501,8 @@ MUTANTS = (
         "a place that was kept for a client stays",
         9,
         "server/waiting.py",
-        "            del self._kept[key]\n        self._begin_undoing(place)",
-        "            del self._kept[key]",
+        "        self._release(place)\n        self._begin_undoing(place)",
+        "        self._release(place)",
         (SERVER,),
     ),
     Mutant(
