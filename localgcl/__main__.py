@@ -18,7 +18,7 @@ def main() -> None:
 
 
 def _do(words: list[str]) -> int:
-    from localgcl._child import Interrupted, say
+    from localgcl._child import ERROR_PATIENCE_SECONDS, Interrupted, say
     from localgcl._quick import read
     from localgcl._text import on_one_line
     from localgcl.errors import LocalGCLError
@@ -28,7 +28,7 @@ def _do(words: list[str]) -> int:
         if found is not None:
             return found[0].do(found[1])
     except LocalGCLError as error:
-        say(f"Error: {on_one_line(str(error))}")
+        say(f"Error: {on_one_line(str(error))}", ERROR_PATIENCE_SECONDS)
         return 1
     except Interrupted as interrupted:
         return interrupted.status

@@ -54,7 +54,7 @@ LAYERS = (
     ("server.openapi",),
     ("server.app",),
     ("server.run",),
-    ("cli._layout", "cli._shared"),
+    ("cli._layout", "cli._shared", "cli._streams"),
     ("cli._types",),
     ("cli.holders", "cli.files", "cli.doctor", "cli._screen"),
     ("cli.limits", "cli.metrics", "cli.run", "cli.server"),

@@ -204,15 +204,13 @@ def test_what_a_slow_reader_has_room_for_is_told(localgcl: Program, database: Li
     os.set_blocking(writer, False)
     lease = database.acquire("a", holder="x" * 8000)
     process = localgcl.start("run", "-v", "a", "true", stderr=writer)
-    until(waiting(database))
-    lease.release()
-    assert ended(process) == 0
     os.close(writer)
     with open(reader, encoding="utf-8") as file:
-        first, second, third = file.read().splitlines()
-    assert "waiting for 'a'" in first
-    assert "x" * 8000 in second
-    assert "got 'a'" in third
+        assert "waiting for 'a'" in file.readline()
+        assert "x" * 8000 in file.readline()
+        lease.release()
+        assert ended(process) == 0
+        assert "got 'a'" in file.read()
 
 
 # Standard output
@@ -270,6 +268,16 @@ def test_output_that_cannot_be_written(
     assert error == f"Error: cannot write: {os.strerror(errno.ENOSPC)}\n"
 
 
+def test_completion_that_cannot_be_written(localgcl: Program, many: Limiter) -> None:
+    """A shell that completes gets a status too, and no traceback."""
+    words = {"_LOCALGCL_COMPLETE": "bash_complete", "COMP_WORDS": "localgcl ", "COMP_CWORD": "1"}
+    with full_disk() as descriptor:
+        process = localgcl.start(stdout=descriptor, env={**os.environ, **words})
+        _, error = process.communicate(timeout=DEADLINE_SECONDS)
+    assert process.returncode == 1
+    assert error == f"Error: cannot write: {os.strerror(errno.ENOSPC)}\n"
+
+
 def test_nowhere_to_write_at_all(localgcl: Program, many: Limiter) -> None:
     """With both streams broken there is a status."""
     for words, status in ((["ls"], 1), (["inspect", "missing"], 1), (["create"], 2)):
@@ -298,10 +306,10 @@ def test_a_pipe_that_is_not_to_block(localgcl: Program, many: Limiter) -> None:
 def test_an_answer_that_cannot_be_read(
     localgcl: Program, database: Limiter, words: list[str]
 ) -> None:
-    """A folder as standard input is no answer, and an error that says so."""
-    folder = os.open("/", os.O_RDONLY)
-    process = localgcl.start(*words, stdin=folder)
-    os.close(folder)
+    """A standard input that was opened for writing is no answer."""
+    written = os.open(os.devnull, os.O_WRONLY)
+    process = localgcl.start(*words, stdin=written)
+    os.close(written)
     _, error = process.communicate(timeout=DEADLINE_SECONDS)
     assert process.returncode == 1
     assert error.splitlines()[-1].startswith("Error: ")
