@@ -35,6 +35,7 @@ def main() -> None:
     """Run the command line: by click, unless it is one that can do without."""
     try:
         _leave_the_environment_to_the_command()
+        _keep_closed_streams_free()
         status = _do(sys.argv[1:])
     except KeyboardInterrupt:  # before there was anything to be interrupted
         status = 130
@@ -78,6 +79,19 @@ def _given_environment() -> dict[bytes, bytes]:
         if name and separator:
             environment.setdefault(name, value)  # the first counts, as for getenv(3)
     return environment
+
+
+def _keep_closed_streams_free() -> None:
+    """Keep what is opened from here on from the numbers of standard streams that are closed.
+
+    It would be written to by whatever writes there, and SQLite would leave /dev/null in its place,
+    for the command too. What is opened here is closed for that again.
+    """
+    if None in (sys.stdin, sys.stdout, sys.stderr):
+        while (descriptor := os.open(os.devnull, os.O_RDWR)) < 2:
+            pass
+        if descriptor > 2:
+            os.close(descriptor)
 
 
 def _find_the_package() -> None:

@@ -14,6 +14,9 @@ from localgcl.cli._shared import echo_json, limiter_of, output_option
 from localgcl.models import Settings
 
 
+_STANDARD_INPUT = ("-", "/dev/stdin")
+
+
 @click.command()
 @click.argument("file", type=click.Path(allow_dash=True))
 @click.option("--dry-run", is_flag=True, help="Print the changes, make none.  [default: make them]")
@@ -51,7 +54,7 @@ def apply(ctx: click.Context, file: str, dry_run: bool, prune: bool, output: str
     try:
         wanted = _plan.settings_of(_content(file))
     except (FileNotFoundError, IsADirectoryError) as error:
-        if file == "-":
+        if file in _STANDARD_INPUT:
             raise _refusal(f"{shown} cannot be read: {error.strerror}") from None
         what = "is a directory" if isinstance(error, IsADirectoryError) else "does not exist"
         raise click.BadParameter(f"File {shown!r} {what}.", ctx, param_hint="'FILE'") from None
@@ -88,7 +91,7 @@ def apply(ctx: click.Context, file: str, dry_run: bool, prune: bool, output: str
 
 
 def _content(file: str) -> bytes:
-    if file != "-":
+    if file not in _STANDARD_INPUT:
         return read_file(file)
     if sys.stdin is None:
         raise ValueError("it is closed")

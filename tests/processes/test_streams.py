@@ -198,6 +198,20 @@ def test_the_command_writes_to_what_was_given(localgcl: Program, database: Limit
     assert not masks(done.stdout)["Ign"] & (bit(signal.SIGPIPE) | bit(signal.SIGXFSZ))
 
 
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&-", "<&- 2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_are_closed_for_the_command(
+    localgcl: Program, database: Limiter, path: Path, closed: str
+) -> None:
+    """And nothing that `run` opens takes their place."""
+    count = "for one in 0 1 2; do test -e /proc/$$/fd/$one && n=$((n + 1)); done"
+    script = f"n=0; {count}; exit $n"
+    words = [*localgcl.words, "run", "-v", "a", "sh", "-c", script]
+    closing = ["sh", "-c", f'exec "$@" {closed}', "sh", *words]
+    done = subprocess.run(closing, stdin=subprocess.DEVNULL, timeout=DEADLINE_SECONDS)
+    assert done.returncode == 3 - len(closed.split())
+    assert is_clean(database, path)
+
+
 def test_what_a_slow_reader_has_room_for_is_told(localgcl: Program, database: Limiter) -> None:
     """A non-blocking standard error gets all of it, as long as it takes it."""
     reader, writer = os.pipe()
