@@ -13,7 +13,6 @@ from localgcl._text import quoted
 from localgcl.cli._shared import echo_json, limiter_of, output_option
 from localgcl.models import Settings
 
-
 _STANDARD_INPUT = ("-", "/dev/stdin")
 
 
