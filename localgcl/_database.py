@@ -208,7 +208,22 @@ class Database:
         except LocalGCLError:
             raise
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-            raise strange(self.path, error) from error
+            self._explain(error)
+            raise
+
+    def _explain(self, error: Exception) -> None:
+        """Raise a DatabaseError where a row that makes no sense may be what was stumbled over.
+
+        Any other error is not the file's, but of a signal's handler, say, or a fault of our own.
+        """
+        from localgcl._rows import senseless  # not on the hot path
+
+        try:
+            problem = None if self._file is None else senseless(self._file.execute)
+        except (sqlite3.Error, ValueError) as unreadable:  # of bytes that are no text
+            problem = str(unreadable)
+        if problem is not None:
+            raise strange(self.path, problem) from error
 
     def _file_there(self) -> File | None:
         """Return what is open if it is still what is there."""

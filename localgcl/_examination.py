@@ -19,7 +19,7 @@ from localgcl._file import folder_of, in_address
 from localgcl._folder import Folder, is_fifo_name
 from localgcl._gate import Gate, GateTimeoutError
 from localgcl._problems import denied, known_problem
-from localgcl._rows import problems_of
+from localgcl._rows import columns_of, problems_of
 
 # Nobody is in a transaction for longer, unless it was stopped there.
 PATIENCE_SECONDS = 3.0
@@ -189,7 +189,7 @@ def _looked_at(path: str, folder: Folder) -> list[Check]:
             found = [text for (text,) in execute("PRAGMA integrity_check(10)").fetchall()]
             checks.append(_diagnosis.integrity([str(text) for text in found if text != "ok"]))
             if version == _schema.VERSION:
-                problems = problems_of(execute, _columns(new))
+                problems = problems_of(execute, columns_of(new.execute))
                 checks.append(_diagnosis.rows(problems))
                 if not problems:
                     checks.append(_owners(execute, folder))
@@ -216,15 +216,6 @@ def _missing(execute: Execute, new: sqlite3.Connection) -> list[str]:
     objects = "SELECT type || ' ' || name FROM sqlite_master WHERE type <> 'index'"
     wanted = {name for (name,) in new.execute(objects).fetchall()}
     return sorted(wanted - {name for (name,) in execute(objects).fetchall()})
-
-
-def _columns(new: sqlite3.Connection) -> list[tuple[str, str, str]]:
-    """Return the columns of a new file: table, name and type."""
-    return new.execute(
-        "SELECT tables.name, columns.name, columns.type"
-        " FROM sqlite_master AS tables, pragma_table_info(tables.name) AS columns"
-        " WHERE tables.type = 'table' AND tables.name NOT LIKE 'sqlite_%'"
-    ).fetchall()
 
 
 @contextlib.contextmanager
