@@ -9,6 +9,7 @@ import stat
 import threading
 
 from localgcl import _clock, _location, _schema
+from localgcl._boot import Boot
 from localgcl._folder import Folder
 from localgcl._gate import Gate, GateTimeoutError
 from localgcl._problems import code_of
@@ -118,13 +119,11 @@ class File:
         with self.gate.entered(deadline):
             self._adopt_companions()
             self._note_log()
-            offset = _clock.wall() - _clock.now()
-            recorded = self.connection.execute("SELECT id, offset FROM boot").fetchall()
-            boot = _clock.boot_id()
-            if [(boot, True)] != [(one, abs(offset - was) < 1.0) for one, was in recorded]:
+            boot, execute = Boot(), self.connection.execute
+            if not boot.is_recorded(execute, self.path):
                 begin(self.execute, deadline)
-                _schema.enter_boot(self.connection, boot, offset)
-                self.connection.execute("COMMIT")
+                boot.enter(execute, self.path, self.folder.is_alive)
+                execute("COMMIT")
 
     def _is_current(self) -> bool:
         version = _schema.version_of(self.connection)

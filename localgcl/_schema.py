@@ -14,8 +14,6 @@ from __future__ import annotations
 
 import sqlite3
 
-from localgcl import _clock
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -142,8 +140,16 @@ END;
 # Which row of the ledger is the tally of limit `?`.
 TALLY = "limit_key = ? AND owner = -1 AND lease = ''"
 
+# A client of a file that is carried over has at most what is between its grant and its end.
+_OWNERS = """
+ALTER TABLE owners ADD COLUMN lasts REAL;  -- the seconds for which a client's end was last set
+ALTER TABLE owners ADD COLUMN process TEXT;  -- boot, pid namespace, pid and start; NULL: a client
+UPDATE owners SET lasts = max(0, expires - (SELECT max(since) FROM ledger WHERE owner = owners.key))
+WHERE expires IS NOT NULL;
+"""
+
 # Script number n brings a file of version n to version n + 1; a new file is of version 0.
-MIGRATIONS = (_TABLES,)
+MIGRATIONS = (_TABLES, _OWNERS)
 VERSION = len(MIGRATIONS)
 
 
@@ -180,28 +186,3 @@ def statements_from(version: int) -> list[str]:
     statements.append(f"PRAGMA application_id = {APPLICATION_ID}")
     statements.append(f"PRAGMA user_version = {VERSION}")
     return statements
-
-
-def enter_boot(connection: sqlite3.Connection, boot: str, offset: float) -> None:
-    """Bring every time onto this boot's clock; `offset` is wall time less that clock.
-
-    After a reboot, wall time is all that tells how long the machine was down. A level cannot rise
-    by it, and no time comes to lie ahead but the end of a client, by no more than it can ask for.
-    """
-    recorded = connection.execute("SELECT id, offset FROM boot").fetchall()
-    if recorded and recorded[0][0] != boot:
-        now, shift = _clock.now(), recorded[0][1] - offset
-        for table, column, latest in (
-            ("ledger", "level_at", now),
-            ("ledger", "since", now),
-            ("ledger", "decays_from", now),
-            ("ledger", "asked", now),
-            ("waiters", "since", now),
-            ("waiters", "until", now),
-            ("waiters", "wakes_at", now),
-            ("owners", "expires", now + MAX_LEASE_SECONDS),
-        ):
-            connection.execute(
-                f"UPDATE {table} SET {column} = min({column} + ?, ?)", (shift, latest)
-            )
-    connection.execute("INSERT OR REPLACE INTO boot VALUES (1, ?, ?)", (boot, offset))

@@ -468,7 +468,7 @@ def write(path: str, *statements: str) -> None:
         os.unlink(f"{path}-wal")
 
 
-OWNER = "INSERT INTO owners VALUES (1, '0', 812, 'app', 'backup.sh', NULL, NULL)"
+OWNER = "INSERT INTO owners VALUES (1, '0', 812, 'app', 'backup.sh', NULL, NULL, NULL, NULL)"
 LEASE = (
     "INSERT INTO ledger (limit_key, owner, lease, slots, since)"
     " VALUES ({key}, {owner}, 'x', {slots}, 1.0)"
