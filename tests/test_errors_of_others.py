@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from localgcl import DatabaseError, Limiter, _database, _limits, _owners
+from localgcl import DatabaseError, Limiter, _file, _limits, _owners
 from localgcl._database import Transaction
 from tests.conftest import both_flavours
 
@@ -47,7 +47,11 @@ def raising(error: BaseException) -> Callable[..., None]:
 def handler() -> Iterator[Callable[[BaseException], None]]:
     """Have SIGUSR1 raise an error."""
     before = signal.getsignal(signal.SIGUSR1)
-    yield lambda error: signal.signal(signal.SIGUSR1, raising(error)) and None
+
+    def install(error: BaseException) -> None:
+        signal.signal(signal.SIGUSR1, raising(error))
+
+    yield install
     signal.signal(signal.SIGUSR1, before)
 
 
@@ -110,7 +114,7 @@ def test_a_fault_while_the_file_is_opened(path: str, monkeypatch: pytest.MonkeyP
     limiter = Limiter(path)
     limiter.create("a", 1)
     limiter.close()
-    monkeypatch.setattr(_database.File, "_is_current", raising(TypeError("a fault")))
+    monkeypatch.setattr(_file.File, "_is_current", raising(TypeError("a fault")))
     with pytest.raises(TypeError, match="a fault"):
         limiter.read("a")
     monkeypatch.undo()
