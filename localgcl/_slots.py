@@ -8,14 +8,17 @@ from localgcl import _at_once, _decay, _owners
 from localgcl._lifeline import lifeline
 from localgcl._outcomes import Gone, Granted, NotNow, Refused, Waiting
 from localgcl._queue import (
+    DEPUTY_SECONDS,
     LIMIT_COLUMNS,
     WATCHERS,
     LimitRow,
     count_refusal,
     count_timeout,
+    deputies,
     earlier,
     in_the_way,
     leave_queues,
+    next_due,
     promote,
     refusal,
     slots_ahead,
@@ -289,9 +292,11 @@ def _stand(
             continue  # inactive or deleted, and so passed by
         watches, rate, level, then, limit, occupancy = place
         if watches or (not new and len(earlier(tx, key, ticket)) < WATCHERS):
-            here, next_end = in_the_way(tx, key, ticket)
+            here, next_end, mixed = in_the_way(tx, key, ticket)
             ways |= here
             look_at = min(look_at, tx.now + NET_SECONDS, next_end)
+            if mixed:  # one of them may be stopped as its moment comes
+                look_at = min(look_at, next_due(tx, key, ticket) - DEPUTY_SECONDS)
             if not watches:
                 tx.execute(
                     "UPDATE waits SET watches = 1 WHERE limit_key = ? AND ticket = ?", (key, ticket)
@@ -306,6 +311,12 @@ def _stand(
             request.due = max(request.due, at)
             if at - _decay.HORIZON_SECONDS > tx.now:
                 look_at = min(look_at, at - _decay.HORIZON_SECONDS)
+            # From here on slots would be lost, if the head of the queue had not been granted.
+            empty = then + level / rate
+            if at - _decay.HORIZON_SECONDS > empty > tx.now + DEPUTY_SECONDS and (
+                ticket in deputies(tx, key)
+            ):
+                look_at = min(look_at, empty - DEPUTY_SECONDS)
             expected = max(expected, at - tx.now)
         else:
             expected = max(expected, min(occupancy, _LONGEST_EXPECTED))
