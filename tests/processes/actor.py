@@ -6,6 +6,7 @@ with one line of JSON once it is done.
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import functools
 import importlib
@@ -20,6 +21,7 @@ from typing import Any
 
 from localgcl import (
     AcquireConcurrencySlotTimeoutError,
+    AsyncLimiter,
     DatabaseError,
     Lease,
     Limiter,
@@ -47,6 +49,20 @@ class Script:
 
     def rate_limit(self, name: str, timeout: float | None = None) -> None:
         self.limiter.rate_limit(name, timeout_seconds=timeout, strict=True)
+
+    def block_loop(self, name: str) -> None:
+        """Have a task wait at a rate, and block its loop for ever."""
+
+        async def main() -> None:
+            limiter = AsyncLimiter(self.limiter._database.path)
+            task = asyncio.create_task(limiter.rate_limit(name, strict=True))
+            while not await limiter.waiters(name):
+                await asyncio.sleep(0.001)
+            print(json.dumps("blocks"), flush=True)
+            time.sleep(600)
+            await task
+
+        asyncio.run(main())
 
     def release(self) -> None:
         self.leases.pop().release()
