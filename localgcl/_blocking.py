@@ -12,6 +12,7 @@ from localgcl._database import NestedCallError, NoDatabaseError
 from localgcl._gate import GateTimeoutError
 from localgcl._later import run_later
 from localgcl._lifeline import lifeline, seems_whole
+from localgcl._recheck import Recheck
 from localgcl._request import Transact, flow
 from localgcl.errors import DatabaseError
 
@@ -26,8 +27,9 @@ if TYPE_CHECKING:
     from localgcl._outcomes import Granted, Request
     from localgcl._request import Sleep, Terms
 
-# How often a waiter asks whether the file was replaced, or its own FIFOs taken away.
-_TICK_SECONDS = 2.0
+# How often a waiter asks whether the file was replaced, its own FIFOs were taken away, or a wake-up
+# was lost.
+_TICK_SECONDS = 1.0
 
 # How often a waiter that cannot watch all that are in its way looks whether they live.
 _BLIND_SECONDS = 1.0
@@ -49,6 +51,7 @@ class Listener:
         self._lifeline: Lifeline | None = None
         self._ear: Ear | None = None
         self._pid = os.getpid()
+        self._recheck = Recheck()
         self._request = request  # the last, for `__del__`
 
     def ear(self, folder: Folder) -> str:
@@ -81,7 +84,7 @@ class Listener:
             events: list[tuple[int, int]] = []
             while not events and (seconds := until - _clock.now()) > 0:
                 events = poll.poll(min(seconds, _TICK_SECONDS) * 1000)
-                if not events and not self._is_intact():
+                if not events and (not self._is_intact() or self._has_missed()):
                     break
             for descriptor, _ in events:
                 if descriptor == ear.descriptor:
@@ -113,6 +116,10 @@ class Listener:
             and seems_whole(ear.folder)
             and self._database.is_intact(self._openings)
         )
+
+    def _has_missed(self) -> bool:
+        request = self._request
+        return request is not None and bool(self._recheck.concerned(self._database, (request,)))
 
     def close(self) -> None:
         ear, self._ear = self._ear, None

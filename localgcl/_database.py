@@ -139,15 +139,22 @@ class Database:
                 inside.discard(me)
                 raise
 
-    def read(self, work: Callable[[Execute, *Args], T | None], *args: *Args) -> T | None:
+    def read(
+        self,
+        work: Callable[[Execute, *Args], T | None],
+        *args: *Args,
+        patience_seconds: float = 0.0,
+    ) -> T | None:
         """Read what is committed, at no gate; None where the file is closed or cannot be read.
 
-        `work` is given `execute`, for one SELECT, and `args`. It reads what is open, even if that
-        is not the file at the path any more. Whoever gets None is to `transact` instead.
+        `work` is given `execute`, for SELECTs of which each is of a moment of its own, and `args`.
+        It reads what is open, even if that is not the file at the path any more. Whoever gets None
+        is to `transact` instead.
         """
         try:
             # Another thread may stand at the gate for long, and whoever calls has a deadline.
-            found: T | None = self._alone(-math.inf, self._look, work, args)
+            patience = _clock.now() + patience_seconds if patience_seconds else -math.inf
+            found: T | None = self._alone(patience, self._look, work, args)
             return found
         except (sqlite3.Error, OSError, GateTimeoutError) as error:
             if is_foreign(error):

@@ -15,7 +15,8 @@ from localgcl._schema import TALLY, keys_in, text_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    import sqlite3
+    from collections.abc import Callable, Iterable, Sequence
     from typing import Any
 
     from localgcl._database import Transaction
@@ -529,10 +530,12 @@ def in_the_way(tx: Transaction, key: int, ticket: int = MAX_SLOTS) -> tuple[set[
     return ways, next_end, any(" " in limits for _, limits in before)
 
 
-def earlier(tx: Transaction, key: int, ticket: int, *, last: bool = False) -> list[str]:
+def earlier(
+    execute: Callable[..., sqlite3.Cursor], key: int, ticket: int, *, last: bool = False
+) -> list[str]:
     """Return the lifelines of those before `ticket` at a queue's front, or of the last one only."""
     before = "SELECT ear FROM waits JOIN waiters USING (ticket) WHERE limit_key = ? AND ticket < ?"
-    ears = tx.execute(
+    ears = execute(
         f"{before} ORDER BY ticket {'DESC' if last else ''} LIMIT ?",
         (key, ticket, 1 if last else WATCHERS),
     ).fetchall()

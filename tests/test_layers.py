@@ -30,6 +30,7 @@ LAYERS = (
     ("_action", "_changes", "_release"),
     ("_slots", "_limits"),
     (
+        "_recheck",
         "_request",
         "_departure",
         "_apply",

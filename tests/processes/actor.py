@@ -11,6 +11,7 @@ import fcntl
 import functools
 import importlib
 import json
+import math
 import os
 import signal
 import sys
@@ -25,6 +26,7 @@ from localgcl import (
     DatabaseError,
     Lease,
     Limiter,
+    _database,
     _outcomes,
     _release,
     _slots,
@@ -46,6 +48,31 @@ class Script:
     def acquire(self, names: list[str], occupy: int = 1, timeout: float | None = None) -> str:
         self.leases.append(self.limiter.acquire(names, occupy, timeout, strict=True))
         return self.leases[-1].id
+
+    def acquire_in_loop(self, name: str) -> None:
+        """Take a slot in a task, whose loop ends with it held."""
+        asyncio.run(AsyncLimiter(self.limiter._database.path).acquire(name, strict=True))
+
+    def acquire_in_threads(self, name: str, threads: int) -> None:
+        """Take a slot in each of so many threads, one after another, and free it."""
+
+        def take() -> None:
+            self.limiter.acquire(name, strict=True).release()
+
+        waiting = [threading.Thread(target=take) for _ in range(threads)]
+        for thread in waiting:
+            thread.start()
+        for thread in waiting:
+            thread.join()
+
+    def sleep_soundly(self) -> None:
+        """Look at nothing by itself while it waits, but for what the periodic check tells."""
+        _slots.NET_SECONDS = Listener.far_net_seconds = math.inf
+
+    def raise_and_die(self, name: str, limit: int) -> None:
+        """Raise a limit, and be killed between the commit and whatever comes after it."""
+        _database._ring = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+        self.limiter.update(name, limit=limit)
 
     def rate_limit(self, name: str, timeout: float | None = None) -> None:
         self.limiter.rate_limit(name, timeout_seconds=timeout, strict=True)
