@@ -127,6 +127,20 @@ def test_enabled_again(limiter: Limiter, asks: list[Ask], check: Check) -> None:
     settle(check, left)
 
 
+def test_disabled_and_enabled_again(
+    limiter: Limiter, asks: list[Ask], check: Check, processes: Processes
+) -> None:
+    """What has been between two checks, and was undone, counts as well."""
+    both = asks[4]
+    with killed_after_commit():
+        limiter.update("a", active=False)
+        limiter.update("a", active=True)
+    concerned = [asks[place] for place in check.concerned(asks)]
+    assert concerned == [asks[0], asks[2], both]
+    assert [ask.look() and ask.granted for ask in concerned] == [True, True, False]
+    settle(check, [ask for ask in asks if ask.waits])
+
+
 @pytest.mark.parametrize("how", ["released", "signed out", "reaped", "given up"])
 def test_who_makes_room(how: str, limiter: Limiter, processes: Processes, check: Check) -> None:
     """A grant is found by whom it was made to, one place in the queue or a hundred."""

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import pytest
 
 from localgcl import Limiter, _blocking, _outcomes, _queue, _slots
+from localgcl._decay import HORIZON_SECONDS
 from tests.conftest import Ask, Clock, Process
 
 Processes = Callable[[], Process]
@@ -90,6 +91,27 @@ def test_a_stopped_process_gives_up_its_place(
     awake = asks[2::2] + asks[5:]
     found = run_on(clock, awake, 8.0)
     assert found == pytest.approx([begins + at for at in (4, 6, 8)], abs=1e-6)
+
+
+@pytest.mark.parametrize("how", ["given up", "granted"])
+def test_who_comes_to_stand_in_is_told(
+    limiter: Limiter, processes: Processes, clock: Clock, how: str
+) -> None:
+    """Whoever was too far back at first looks at the head's moment once it is among the next."""
+    limiter.create("api", 1, slot_decay_per_second=0.5, active_slots=1)
+    begins = clock.now
+    asks = [processes().ask("api", holds=False) for _ in range(_queue.DEPUTIES + 2)]
+    last = asks[-1]
+    if how == "granted":
+        run_on(clock, asks[:1], 2.0)
+    else:
+        asks.pop(1).withdraw()
+    assert last.is_rung
+    head = asks[0] if how == "given up" else asks[1]
+    last.look()
+    assert head.waits
+    due = begins + (2 if how == "given up" else 4)
+    assert due - HORIZON_SECONDS < last.outcome.look_at < due
 
 
 def test_a_rate_is_raised_behind_a_stopped_process(
