@@ -80,7 +80,7 @@ class Listener:
             poll = select.poll()
             poll.register(ear.descriptor, select.POLLIN)
             for end in ear.watch.ends.values():
-                poll.register(end.descriptor, 0)  # errors are always reported
+                poll.register(end.descriptor, end.events)
             events: list[tuple[int, int]] = []
             while not events and (seconds := until - _clock.now()) > 0:
                 events = poll.poll(min(seconds, _TICK_SECONDS) * 1000)

@@ -36,18 +36,22 @@ class Boot:
         return abs(self.offset - recorded[1]) < _STEP_SECONDS
 
     def enter(
-        self, execute: Callable[..., sqlite3.Cursor], path: str, lives: Callable[[str], bool]
+        self,
+        execute: Callable[..., sqlite3.Cursor],
+        path: str,
+        lives: Callable[[str, str | None], bool],
     ) -> None:
         """Record it, with every time brought onto its clock; inside a transaction.
 
-        `lives` tells whether the process of a lifeline does. After a reboot, wall time is all that
-        tells how long the machine was down, and it may be off by decades. A level cannot rise by
-        it, and no time comes to lie ahead but the end of a client, by no more than it was given.
+        `lives` tells whether an owner does, by its lifeline and by what else tells its process.
+        After a reboot, wall time is all that tells how long the machine was down, and it may be off
+        by decades. A level cannot rise by it, and no time comes to lie ahead but the end of a
+        client, by no more than it was given.
         """
         recorded = _recorded(execute, path)
         if recorded is not None and recorded[0] != self.id:
-            owners = execute("SELECT lifeline FROM owners WHERE expires IS NULL").fetchall()
-            if any(lives(lifeline) for (lifeline,) in owners):
+            owners = "SELECT lifeline, process FROM owners WHERE expires IS NULL"
+            if any(lives(*owner) for owner in execute(owners).fetchall()):
                 return
             self._bring_over(execute, recorded[1] - self.offset)
         execute("INSERT OR REPLACE INTO boot VALUES (1, ?, ?)", (self.id, self.offset))

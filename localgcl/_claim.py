@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 
-from localgcl import _clock, _owners, _release, _slots
+from localgcl import _clock, _identity, _owners, _release, _slots
 from localgcl._blocking import Listener, drive
 from localgcl._child import say
 from localgcl._creation import insert_missing
@@ -54,11 +54,11 @@ class Claim:
         self._left = False
 
     def __enter__(self) -> Claim:
-        _owners.show_as(self._shown_as)
+        _identity.show_as(self._shown_as)
         return self
 
     def __exit__(self, *_: object) -> None:
-        _owners.show_as(())
+        _identity.show_as(())
         self.leave()
 
     def obtain(self, limit_of_missing: int | None = None) -> None:

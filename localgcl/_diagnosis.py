@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from localgcl._access import usable
 from localgcl._location import VARIABLE, is_shared_file_system
 
 if TYPE_CHECKING:
@@ -70,8 +71,16 @@ def choice(path: str, chosen_by: ChosenBy, environment: str | None, *, exists: b
     )
 
 
-def file_system(kind: str | None) -> Check:
-    """Tell whether one kernel sees all of it."""
+def file_system(path: str, kind: str | None, point: str | None) -> Check:
+    """Tell whether one kernel sees all of it, by one name; `point` is where that is mounted."""
+    if point == path:
+        return Check(
+            "file system",
+            "fault",
+            "the file is a mount point itself, so that the files beside it are not those that"
+            " others use",
+            "mount the folder that it lies in, in place of the file",
+        )
     if kind is None:
         return Check("file system", "ok", "its type cannot be told here; it has to be a local disk")
     if not is_shared_file_system(kind):
@@ -112,6 +121,11 @@ def clock(error: str | None) -> Check:
     )
 
 
+def foreign(problems: Sequence[str]) -> Check:
+    """Tell of what is in the place of one of the database's files."""
+    return Check("permissions", "fault", _listed(problems), "remove it, once you know whose it is")
+
+
 def permissions(
     database: Entry,
     parent: Entry,
@@ -127,19 +141,30 @@ def permissions(
     """
     if denied is not None:
         return Check("permissions", "fault", *denied)
-    permitted = stat.S_IMODE(database.mode)
-    expected: list[tuple[Entry, int]] = [(one, permitted) for one in beside]
+    permitted = 0o600 | usable(database.mode)
+    expected: list[tuple[Entry, int]] = [(one, permitted) for one in (database, *beside)]
+    # Where its group may do no more than any others, it is of no account which group that is.
+    is_for_group = permitted & 0o060 != (permitted & 0o006) << 3
     for one in inside:
-        mode = permitted & 0o666
+        mode = permitted
         expected.append((one, mode | (mode & 0o444) >> 2 if stat.S_ISDIR(one.mode) else mode))
     wrong = [
         (one, mode)
         for one, mode in expected
-        if stat.S_IMODE(one.mode) != mode or one.gid != database.gid
+        if stat.S_IMODE(one.mode) != mode or (is_for_group and one.gid != database.gid)
     ]
     missing = _missing_for_the_folder(database, parent)
     if missing:
         wrong.insert(0, (database, permitted | missing))
+    if not wrong and parent.mode & permitted & stat.S_IWOTH:
+        return Check(
+            "permissions",
+            "note",
+            f"everybody on this machine may use {parent.path}, and so change and release the limits"
+            " of this database, and put other files in the place of its own",
+            "for limits that are some users' alone, use a folder of a group that they are in"
+            " (install -d -g GROUP -m 2770 FOLDER)",
+        )
     if not wrong:
         return Check("permissions", "ok", f"all of it is as the database: {database}")
     group = parent if missing else database

@@ -10,7 +10,8 @@ import os
 import select
 import weakref
 
-from localgcl._folder import NAME_LENGTH, Folder, WriteEnd, hint, keep_spare, open_for_writing
+from localgcl._descriptors import close_if_ours, is_ours
+from localgcl._folder import NAME_LENGTH, Folder, WriteEnd, hint, keep_spare
 from localgcl._forks import at_fork
 
 TYPE_CHECKING = False
@@ -23,7 +24,7 @@ _MAX_WATCHED_IDLE = 16
 
 
 class _Fifo:
-    """A FIFO that this process reads, made again where a cleaner took it away."""
+    """A FIFO that this process reads, made again where it was taken away or closed under us."""
 
     descriptor = -1
 
@@ -34,28 +35,38 @@ class _Fifo:
 
     def _open(self) -> None:
         self.descriptor = self.folder.make_fifo(self.name)
+        self._place = self.folder.identity
 
     def is_there(self) -> bool:
-        return os.fstat(self.descriptor).st_nlink > 0
+        try:
+            return (
+                is_ours(self.descriptor)
+                and self._place == self.folder.identity
+                and os.fstat(self.descriptor).st_nlink > 0
+            )
+        except FileNotFoundError:
+            return False  # a cleaner took the folder
 
     def mend(self) -> None:
         taken = self.renew()
         if taken is not None:
-            os.close(taken)
+            close_if_ours(taken)
 
     def renew(self) -> int | None:
-        """Make it again where it was taken; return the old end then, for the caller to close."""
+        """Make it again where it was taken; return the old end then, for the caller to close.
+
+        The program may have closed that, so it is closed only if it still is what it was.
+        """
         if self.is_there():
             return None
-        # The new one is there before the old one ends, lest a watcher see a death.
+        # The new one is there before the old one ends, so that no watcher sees a death.
         taken = self.descriptor
         self._open()
         return taken
 
     def close(self) -> None:
         descriptor, self.descriptor = self.descriptor, -1
-        if descriptor >= 0:
-            os.close(descriptor)
+        close_if_ours(descriptor)
 
 
 class Watch:
@@ -81,7 +92,7 @@ class Watch:
             return set()
         poll = select.poll()
         for end in self.ends.values():
-            poll.register(end.descriptor, 0)
+            poll.register(end.descriptor, end.events)
         failed = {descriptor for descriptor, _ in poll.poll(0)}
         return {name for name, end in self.ends.items() if end.descriptor in failed}
 
@@ -107,11 +118,12 @@ class Ear(_Fifo):
         reader = self.folder.make_fifo(self.name)
         try:
             # Once a writer has come and gone, a FIFO without any reports a hang-up for ever.
-            writer = WriteEnd(open_for_writing(f"{self.folder.path}/{self.name}"))
+            writer = WriteEnd(self.folder.open_for_writing(self.name))
         except BaseException:
             os.close(reader)
             raise
         self.descriptor, self._writer = reader, writer
+        self._place = self.folder.identity
 
     def close(self) -> None:
         super().close()
@@ -131,6 +143,8 @@ class Ear(_Fifo):
     def drain(self) -> bytes:
         """Read away the hints, before looking, so that none is missed; return them."""
         hints = b""
+        if not is_ours(self.descriptor):
+            return hints  # what has its number now is not ours to read
         try:
             while chunk := os.read(self.descriptor, select.PIPE_BUF):
                 hints += chunk
@@ -210,6 +224,15 @@ class Lifeline(_Fifo):
 
 _lifelines: dict[str, Lifeline] = {}
 
+# Those that this process has ended: a backup may name one, and its process runs.
+_ended: set[str] = set()
+_MAX_ENDED = 1000
+
+
+def has_ended(name: str) -> bool:
+    """Whether a lifeline was this process's and was ended by it."""
+    return name in _ended
+
 
 def lifeline(folder: Folder) -> Lifeline:
     """Return this process's lifeline in `folder`, made where there is none.
@@ -246,6 +269,9 @@ def end_lifeline(folder: Folder) -> None:
     """Close this process's lifeline in `folder` and remove its files."""
     ours = _lifelines.pop(folder.path, None)
     if ours is not None:
+        if len(_ended) >= _MAX_ENDED:
+            _ended.clear()
+        _ended.add(ours.name)
         ours.drop()
         folder.remove(ours.name)
 

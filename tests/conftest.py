@@ -353,9 +353,11 @@ class Process:
 
 
 @pytest.fixture
-def processes(limiter: Limiter) -> Iterator[Callable[[], Process]]:
+def processes(limiter: Limiter, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], Process]]:
     """Make played processes, which end with the test."""
     made: list[Process] = []
+    # They are all this one, which runs whatever becomes of them.
+    monkeypatch.setattr(_folder, "is_running", lambda _: False)
 
     def make() -> Process:
         made.append(Process(limiter._database))

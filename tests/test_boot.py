@@ -194,7 +194,7 @@ def test_a_file_of_version_1_is_carried_over(path: str, clock: Clock) -> None:
     old_file(Path(path), OLD)
     limiter = Limiter(path)
     assert used(limiter, "db") == 2
-    assert {row[1]: row[-2] for row in tables(limiter)["owners"]} == {
+    assert {row[1]: row[-1] for row in tables(limiter)["owners"]} == {
         "lease granted": 60.0,
         "lease renewed": 900.0,
         "lease of nothing": None,

@@ -139,7 +139,7 @@ def test_a_link_is_not_replaced_by_a_file(tmp_path: Path) -> None:
     (tmp_path / "limits.db").symlink_to(elsewhere / "real.db")
     Limiter(tmp_path / "limits.db").create("database", 1)
     assert (tmp_path / "limits.db").is_symlink()
-    assert mode_of(elsewhere / "real.db") == 0o640
+    assert mode_of(elsewhere / "real.db") == 0o600
 
 
 def test_an_empty_file_is_a_new_database(tmp_path: Path) -> None:
@@ -159,7 +159,7 @@ def test_an_empty_file_is_a_new_database(tmp_path: Path) -> None:
 @pytest.mark.parametrize("mask", [0o000, 0o022, 0o077, 0o007])
 @pytest.mark.parametrize(
     ("folder_mode", "file_mode", "run_mode"),
-    [(0o700, 0o600, 0o700), (0o750, 0o640, 0o750), (0o770, 0o660, 0o770), (0o775, 0o664, 0o775)]
+    [(0o700, 0o600, 0o700), (0o750, 0o600, 0o700), (0o770, 0o660, 0o770), (0o775, 0o660, 0o770)]
     + [(0o2770, 0o660, 0o770), (0o1777, 0o666, 0o777)],
     ids=lambda mode: oct(mode),
 )
@@ -380,7 +380,7 @@ def test_the_group_follows_the_folder_for_its_members(public: Path) -> None:
     )
     assert answer.stderr == ""
     lines = answer.stdout.splitlines()
-    assert len(lines) == 3 + 3 + 2  # the file and its companions, what is in the folder, folders
+    assert len(lines) == 3 + 2 + 2  # the file and its companions, what is in the folder, folders
     assert set(lines) == {f"{group} 0o660", f"{group} 0o770"}
 
 
@@ -1002,7 +1002,8 @@ def test_begin_stands_in_one_place() -> None:
     begins = [file.name for file, source in sources.items() if '"BEGIN' in source]
     assert begins == ["_file.py"]
     connects = [file.name for file, source in sources.items() if "sqlite3.connect(" in source]
-    assert sorted(connects) == ["_examination.py", "_file.py"]  # the former to read alone
+    # To read alone; and what a new file is made from, in memory.
+    assert sorted(connects) == ["_examination.py", "_file.py", "_schema.py"]
 
 
 def test_what_is_administered_outlives_a_loss_of_power(limiter: Limiter) -> None:
@@ -1072,11 +1073,11 @@ def test_a_cleaner_takes_a_fifo_while_it_is_made(
     limiter.create("a", 1)
     real, taken = os.mkfifo, list[str]()
 
-    def make(path: str, mode: int) -> None:
-        real(path, mode)
+    def make(path: str, mode: int, *, dir_fd: int) -> None:
+        real(path, mode, dir_fd=dir_fd)
         if len(taken) < 2:
             taken.append(path)
-            os.unlink(path)
+            os.unlink(path, dir_fd=dir_fd)
 
     monkeypatch.setattr(os, "mkfifo", make)
     limiter.acquire("a").release()

@@ -47,7 +47,7 @@ def test_choice_beside_another() -> None:
 )
 def test_file_system(kind: str | None, status: str) -> None:
     """A network file system is a fault."""
-    told(_diagnosis.file_system(kind), status, kind or "cannot be told")
+    told(_diagnosis.file_system("/srv/limits.db", kind, "/srv"), status, kind or "cannot be told")
 
 
 @pytest.mark.parametrize(
@@ -112,14 +112,26 @@ def checked(
 @pytest.mark.parametrize(
     ("database", "parent"),
     [
-        *((0o600, 0o700), (0o600, 0o755), (0o644, 0o755), (0o660, 0o2770), (0o660, 0o770)),
-        *((0o666, 0o777), (0o600, 0o1777), (0o666, 0o1777), (0o640, 0o750), (0o664, 0o775)),
+        *((0o600, 0o700), (0o600, 0o755), (0o660, 0o2770), (0o660, 0o770)),
+        *((0o600, 0o1777), (0o600, 0o750), (0o660, 0o775)),
     ],
     ids=oct,
 )
 def test_permissions_that_are_well(database: int, parent: int) -> None:
     """Everything has the mode and the group of the database, and whoever shares the folder it."""
     told(checked(database, parent), "ok", "/f/x.db")
+
+
+@pytest.mark.parametrize("parent", [0o777, 0o1777], ids=oct)
+def test_a_folder_that_is_everybodys(parent: int) -> None:
+    """It is no fault, and worth knowing: everybody can change and release what is limited there."""
+    told(checked(0o666, parent), "note", "everybody on this machine")
+
+
+@pytest.mark.parametrize(("database", "mode"), [(0o644, "600"), (0o640, "600"), (0o664, "660")])
+def test_a_database_that_some_may_only_read(database: int, mode: str) -> None:
+    """Who can open the gate or the FIFOs can stop everybody, and is to write or to get nothing."""
+    told(checked(database, 0o700), "fault", f"chmod {mode} /f/x.db")
 
 
 @pytest.mark.parametrize(

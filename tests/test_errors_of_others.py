@@ -6,15 +6,13 @@ sense is told to restore a backup (`test_strange_rows.py`).
 
 from __future__ import annotations
 
-import os
-import pwd
 import signal
 import sqlite3
 from collections.abc import Callable, Iterator
 
 import pytest
 
-from localgcl import DatabaseError, Limiter, _file, _limits, _owners
+from localgcl import DatabaseError, Limiter, _limits, _owners, _schema
 from localgcl._database import Transaction
 from tests.conftest import both_flavours
 
@@ -61,7 +59,7 @@ def test_a_fault_inside_a_transaction(
 ) -> None:
     """What fails beside the rows is not explained by them, in either flavour."""
     limiter.create("a", 1)
-    monkeypatch.setattr(_owners, "_user", raising(error))
+    monkeypatch.setattr(_owners, "sweep", raising(error))
     with pytest.raises(type(error), match="of a handler"):
         limiter.acquire("a")
     monkeypatch.undo()
@@ -114,19 +112,11 @@ def test_a_fault_while_the_file_is_opened(path: str, monkeypatch: pytest.MonkeyP
     limiter = Limiter(path)
     limiter.create("a", 1)
     limiter.close()
-    monkeypatch.setattr(_file.File, "_is_current", raising(TypeError("a fault")))
+    monkeypatch.setattr(_schema, "version_of", raising(TypeError("a fault")))
     with pytest.raises(TypeError, match="a fault"):
         limiter.read("a")
     monkeypatch.undo()
     assert limiter.read("a").limit == 1
-
-
-def test_a_user_without_a_name(limiter: Limiter, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A container's user that no name service knows is shown by its number."""
-    limiter.create("a", 1)
-    monkeypatch.setattr(pwd, "getpwuid", raising(KeyError(os.geteuid())))
-    limiter.acquire("a")
-    assert limiter.holders("a")[0].user == str(os.geteuid())
 
 
 @pytest.mark.parametrize(

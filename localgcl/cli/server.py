@@ -8,7 +8,7 @@ import sys
 
 import click
 
-from localgcl import _owners
+from localgcl import _identity
 from localgcl.cli._shared import database_of
 
 _INSTALL = "install the server with: pip install 'localgcl[server]'"
@@ -78,7 +78,7 @@ def serve(
         raise click.ClickException(str(error)) from None
 
     # Who waits is shown with the command line of its process, which is no place for a password.
-    _owners.show_as((*sys.argv[:1], "serve", "--host", host, "--port", str(port)))
+    _identity.show_as((*sys.argv[:1], "serve", "--host", host, "--port", str(port)))
 
     def opened() -> None:
         for one in listening:

@@ -380,7 +380,7 @@ MUTANTS = (
         "a container's boot_id is a reboot",
         6,
         "_boot.py",
-        "if any(lives(lifeline) for (lifeline,) in owners):",
+        "if any(lives(*owner) for owner in execute(owners).fetchall()):",
         "if not owners:",
         (BOOT,),
     ),
