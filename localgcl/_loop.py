@@ -16,7 +16,7 @@ from collections.abc import AsyncGenerator, Callable, Iterable
 from typing import Any
 
 from localgcl import _clock, _departure, _slots
-from localgcl._database import Database, Transaction
+from localgcl._database import Database, NoDatabaseError, Transaction
 from localgcl._folder import HINT_AT_ALL, HINT_LENGTH, Folder
 from localgcl._forks import at_fork
 from localgcl._gate import GateTimeoutError
@@ -249,7 +249,7 @@ class Session:
                 if job.request is not None:
                     job.request.granted = None
                     self._drop(job.request)
-                if job.insists and isinstance(error, DatabaseError):
+                if job.insists and not isinstance(error, NoDatabaseError):
                     run_later(self.database, job.work)
         while self._displaced:
             looked.setdefault(self._displaced.pop(), Gone())

@@ -54,6 +54,7 @@ class Thread(aiosqlite.Connection):
     ) -> None:
         super().__init__(lambda: database, 0)  # type: ignore[arg-type, return-value]
         self._functions: SimpleQueue[Callable[[], Any]] = SimpleQueue()
+        self._is_over = False
         self._pause = pause
         self._look = look
         self._thread.name = f"{_threads.NAME}-loop"
@@ -63,18 +64,17 @@ class Thread(aiosqlite.Connection):
 
     def _work(self) -> Any:
         """Run what is posted, until the last."""
-        result: Any = None
-        try:
-            while result is not _STOP_RUNNING_SENTINEL:
-                try:
-                    function = self._functions.get(timeout=self._pause())
-                except Empty:
-                    function = self._look
-                result = function()
-            return result
-        finally:
-            if result is not _STOP_RUNNING_SENTINEL:
-                self._tx.put_nowait((None, self._work))  # whatever has failed, go on with the next
+        while not self._is_over:
+            try:
+                function = self._functions.get(timeout=self._pause())
+            except Empty:
+                function = self._look
+            try:
+                function()
+            except BaseException:
+                self._tx.put_nowait((None, self._work))  # go on with the next
+                raise
+        return _STOP_RUNNING_SENTINEL
 
     def post(self, function: Callable[[], Any]) -> None:
         """Run a function in the thread, after those before it."""
@@ -83,9 +83,9 @@ class Thread(aiosqlite.Connection):
     def post_last(self, function: Callable[[], object]) -> None:
         """Run a function in the thread, after those before it, and have the thread end."""
 
-        def last() -> Any:
+        def last() -> None:
+            self._is_over = True
             function()
-            return _STOP_RUNNING_SENTINEL
 
         self.post(last)
 

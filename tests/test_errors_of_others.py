@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from localgcl import DatabaseError, Limiter, _limits, _owners, _schema
+from localgcl import DatabaseError, Limiter, _database, _limits, _owners, _schema
 from localgcl._database import Transaction
 from tests.conftest import both_flavours
+from tests.flavours import DEADLINE_SECONDS
 
 pytest_generate_tests = both_flavours
 
@@ -64,6 +65,23 @@ def test_a_fault_inside_a_transaction(
         limiter.acquire("a")
     monkeypatch.undo()
     limiter.acquire("a", timeout_seconds=0).release()
+
+
+@by_error
+def test_a_fault_inside_every_transaction(
+    limiter: Limiter, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """What fails each time is raised once to who waits for it; it is undone when it can be."""
+    limiter.create("a", 1)
+    lease = limiter.acquire("a")
+    monkeypatch.setattr(_database, "begin", raising(error))
+    with pytest.raises(type(error), match="of a handler"):
+        limiter.acquire("a", timeout_seconds=0)
+    with pytest.raises(type(error), match="of a handler"):
+        lease.release()
+    monkeypatch.undo()
+    limiter.acquire("a", timeout_seconds=DEADLINE_SECONDS).release()
+    limiter.close()
 
 
 @by_error
