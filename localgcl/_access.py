@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pwd
 import stat
 import sys
 
@@ -123,8 +124,6 @@ def fault_of(status: os.stat_result, owners: Collection[int] | None = None) -> s
 
 def user_called(uid: int) -> str:
     """Return the name of a user, or its number where it has none."""
-    import pwd
-
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:

@@ -299,7 +299,9 @@ class Database:
         try:
             # A new file may be given the number of the old one.
             return openings == self.openings and self._file_there() is not None
-        except OSError:
+        except OSError as error:
+            if is_foreign(error):
+                raise
             return False
 
     def lifeline(self) -> Lifeline | None:

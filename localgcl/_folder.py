@@ -51,6 +51,7 @@ _TRIES = 3
 
 HINT_LENGTH = 8  # bytes; select.PIPE_BUF, up to which writes are not mixed, is a multiple
 HINT_AT_ALL = 0  # no ticket: where there are more than one write can name
+HINT_AT_NONE = 2**64 - 1  # by the process itself, to have its own thread look at other things
 
 
 def is_fifo_name(name: object) -> bool:

@@ -11,12 +11,16 @@ import select
 import weakref
 
 from localgcl._descriptors import close_if_ours, is_ours
+from localgcl._duty import Duty
 from localgcl._folder import NAME_LENGTH, Folder, WriteEnd, hint, keep_spare
 from localgcl._forks import at_fork
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from typing import TypeVar
+
+    E = TypeVar("E", bound="Ear")
 
 # How many ears that nobody uses are kept open at the most, and how many write ends each of them.
 _MAX_IDLE = 32
@@ -74,7 +78,7 @@ class Watch:
 
     def __init__(self) -> None:
         self.ends: dict[str, WriteEnd] = {}
-        self.is_whole = True  # or else deaths go unnoticed until `turn_to` is called again
+        self.unwatched: set[str] = set()  # whose deaths only a look at them can tell
 
     def turn_to(self, folder: Folder, lifelines: Iterable[str]) -> list[str]:
         """Watch these lifelines and no others; return those that are dead."""
@@ -82,7 +86,7 @@ class Watch:
         for name in (self.ends.keys() - set(wanted)) | self._ended():
             del self.ends[name]
         ends, dead = folder.open_to_watch(name for name in wanted if name not in self.ends)
-        self.is_whole = None not in ends.values()
+        self.unwatched = {name for name, end in ends.items() if end is None}
         self.ends.update({name: end for name, end in ends.items() if end is not None})
         return dead
 
@@ -99,10 +103,11 @@ class Watch:
     def close(self) -> None:
         """Hold nothing open any more."""
         self.ends.clear()
+        self.unwatched = set()
 
 
 class Ear(_Fifo):
-    """What wakes one waiting thread, or all the tasks of one event loop."""
+    """What wakes one waiting thread, all the tasks of one event loop, or all other threads."""
 
     _writer: WriteEnd | None = None
 
@@ -129,6 +134,10 @@ class Ear(_Fifo):
         super().close()
         self._writer = None
         self.watch.close()
+
+    def is_used(self) -> bool:
+        """Whether somebody listens who has borrowed it."""
+        return True
 
     def ring(self, tickets: Iterable[int]) -> bool:
         """Write hints to it, for which no descriptor need be to be had; False if that is lost."""
@@ -166,6 +175,8 @@ class Lifeline(_Fifo):
         self._made = 0
         self._idle: list[Ear] = []
         self._names: list[str] = []  # of ears that were closed
+        self.keeper = Duty()  # of the threads that wait here: the periodic check
+        self.shared: Ear | None = None  # by all the threads that have none of their own
 
     def borrow_ear(self) -> Ear:
         """Return an ear that nobody uses; give it back with `return_ear`."""
@@ -178,21 +189,23 @@ class Lifeline(_Fifo):
                 self._idle.append(ear)
                 raise
         else:
-            ear = self._new_ear()
-            self._ears[ear.name] = ear
+            ear = self.new_ear(Ear)
         return ear
 
-    def _new_ear(self) -> Ear:
-        if not self._names:
-            ear = Ear(self.folder, f"{self.name}.{self._made + 1}")
+    def new_ear(self, kind: type[E]) -> E:
+        """Make one of some kind, which is rung like any other."""
+        if self._names:
+            name = self._names.pop()
+            try:
+                ear = kind(self.folder, name)
+            except BaseException:
+                self._names.append(name)
+                raise
+        else:
+            ear = kind(self.folder, f"{self.name}.{self._made + 1}")
             self._made += 1
-            return ear
-        name = self._names.pop()
-        try:
-            return Ear(self.folder, name)
-        except BaseException:
-            self._names.append(name)
-            raise
+        self._ears[ear.name] = ear
+        return ear
 
     def return_ear(self, ear: Ear) -> None:
         if len(self._idle) >= _MAX_IDLE:
@@ -209,9 +222,13 @@ class Lifeline(_Fifo):
         ear = self._ears.get(name)
         return ear is not None and ear.ring(tickets)
 
+    def borrowed(self) -> int:
+        """Return how many ears are in use, without the shared one."""
+        return len(self._ears) - len(self._idle) - (self.shared is not None)
+
     def is_listening(self) -> bool:
         """Whether somebody waits."""
-        return len(self._idle) < len(self._ears)
+        return self.borrowed() > 0 or (self.shared is not None and self.shared.is_used())
 
     def drop(self) -> None:
         """Close every descriptor, and leave the files to whoever finds them."""
@@ -257,8 +274,13 @@ def seems_whole(folder: Folder) -> bool:
     It may be asked outside a transaction, where another thread may end the lifeline meanwhile.
     """
     ours = _lifelines.get(folder.path)
+    return ours is None or seems_there(ours)
+
+
+def seems_there(fifo: _Fifo) -> bool:
+    """Whether a FIFO of this process, which another thread may close meanwhile, is there."""
     try:
-        return ours is None or ours.is_there()
+        return fifo.is_there()
     except OSError as error:
         if error.errno is None:
             raise  # what a signal's handler has raised

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import grp
 import os
 import sqlite3
 import stat
 
 from localgcl._access import user_called
+from localgcl._text import shell_quoted
 from localgcl.errors import DatabaseError
 
 
@@ -95,28 +97,24 @@ def _way_in(
     file: str, status: os.stat_result, group: str, folder: str, database: str | None
 ) -> str:
     """Return the commands that let this user in, with the group of a file."""
-    import shlex
-
     user = user_called(os.geteuid())
     commands = []
     wanted = 0o070 if stat.S_ISDIR(status.st_mode) else 0o060
     if status.st_mode & wanted != wanted:
         if file != folder:
-            commands.append(f"chmod g+rwx {shlex.quote(folder)}")
+            commands.append(f"chmod g+rwx {shell_quoted(folder)}")
         if database is not None and file != database and file != folder:
-            commands.append(f"chmod g+rw {shlex.quote(database)}")
-        commands.append(f"chmod g+rw{'x' if wanted == 0o070 else ''} {shlex.quote(file)}")
+            commands.append(f"chmod g+rw {shell_quoted(database)}")
+        commands.append(f"chmod g+rw{'x' if wanted == 0o070 else ''} {shell_quoted(file)}")
     if status.st_gid not in (os.getegid(), *os.getgroups()):
         commands.append(f"usermod -aG {group} {user}")
     if not commands:  # the group may, and this user is in it: something else forbids it
-        return f"see who may use it, with `getfacl {shlex.quote(file)}`"
+        return f"see who may use it, with `getfacl {shell_quoted(file)}`"
     return f"let {user} in with `{' && '.join(commands)}`, as root, and log in again"
 
 
 def group_called(gid: int) -> str:
     """Return the name of a group."""
-    import grp
-
     try:
         return grp.getgrgid(gid).gr_name
     except KeyError:

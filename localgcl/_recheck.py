@@ -21,35 +21,26 @@ if TYPE_CHECKING:
 _PATIENCE_SECONDS = 0.1
 
 
-class Recheck:
-    """What the last check of some requests of one process has seen.
+def concerned(database: Database, waiting: Iterable[Request]) -> list[Request]:
+    """Return those who are to look now, though nobody may have woken them.
 
-    It may be of one request or of all that wait in the process: who has begun to wait since the
-    last check is checked as those before.
+    None of them where that cannot be read now; it can at the next check.
     """
+    found = database.read(
+        _concerned, database.openings, waiting, patience_seconds=_PATIENCE_SECONDS
+    )
+    return found or []
 
-    __slots__ = ("_seen",)
 
-    def __init__(self) -> None:
-        self._seen: tuple[int, int] | None = None  # which opening, and what it has seen of commits
-
-    def concerned(self, database: Database, waiting: Iterable[Request]) -> list[Request]:
-        """Return those who are to look now, though nobody may have woken them.
-
-        None of them where that cannot be read now; it can at the next check.
-        """
-        found = database.read(
-            self._concerned, database.openings, waiting, patience_seconds=_PATIENCE_SECONDS
-        )
-        return found or []
-
-    def _concerned(
-        self, execute: Callable[..., sqlite3.Cursor], openings: int, waiting: Iterable[Request]
-    ) -> list[Request]:
-        # Another number means that another connection has committed since.
-        seen = openings, execute("PRAGMA data_version").fetchone()[0]
-        if seen == self._seen:
-            return []
-        concerned = [request for request in waiting if would_look(execute, request)]
-        self._seen = seen
-        return concerned
+def _concerned(
+    execute: Callable[..., sqlite3.Cursor], openings: int, waiting: Iterable[Request]
+) -> list[Request]:
+    # Another number means that another connection has committed since.
+    seen = openings, execute("PRAGMA data_version").fetchone()[0]
+    found = []
+    for request in waiting:
+        if request.checked != seen:
+            if would_look(execute, request):
+                found.append(request)
+            request.checked = seen
+    return found

@@ -38,6 +38,7 @@ from localgcl._gate import Gate
 from localgcl._lifeline import end_lifeline, lifeline
 from localgcl._request import Terms
 from localgcl._slots import NET_SECONDS
+from localgcl._waiting import Place, look_round
 from tests.conftest import Clock, Invoke, Process, forget_everything, umask_of
 from tests.descriptors import open_files
 from tests.flavours import DEADLINE_SECONDS
@@ -856,25 +857,36 @@ def test_who_waits_looks_at_the_new_file(
     assert limiter.read_all() == []
 
 
-def listening(database: Database) -> Listener:
-    """Return a listener with an ear, of a request that leaves nothing to undo."""
+def waiting(database: Database) -> tuple[Listener, Place]:
+    """Return a listener and its place, of a request that leaves nothing to undo."""
     request = Terms("database", 1, None, False, holds=True).request()
     request.settled = True
     listener = Listener(database, request)
     database.transact(lambda tx: listener.ear(tx.folder))
-    return listener
+    place = listener._place
+    assert place is not None
+    place.until = math.inf
+    return listener, place
+
+
+def is_woken_in_a_round(place: Place) -> bool:
+    """Whether the periodic check finds anything that this place is to be told of."""
+    place.told = None
+    look_round([place])
+    return place.told is not None
 
 
 def test_who_waits_notices_that_another_thread_opened_the_new_file(path: str) -> None:
     """What counts is the file in which it waits, not the one that its process has open by now."""
     database = Database(path)
-    listener = listening(database)
-    assert listener._is_intact()
+    listener, place = waiting(database)
+    assert not is_woken_in_a_round(place)
     remove(path)
+    assert is_woken_in_a_round(place)
     database.transact(lambda tx: tx.now)
-    assert not listener._is_intact()
+    assert is_woken_in_a_round(place)
     listener.mend()  # as a look does that has found its row
-    assert listener._is_intact()
+    assert not is_woken_in_a_round(place)
     listener.close()
     database.close()
 
@@ -882,13 +894,13 @@ def test_who_waits_notices_that_another_thread_opened_the_new_file(path: str) ->
 def test_who_waits_looks_again_where_a_lifeline_is_being_mended(path: str) -> None:
     """Another thread has closed its former end, of which the one that waits asks."""
     database = Database(path)
-    listener = listening(database)
+    listener, place = waiting(database)
     ours = database.lifeline()
     assert ours is not None
     descriptor, ours.descriptor = ours.descriptor, -1
-    assert not listener._is_intact()
+    assert is_woken_in_a_round(place)
     ours.descriptor = descriptor
-    assert listener._is_intact()
+    assert not is_woken_in_a_round(place)
     listener.close()
     database.close()
 

@@ -18,7 +18,7 @@ from localgcl import Limiter
 # From the ground up; a module imports from the lines above its own, and from nowhere else.
 LAYERS = (
     ("_forks",),
-    ("_clock", "_checks", "_decay", "_child", "_folder", "_text", "_threads"),
+    ("_clock", "_checks", "_decay", "_child", "_duty", "_folder", "_text", "_threads"),
     ("errors", "_processes"),
     ("models", "_problems", "_schema", "_lifeline"),
     ("_location", "_outcomes", "_plan", "_rows", "_boot"),
@@ -40,6 +40,8 @@ LAYERS = (
         "_loop_watch",
         "_processor",
     ),
+    ("_waiting",),
+    ("_receiver",),
     ("_loop", "_blocking"),
     ("sync", "asyncio"),  # which never import each other
     ("",),  # localgcl itself
@@ -47,7 +49,8 @@ LAYERS = (
     ("_job",),
     ("_quick",),
     ("server",),
-    ("server.answers", "server.bodies", "server.credentials", "server.shown", "server.waiting"),
+    ("server.addresses", "server.connections", "server.credentials"),
+    ("server.answers", "server.bodies", "server.shown", "server.waiting", "server.reading"),
     ("server.guard", "server.events", "server.live", "server.protocol"),
     ("server.service",),
     ("server.administration", "server.metrics", "server.view", "server.web"),
@@ -55,7 +58,7 @@ LAYERS = (
     ("server.openapi",),
     ("server.app",),
     ("server.run",),
-    ("cli._layout", "cli._shared"),
+    ("cli._layout", "cli._secrets", "cli._shared"),
     ("cli._types",),
     ("cli.holders", "cli.files", "cli.doctor", "cli._screen"),
     ("cli.limits", "cli.metrics", "cli.run", "cli.server"),

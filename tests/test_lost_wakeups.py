@@ -14,10 +14,9 @@ from typing import Any
 
 import pytest
 
-from localgcl import Limiter, _database
+from localgcl import Limiter, _database, _recheck
 from localgcl._database import Database
 from localgcl._queue import WATCHERS
-from localgcl._recheck import Recheck
 from tests.conftest import Ask, Clock, Process
 
 Processes = Callable[[], Process]
@@ -43,12 +42,11 @@ class Check:
     def __init__(self, path: str) -> None:
         self.database = Database(path)
         self.database.transact(lambda _: None)
-        self.recheck = Recheck()
 
     def concerned(self, asks: list[Ask]) -> list[int]:
         """Return the places in `asks` of those who are to look."""
         waiting = [ask.request for ask in asks]
-        return [waiting.index(one) for one in self.recheck.concerned(self.database, waiting)]
+        return [waiting.index(one) for one in _recheck.concerned(self.database, waiting)]
 
 
 @pytest.fixture
@@ -201,7 +199,7 @@ def test_nobody_else_has_to_do_with_it(
         return check.database._file.execute(sql, *values)  # type: ignore[union-attr]
 
     waiting = [ask.request for ask in asks]
-    look = partial(check.recheck._concerned, execute, check.database.openings, waiting)
+    look = partial(_recheck._concerned, execute, check.database.openings, waiting)
     assert look() == []
     assert read == ["PRAGMA data_version"]
     limiter.upsert("d", 1)

@@ -56,7 +56,7 @@ def test_many_watch_one_lifeline_with_one_descriptor(
     watches = [Watch() for _ in range(500)]
     for watch in watches:
         assert watch.turn_to(folder, [other.name]) == []
-        assert watch.is_whole
+        assert not watch.unwatched
     assert open_in(folder) == before + 1
     for watch in watches[1:]:
         watch.close()
@@ -74,7 +74,7 @@ def test_beyond_the_limit_a_watch_is_not_whole(
     watch, late = Watch(), Watch()
     watch.turn_to(folder, [other.name])
     assert late.turn_to(folder, [other.name, one_more.name]) == []
-    assert not late.is_whole
+    assert late.unwatched == {one_more.name}
     one_more.drop()
     assert late.turn_to(folder, [other.name, one_more.name]) == [one_more.name]
 
