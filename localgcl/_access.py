@@ -106,6 +106,14 @@ def _adopt(file: int | str, status: os.stat_result, access: Access, mode: int) -
         os.chmod(file, mode)
 
 
+def resolved(path: str) -> str:
+    """Return a path without links, or as it is where they are replaced while they are followed."""
+    try:
+        return os.path.realpath(path)
+    except OSError:
+        return os.path.abspath(path)
+
+
 def kind_of(mode: int) -> str:
     """Return what a file is, as people call it."""
     return next((name for is_kind, name in _KINDS if is_kind(mode)), "a device")

@@ -34,8 +34,13 @@ class Action(Generic[T]):
             return self.view(found)
         except ValidationError as error:
             raise strange(path, first_fault(error)) from error
-        except (ArithmeticError, OSError, TypeError, ValueError) as error:
-            raise strange(path, error) from error
+        except (ArithmeticError, OSError, TypeError, ValueError):
+            # A row makes no sense each time; what a signal's handler raises comes once.
+            try:
+                self.view(found)
+            except (ArithmeticError, OSError, TypeError, ValueError) as error:
+                raise strange(path, error) from error
+            raise
 
     @property
     def durable(self) -> bool:

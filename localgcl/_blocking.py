@@ -34,6 +34,9 @@ _OWN_FIFOS = 8
 # How long a clean-up waits for the gate; then a thread waits, and the caller goes on.
 _CLEAN_UP_SECONDS = 1.0
 
+# After so many errors that are no Ctrl-C, the next is taken for one that comes each time.
+_MAX_FAULTS = 3
+
 
 class Listener:
     """What one blocked thread sleeps on: a place, for as long as its request waits."""
@@ -150,11 +153,15 @@ def drive(terms: Terms, request: Request, database: Database, listener: Listener
 
 
 def insist(
-    database: Database, work: Callable[[Transaction], None], deadline: float | None = None
+    database: Database,
+    work: Callable[[Transaction], None],
+    deadline: float | None = None,
+    faults: int = 0,
 ) -> None:
     """Run a transaction that may be run twice, however often Ctrl-C interrupts it.
 
-    Where this has itself interrupted a transaction of its thread, a thread of ours runs it.
+    Where this has itself interrupted a transaction of its thread, a thread of ours runs it; or
+    where it fails each time, as a signal's handler does not.
     """
     try:
         database.transact(work, deadline=deadline, create=False)
@@ -164,8 +171,11 @@ def insist(
         run_later(database, work)
     except (DatabaseError, GateTimeoutError):
         raise
-    except BaseException:
-        insist(database, work, deadline)
+    except BaseException as error:
+        if isinstance(error, Exception) and faults >= _MAX_FAULTS:
+            run_later(database, work)
+            raise
+        insist(database, work, deadline, faults + isinstance(error, Exception))
         raise
 
 

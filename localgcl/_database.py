@@ -167,15 +167,22 @@ class Database:
                 inside.discard(me)
                 raise
 
-    def read(self, work: Callable[[Execute, *Args], T | None], *args: *Args) -> T | None:
+    def read(
+        self,
+        work: Callable[[Execute, *Args], T | None],
+        *args: *Args,
+        patience_seconds: float = 0.0,
+    ) -> T | None:
         """Read what is committed, at no gate; None where the file is closed or cannot be read.
 
-        `work` is given `execute`, for one SELECT, and `args`. It reads what is open, even if that
-        is not the file at the path any more. Whoever gets None is to `transact` instead.
+        `work` is given `execute`, for SELECTs of which each is of a moment of its own, and `args`.
+        It reads what is open, even if that is not the file at the path any more. Whoever gets None
+        is to `transact` instead.
         """
         try:
             # Another thread may stand at the gate for long, and whoever calls has a deadline.
-            found: T | None = self._alone(-math.inf, self._look, work, args)
+            patience = _clock.now() + patience_seconds if patience_seconds else -math.inf
+            found: T | None = self._alone(patience, self._look, work, args)
             return found
         except (sqlite3.Error, OSError, GateTimeoutError) as error:
             if is_foreign(error):
@@ -240,7 +247,22 @@ class Database:
         except LocalGCLError:
             raise
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-            raise strange(self.path, error) from error
+            self._explain(error)
+            raise
+
+    def _explain(self, error: Exception) -> None:
+        """Raise a DatabaseError where a row that makes no sense may be what was stumbled over.
+
+        Any other error is not the file's, but of a signal's handler, say, or a fault of our own.
+        """
+        from localgcl._rows import senseless  # not on the hot path
+
+        try:
+            problem = None if self._file is None else senseless(self._file.execute)
+        except (sqlite3.Error, ValueError) as unreadable:  # of bytes that are no text
+            problem = str(unreadable)
+        if problem is not None:
+            raise strange(self.path, problem) from error
 
     def _file_there(self) -> File | None:
         """Return what is open if it is still what is there."""

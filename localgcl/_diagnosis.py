@@ -176,21 +176,28 @@ def foreign(problems: Sequence[str]) -> Check:
     return Check("permissions", "fault", _listed(problems), "remove it, once you know whose it is")
 
 
+def denied(problem: str, remedy: str) -> Check:
+    """Tell of what this user may not use, and of what lets it in."""
+    return Check("permissions", "fault", problem, remedy)
+
+
 def permissions(
     database: Entry,
     parent: Entry,
     beside: Sequence[Entry],
     inside: Sequence[Entry],
-    denied: tuple[str, str] | None,
+    forbidden: tuple[str, str] | None,
+    *,
+    keeps_apart: bool = False,
 ) -> Check:
     """Tell whether everybody who may use the database may use all that belongs to it.
 
     `beside` are its -wal and -shm, `inside` the run folder and what lies in it; all have its group,
-    and its mode, a folder that of a folder. `denied` says what this user may not use, and
+    and its mode, a folder that of a folder. `forbidden` says what this user may not use, and
     what to do about it.
     """
-    if denied is not None:
-        return Check("permissions", "fault", *denied)
+    if forbidden is not None:
+        return denied(*forbidden)
     permitted = 0o600 | usable(database.mode)
     expected: list[tuple[Entry, int]] = [(one, permitted) for one in (database, *beside)]
     # Where its group may do no more than any others, it is of no account which group that is.
@@ -211,7 +218,8 @@ def permissions(
             "permissions",
             "note",
             f"everybody on this machine may use {parent.path}, and so change and release the limits"
-            " of this database, and put other files in the place of its own",
+            " of this database, and put other files in the place of its own"
+            + (_KEPT_APART if keeps_apart and parent.mode & stat.S_ISVTX else ""),
             "for limits that are some users' alone, use a folder of a group that they are in"
             " (install -d -g GROUP -m 2770 FOLDER)",
         )
@@ -230,6 +238,12 @@ def permissions(
     )
 
 
+_KEPT_APART = (
+    "; but Linux keeps users from opening each other's files there (fs.protected_regular is not 0),"
+    " and so from sharing it"
+)
+
+
 def _some(wrong: Sequence[tuple[Entry, int]]) -> str:
     return _listed([str(one) for one, _ in wrong])
 
@@ -241,6 +255,8 @@ def _missing_for_the_folder(database: Entry, parent: Entry) -> int:
     """
     if parent.mode & stat.S_ISVTX:
         return 0
+    if database.mode & 0o006 == 0o006:
+        return 0  # whoever they are
     missing = 0
     if parent.mode & 0o030 == 0o030 and (
         database.gid != parent.gid or database.mode & 0o060 != 0o060

@@ -13,14 +13,14 @@ import stat
 from collections.abc import Callable, Iterator
 
 from localgcl import _clock, _diagnosis, _location, _processes, _schema
-from localgcl._access import fault_of
+from localgcl._access import fault_of, resolved
 from localgcl._diagnosis import Check, Entry, Space
 from localgcl._file import folder_of, in_address
 from localgcl._folder import GATE, Folder, is_fifo_name
 from localgcl._gate import Gate, GateTimeoutError
 from localgcl._problems import denied, group_called, known_problem
 from localgcl._rights import of_the_writers
-from localgcl._rows import problems_of
+from localgcl._rows import columns_of, problems_of
 from localgcl.errors import DatabaseError
 
 # Nobody is in a transaction for longer, unless it was stopped there.
@@ -34,8 +34,8 @@ Execute = Callable[..., sqlite3.Cursor]
 
 def examine(path: str, chosen_by: _location.ChosenBy) -> list[Check]:
     """Return every check of the database at `path`."""
-    real, problem = os.path.realpath(path), None
-    status = None
+    real, problem = resolved(path), None
+    status, forbidden = None, None
     try:
         real = _location.real_path(path, path)
         with contextlib.suppress(FileNotFoundError):
@@ -43,7 +43,7 @@ def examine(path: str, chosen_by: _location.ChosenBy) -> list[Check]:
     except DatabaseError as error:
         problem = error.problem
     except OSError as error:
-        problem = _problem(path, error)
+        problem, forbidden = _problem(path, error), denied(path)
     checks = [
         _diagnosis.choice(path, chosen_by, _other(path, chosen_by), exists=bool(status or problem)),
         _diagnosis.file_system(real, *(_location.mount_of(real) or (None, None))),
@@ -53,6 +53,8 @@ def examine(path: str, chosen_by: _location.ChosenBy) -> list[Check]:
     ]
     if status is not None and not stat.S_ISREG(status.st_mode):
         problem = "it is not a file; choose another path"
+    if forbidden is not None:
+        return [*checks, _diagnosis.denied(*forbidden)]
     if problem is not None:
         return [*checks, _diagnosis.unreadable(problem)]
     if status is None:
@@ -104,7 +106,7 @@ def _other(path: str, chosen_by: _location.ChosenBy) -> str | None:
         return None
     with contextlib.suppress(ValueError):
         named = _location.choose(None)[0]
-    return None if os.path.realpath(named) == os.path.realpath(path) else named
+    return None if resolved(named) == resolved(path) else named
 
 
 def _clock_error() -> str | None:
@@ -164,7 +166,8 @@ def _files(real: str, folder: Folder) -> Iterator[Check]:
         parent,
         beside=[entry for entry in (wal, shm) if entry is not None],
         inside=[run, *ours] if run is not None else [],
-        denied=denied(real),
+        forbidden=denied(real),
+        keeps_apart=_keeps_users_apart(),
     )
     if wal is not None:
         yield _diagnosis.wal(database.size, wal.size, _processes.readers_of(f"{real}-shm"))
@@ -175,6 +178,15 @@ def _files(real: str, folder: Folder) -> Iterator[Check]:
         None if there is None else there.mode,
         [_processes.shortened(name) for name in strays],
     )
+
+
+def _keeps_users_apart() -> bool:
+    """Whether Linux lets nobody open another's files in a sticky folder: proc_sys_fs(5)."""
+    try:
+        with open("/proc/sys/fs/protected_regular", encoding="ascii") as file:
+            return file.read().strip() != "0"
+    except OSError:
+        return False
 
 
 def _is_ours(entry: Entry) -> bool:
@@ -227,7 +239,7 @@ def _looked_at(path: str, folder: Folder) -> list[Check]:
             found = [text for (text,) in execute("PRAGMA integrity_check(10)").fetchall()]
             checks.append(_diagnosis.integrity([str(text) for text in found if text != "ok"]))
             if version == _schema.VERSION:
-                problems = problems_of(execute, _columns(new))
+                problems = problems_of(execute, columns_of(new.execute))
                 checks.append(_diagnosis.rows(problems))
                 if not problems:
                     checks.append(_owners(execute, folder))
@@ -262,15 +274,6 @@ def _missing(execute: Execute, new: sqlite3.Connection) -> list[str]:
     objects = "SELECT type || ' ' || name FROM sqlite_master WHERE type <> 'index'"
     wanted = {name for (name,) in new.execute(objects).fetchall()}
     return sorted(wanted - {name for (name,) in execute(objects).fetchall()})
-
-
-def _columns(new: sqlite3.Connection) -> list[tuple[str, str, str]]:
-    """Return the columns of a new file: table, name and type."""
-    return new.execute(
-        "SELECT tables.name, columns.name, columns.type"
-        " FROM sqlite_master AS tables, pragma_table_info(tables.name) AS columns"
-        " WHERE tables.type = 'table' AND tables.name NOT LIKE 'sqlite_%'"
-    ).fetchall()
 
 
 @contextlib.contextmanager

@@ -21,11 +21,13 @@ from localgcl._access import (
     make_file,
     refuse_foreign,
 )
+from localgcl._boot import Boot
 from localgcl._descriptors import close_if_ours, is_ours, mark, opened
 from localgcl._folder import Folder, folder_at
 from localgcl._gate import Gate, GateTimeoutError
 from localgcl._location import make_parents, real_path, refuse_unfit_place
 from localgcl._problems import code_of
+from localgcl._process import is_running
 from localgcl._rights import of_the_writers
 from localgcl.errors import DatabaseError
 
@@ -43,6 +45,10 @@ _BUSY_PATIENCE_SECONDS = 60.0
 _STEP_NANOSECONDS = 50_000_000
 
 _COMPANIONS = ("-wal", "-shm")
+
+# How long another user has to make the database whose run folder it has made.
+_MAKER_SECONDS = 2.0
+_MAKER_PAUSE_SECONDS = 0.005
 
 
 class VanishedError(Exception):
@@ -279,13 +285,17 @@ class File:
     def _settle(self, deadline: float | None) -> None:
         """Note which log is whose, and bring every time onto this boot's clock."""
         self._note_log()
-        offset = _clock.wall() - _clock.now()
-        recorded = self.execute("SELECT id, offset FROM boot").fetchall()
-        boot = _clock.boot_id()
-        if [(boot, True)] != [(one, abs(offset - was) < 1.0) for one, was in recorded]:
+        boot = Boot()
+        if not boot.is_recorded(self.execute, self.path):
             begin(self.execute, deadline)
-            _schema.enter_boot(self.connection, boot, offset)
+            boot.enter(self.execute, self.path, self._lives)
             self.execute("COMMIT")
+
+    def _lives(self, lifeline: str, process: str | None) -> bool:
+        if self.folder.is_alive(lifeline):
+            return True
+        told, _, _ = (process if isinstance(process, str) else "").rpartition(" ")
+        return told.count(" ") == 3 and is_running(told)
 
     def _version(self) -> int:
         version = _schema.version_of(self.connection)
@@ -435,6 +445,7 @@ def _status_of_one(real: str) -> os.stat_result:
 
 def _prepare(path: str, deadline: float | None) -> tuple[str, Folder]:
     """See that there is a database at `path`; return its path without links, and its run folder."""
+    patience = _clock.now() + _MAKER_SECONDS
     while True:
         real = real_path(path, path)
         try:
@@ -449,41 +460,51 @@ def _prepare(path: str, deadline: float | None) -> tuple[str, Folder]:
             return real, folder_of(real, status, path)
         make_parents(real)
         refuse_unfit_place(real, path)
-        _create(path, real, status, deadline)
+        _create(path, real, status, deadline, is_patient=_clock.now() < patience)
 
 
-def _create(path: str, real: str, empty: os.stat_result | None, deadline: float | None) -> None:
+def _create(
+    path: str,
+    real: str,
+    empty: os.stat_result | None,
+    deadline: float | None,
+    *,
+    is_patient: bool,
+) -> None:
     """Make a new database, or one in the place of an empty file; the run folder comes first.
 
-    Whoever makes the one makes the other: a run folder that somebody else has made is used if that
-    is for the same database, and is out of the way if its maker has come to nothing.
+    Whoever makes the one makes the other. The run folder of somebody else, who is about to make the
+    database, is waited for while this `is_patient`, and is then out of the way.
     """
     access = access_in(os.stat(os.path.dirname(real)))
     if empty is not None:
         access = Access(os.geteuid() or empty.st_uid, empty.st_gid, empty.st_mode)
         refuse_foreign(empty, None, path, real)
-    run = f"{real}-run"
-    is_foreign = False
-    with contextlib.suppress(FileNotFoundError):
-        owner = os.lstat(run).st_uid
-        is_foreign = owner not in access.trusted()
-        if is_foreign:
-            access = Access(owner, access.group, access.mode)
-    folder = folder_at(run, access, path)
+    folder = folder_at(f"{real}-run", access, path)
     made = folder.make()
     try:
+        owner = os.lstat(folder.path).st_uid
+        is_foreign = owner not in access.trusted()
+        if is_foreign:
+            folder.access = Access(owner, access.group, access.mode)
         gate = Gate(folder)
         try:
             with gate.entered(deadline):
                 if _holds_something(real):
                     return  # somebody was first
-                if is_foreign:
-                    os.rename(run, f"{run}.{os.urandom(8).hex()}")
-                    return
-                _remove(real + suffix for suffix in _COMPANIONS)
-                make_file(real, access, _schema.new_file(), in_place_of=empty)
+                if not is_foreign:
+                    _remove(real + suffix for suffix in _COMPANIONS)
+                    make_file(real, access, _schema.new_file(), in_place_of=empty)
+                elif not is_patient:
+                    os.rename(folder.path, f"{folder.path}.{os.urandom(8).hex()}")
         finally:
             gate.close()
+        if is_foreign:
+            time.sleep(_MAKER_PAUSE_SECONDS)
+    except FileNotFoundError:
+        if is_patient:
+            return  # it is just being taken away, and all is looked at once more
+        raise
     except BaseException:
         if made:
             _leave_no_folder(folder)

@@ -461,8 +461,11 @@ def _open_made(name: str, folder: int | None, flags: int) -> int:
             os.chmod(by_descriptor(there), 0o700)
         descriptor = os.open(name, flags | os.O_NOFOLLOW, dir_fd=folder)
     status = os.fstat(descriptor)
-    wanted = stat.S_ISDIR if flags & os.O_DIRECTORY else stat.S_ISFIFO
-    if not wanted(status.st_mode) or status.st_uid != os.geteuid():
+    if flags & os.O_DIRECTORY:
+        is_made = stat.S_ISDIR(status.st_mode)
+    else:
+        is_made = stat.S_ISFIFO(status.st_mode) and status.st_nlink == 1
+    if not is_made or status.st_uid != os.geteuid():
         os.close(descriptor)
         raise FileNotFoundError(errno.ENOENT, "another user has replaced it", name)
     return descriptor
@@ -583,9 +586,10 @@ _unread: dict[str, str] = {}
 
 
 def _unlink(name: str, folder: int) -> bool:
-    """Remove a FIFO, and nothing else; return whether there was one."""
+    """Remove a FIFO that has no other name, and nothing else; return whether there was one."""
     try:
-        if not stat.S_ISFIFO(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
+        status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+        if not stat.S_ISFIFO(status.st_mode) or status.st_nlink > 1:
             return False
         os.unlink(name, dir_fd=folder)
     except FileNotFoundError:

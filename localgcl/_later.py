@@ -70,7 +70,7 @@ def _work_off(database: Database, works: deque[Work]) -> None:
             database.transact(works[0], create=False)
         except NoDatabaseError:
             pass  # and so nothing to free
-        except DatabaseError:
+        except Exception:  # a DatabaseError, or a fault: its first caller has been told
             works.rotate(-1)  # lest one that never succeeds keep the others from it
             time.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)

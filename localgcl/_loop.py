@@ -16,7 +16,7 @@ from collections.abc import AsyncGenerator, Callable, Iterable
 from typing import Any
 
 from localgcl import _clock, _departure, _slots
-from localgcl._database import Database, Transaction
+from localgcl._database import Database, NoDatabaseError, Transaction
 from localgcl._folder import HINT_AT_ALL, HINT_LENGTH, Folder
 from localgcl._forks import at_fork
 from localgcl._gate import GateTimeoutError
@@ -32,6 +32,9 @@ from localgcl.errors import DatabaseError
 
 # How often a loop looks, for all its waiters, whether an event was missed.
 _NET_SECONDS = 1.0
+
+# How often the thread of a loop in which tasks wait looks whether the loop was closed.
+_LOOP_SECONDS = 0.25
 
 # Transactions that share one: enough to be quick, few enough to hold up no other process.
 _MAX_TOGETHER = 32
@@ -60,6 +63,7 @@ class Session:
         self._sleepers: dict[Request, asyncio.Future[Any]] = {}
         self._outcomes: dict[Request, Any] = {}  # looked for while awake
         self._decided: dict[Request, Granted | Refused] = {}  # of requests that have no row now
+        self._unsettled: set[Request] = set()  # which their tasks have begun, and not ended
         self._lifeline: Lifeline | None = None
         self._ear: Ear | None = None
         self._watch = Watch(loop)
@@ -68,7 +72,8 @@ class Session:
         self.ends_when_idle = False  # where nothing tells it of the loop's end any more
         self.until_loop_ends: AsyncGenerator[None, None] | None = None
         self.closed = False
-        self._thread = Thread(self.database)  # the last: without the rest it would stay
+        # The last: without the rest it would stay.
+        self._thread = Thread(self.database, self._pause, self._look_at_loop)
         self._processor = Processor(loop, self._thread.native_id())
         _last_databases[path] = self.database
 
@@ -119,6 +124,7 @@ class Session:
         if it fails and `insists`, it is run again later, too.
         """
         if request is not None:
+            self._unsettled.add(request)
             work = functools.partial(self._for_request, request, work)
         future: asyncio.Future[Any] = self.loop.create_future()
         job = Job(
@@ -189,6 +195,7 @@ class Session:
 
         future.add_done_callback(undone)
         self._post(Job(work, future, create=False, insists=True))
+        self._unsettled.discard(request)
         return future
 
     def run_unawaited(self, work: Callable[[Transaction], Any], *, insists: bool = False) -> None:
@@ -242,7 +249,7 @@ class Session:
                 if job.request is not None:
                     job.request.granted = None
                     self._drop(job.request)
-                if job.insists and isinstance(error, DatabaseError):
+                if job.insists and not isinstance(error, NoDatabaseError):
                     run_later(self.database, job.work)
         while self._displaced:
             looked.setdefault(self._displaced.pop(), Gone())
@@ -285,13 +292,14 @@ class Session:
         if answers or looked:
             try:
                 self.loop.call_soon_threadsafe(deliver)
-            except RuntimeError:
-                return  # the loop is closed, and so nobody waits any more
+            except RuntimeError:  # the loop is closed, and so nobody waits any more
+                self._thread.post(self._look_at_loop)
 
     # Waiting
 
     def forget(self, request: Request) -> None:
         """Do no more for a request that has come to its end."""
+        self._unsettled.discard(request)
         self._outcomes.pop(request, None)
         self._decided.pop(request, None)
 
@@ -452,9 +460,20 @@ class Session:
             self._net_timer.cancel()
         self._watch.close()
 
+    def _pause(self) -> float | None:
+        """Return after how long the thread looks at the loop; None where that makes no odds."""
+        return _LOOP_SECONDS if self._unsettled and not self.closed else None
+
+    def _look_at_loop(self) -> None:
+        """Undo what waits in a loop that was closed: nobody else would, and it can be granted."""
+        if self.loop.is_closed():
+            self.end_without_loop()
+
     def end_without_loop(self) -> None:
         """Close what a loop has left that was closed without a word."""
-        for request in tuple(self._requests.values()):
+        if _sessions.pop((self.loop, self.path), None) is None:
+            return  # another thread is at it
+        for request in tuple(self._unsettled):
             self.run_unawaited(functools.partial(_slots.abandon, request=request), insists=True)
         self._end()
 

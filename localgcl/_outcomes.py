@@ -29,6 +29,7 @@ class Request:
     """What is asked for; its random id becomes the lease's."""
 
     __slots__ = (
+        "checked",
         "due",
         "granted",
         "holder",
@@ -41,6 +42,7 @@ class Request:
         "pid",
         "place",
         "settled",
+        "stood",
         "strict",
         "ticket",
         "until",
@@ -70,6 +72,10 @@ class Request:
         self.ticket = 0  # its place in every queue, once it waits
         # The keys of the owner and the limits that its leases are to have, once it waits.
         self.place: tuple[int, list[int]] | None = None
+        # What it saw of each of its limits as it last looked, None of one that was passed by.
+        self.stood: dict[int, tuple[object, ...] | None] = {}
+        # What had been committed when it was last checked whether it is to look; see `_recheck`.
+        self.checked: tuple[int, int] | None = None
         self.due = 0.0  # the moment at which rates have room for it, as far as is known
         self.granted: Granted | None = None
         # Whether the database is known to hold nothing of the request that nobody looks after.

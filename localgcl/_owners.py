@@ -197,12 +197,14 @@ def insert_client(
     It holds its lease of these `limits`.
     """
     cursor = tx.execute(
-        "INSERT INTO owners (lifeline, user, command, expires, limits) VALUES (?, ?, ?, ?, ?)",
+        "INSERT INTO owners (lifeline, user, command, expires, lasts, limits)"
+        " VALUES (?, ?, ?, ?, ?, ?)",
         (
             _client(lease),
             user,
             command[: _identity.MAX_COMMAND_LENGTH],
             tx.now + seconds,
+            seconds,
             text_of(limits),
         ),
     )
@@ -213,8 +215,8 @@ def insert_client(
 def renew_client(tx: Transaction, lease: str, seconds: float) -> bool:
     """Have a client live for so many seconds from now; False where it has expired or is gone."""
     cursor = tx.execute(
-        "UPDATE owners SET expires = ? WHERE lifeline = ? AND expires > ?",
-        (tx.now + seconds, _client(lease), tx.now),
+        "UPDATE owners SET expires = ?, lasts = ? WHERE lifeline = ? AND expires > ?",
+        (tx.now + seconds, seconds, _client(lease), tx.now),
     )
     return cursor.rowcount > 0
 

@@ -7,7 +7,7 @@ import os
 import sqlite3
 import stat
 
-from localgcl._access import user_called
+from localgcl._access import resolved, user_called
 from localgcl._text import shell_quoted
 from localgcl.errors import DatabaseError
 
@@ -61,7 +61,7 @@ def denied(path: str) -> tuple[str, str] | None:
 
     Another place is never the advice: who followed it would have limits of their own.
     """
-    real = os.path.realpath(path)
+    real = resolved(path)
     run = f"{real}-run"
     files = (real, f"{real}-wal", f"{real}-shm", run, f"{run}/gate", f"{run}/create.lock")
     parent = os.path.dirname(real)

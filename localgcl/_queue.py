@@ -15,7 +15,8 @@ from localgcl._schema import TALLY, keys_in, text_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    import sqlite3
+    from collections.abc import Callable, Iterable, Sequence
     from typing import Any
 
     from localgcl._database import Transaction
@@ -25,8 +26,17 @@ if TYPE_CHECKING:
 # One would do while it runs; but it may be stopped, and whoever is granted next is watched already.
 WATCHERS = 8
 
+# How many processes behind the one at the head of a rate's queue look at its moment, too. It may be
+# stopped, together with others; and what a level has not given away when it is empty is lost.
+DEPUTIES = 3
+
+# How much ahead of the last moment they look: the head itself has had its turn by then.
+DEPUTY_SECONDS = _decay.HORIZON_SECONDS / 2
+
+# Tasks of one process may be many, and all of them stand before the first of another.
+_MAX_SEARCHED = 1000
+
 _EAR = "SELECT ear FROM waiters WHERE ticket = ?"
-_EAR_AND_TIMER = "SELECT ear, wakes_at FROM waiters WHERE ticket = ?"
 _EAR_BY_RATE = f"{_EAR} AND EXISTS (SELECT 1 FROM settings WHERE key = ? AND decay)"
 
 _LEASE = (
@@ -39,6 +49,11 @@ _LEAVE = "DELETE FROM waits WHERE limit_key = ? AND ticket = ?"
 _BEHIND = (
     "SELECT watches, ticket, ear FROM waits JOIN waiters USING (ticket)"
     " WHERE limit_key = ? AND ticket > ? ORDER BY ticket LIMIT 1"
+)
+
+_BEFORE = (
+    "SELECT ear, limits FROM waits JOIN waiters USING (ticket) WHERE limit_key = ? AND ticket < ?"
+    " ORDER BY ticket LIMIT ?"
 )
 
 # As Prefect has it: a running mean over about the last 2 * limit releases.
@@ -394,24 +409,105 @@ def _alert(tx: Transaction, key: int) -> None:
         for ear, ticket in last.items():
             _wake(tx, ear, ticket)
     if front and front[0][2]:
-        ticket, _, rate, level, then, limit, slots = front[0]
-        at = _decay.moment(level, then, rate, limit, slots, tx.now)
-        # Whoever was not served though there is room waits for another limit, and not for time.
-        if at > tx.now + _decay.HORIZON_SECONDS:
-            ear, wakes_at = tx.execute(_EAR_AND_TIMER, (ticket,)).fetchone()
-            if wakes_at > at:
-                _wake(tx, ear, ticket)
+        _set_timers(tx, key, *front[0])
+
+
+def _set_timers(
+    tx: Transaction,
+    key: int,
+    first: int,
+    _: int,
+    rate: float,
+    level: float,
+    then: float,
+    limit: int,
+    wanted: int,
+) -> None:
+    """Wake the head of a rate's queue, and its deputies, whose timers are set too late."""
+    at = _decay.moment(level, then, rate, limit, wanted, tx.now)
+    # Whoever was not served though there is room waits for another limit, and not for time.
+    if at > tx.now + _decay.HORIZON_SECONDS:
+        _wake_if_later(tx, first, at)
+    last = then + level / rate
+    if last - DEPUTY_SECONDS <= tx.now:
+        return
+    for ticket in deputies(tx, key):
+        slots, wakes_at = tx.execute(
+            "SELECT waits.slots, wakes_at FROM waits JOIN waiters USING (ticket)"
+            " WHERE limit_key = ? AND ticket = ?",
+            (key, ticket),
+        ).fetchone()
+        if wakes_at > last:
+            slots += slots_ahead(tx, key, ticket)
+            own = _decay.moment(level, then, rate, limit, slots, tx.now)
+            if own - _decay.HORIZON_SECONDS > last:
+                _wake_if_later(tx, ticket, last)
+
+
+def _wake_if_later(tx: Transaction, ticket: int, at: float) -> None:
+    ear, wakes_at = tx.execute(
+        "SELECT ear, wakes_at FROM waiters WHERE ticket = ?", (ticket,)
+    ).fetchone()
+    if wakes_at > at:
+        _wake(tx, ear, ticket)
+
+
+def due(tx: Transaction, ticket: int) -> float:
+    """Return the moment at which all rates have room for a waiter, after those before it."""
+    slots, limits = tx.execute(
+        "SELECT slots, limits FROM waiters WHERE ticket = ?", (ticket,)
+    ).fetchone()
+    at = tx.now
+    for key in keys_in(limits):
+        row = tx.execute(
+            "SELECT level, level_at, decay, slots FROM limits WHERE key = ? AND active AND decay",
+            (key,),
+        ).fetchone()
+        if row is not None:
+            wanted = slots_ahead(tx, key, ticket) + slots
+            level, then, rate, limit = row
+            at = max(at, _decay.moment(level, then, rate, limit, wanted, tx.now))
+    return at
+
+
+def deputies(tx: Transaction, key: int) -> list[int]:
+    """Return who looks at the moment of a queue's head beside itself: its process may be stopped.
+
+    They are the first of each of the next few processes, and the first of another ear of the
+    head's own: an event loop may be blocked alone.
+    """
+    rows = tx.execute(
+        "SELECT ticket, ear FROM waits JOIN waiters USING (ticket) WHERE limit_key = ?"
+        " ORDER BY ticket LIMIT ?",
+        (key, _MAX_SEARCHED),
+    )
+    found: list[int] = []
+    head_ear, beside, others = "", False, set[str]()
+    for ticket, ear in rows:
+        lifeline = lifeline_of(ear)
+        if not head_ear:
+            head_ear = ear
+        elif lifeline == lifeline_of(head_ear):
+            if ear != head_ear and not beside:
+                beside = True
+                found.append(ticket)
+        elif lifeline not in others:
+            others.add(lifeline)
+            found.append(ticket)
+            if len(others) == DEPUTIES:
+                break
+    return found
 
 
 def _wake(tx: Transaction, ear: str, ticket: int) -> None:
     tx.rings.setdefault(ear, set()).add(ticket)
 
 
-def in_the_way(tx: Transaction, key: int, ticket: int = MAX_SLOTS) -> tuple[set[str], float]:
+def in_the_way(tx: Transaction, key: int, ticket: int = MAX_SLOTS) -> tuple[set[str], float, bool]:
     """Return the lifelines of those who hold, or wait before `ticket` at the front of, a limit.
 
     Clients have none to watch: they are among them once they have expired, and the second result
-    is the moment at which the next one does.
+    is the moment at which the next one does. The third is whether some wait elsewhere, too.
     """
     # Hops through the index from owner to owner: one may have thousands of leases. Not by the view,
     # whose condition on the owner SQLite would take for the place to begin at, each time.
@@ -424,23 +520,37 @@ def in_the_way(tx: Transaction, key: int, ticket: int = MAX_SLOTS) -> tuple[set[
         " SELECT lifeline, expires FROM hop JOIN owners ON key = hop.owner",
         (key, key),
     ).fetchall()
-    ways, next_end = set(earlier(tx, key, ticket)), math.inf
+    before = tx.execute(_BEFORE, (key, ticket, WATCHERS)).fetchall()
+    ways, next_end = {lifeline_of(ear) for ear, _ in before}, math.inf
     for lifeline, expires in holders:
         if expires is None or expires <= tx.now:
             ways.add(lifeline)
         else:
             next_end = min(next_end, expires)
-    return ways, next_end
+    return ways, next_end, any(" " in limits for _, limits in before)
 
 
-def earlier(tx: Transaction, key: int, ticket: int, *, last: bool = False) -> list[str]:
+def earlier(
+    execute: Callable[..., sqlite3.Cursor], key: int, ticket: int, *, last: bool = False
+) -> list[str]:
     """Return the lifelines of those before `ticket` at a queue's front, or of the last one only."""
     before = "SELECT ear FROM waits JOIN waiters USING (ticket) WHERE limit_key = ? AND ticket < ?"
-    ears = tx.execute(
+    ears = execute(
         f"{before} ORDER BY ticket {'DESC' if last else ''} LIMIT ?",
         (key, ticket, 1 if last else WATCHERS),
     ).fetchall()
     return [lifeline_of(ear) for (ear,) in ears]
+
+
+def next_due(tx: Transaction, key: int, ticket: int) -> float:
+    """Return the next moment at which rates elsewhere have room for somebody before `ticket`."""
+    elsewhere = tx.execute(
+        "SELECT ticket FROM waits JOIN waiters USING (ticket)"
+        " WHERE limit_key = ? AND ticket < ? AND limits LIKE '% %' ORDER BY ticket LIMIT ?",
+        (key, ticket, WATCHERS),
+    ).fetchall()
+    moments = [due(tx, earlier) for (earlier,) in elsewhere]
+    return min((at for at in moments if at - DEPUTY_SECONDS > tx.now), default=math.inf)
 
 
 def slots_ahead(tx: Transaction, key: int, ticket: int) -> int:

@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 
 from localgcl._checks import MAX_SLOTS, check_name
+from localgcl._schema import keys_in
 
 _LARGEST_REAL = 1.7976931348623157e308
 _CALENDAR = (-62135596800, 253402300799)  # the years 1 to 9999
@@ -61,6 +62,33 @@ _ODD = {
 }
 
 
+# Keys of limits, by spaces.
+_LISTS = (("waiters", "limits"), ("waiters", "taken"), ("owners", "limits"))
+
+_COLUMNS = (
+    "SELECT tables.name, columns.name, columns.type"
+    " FROM sqlite_master AS tables, pragma_table_info(tables.name) AS columns"
+    " WHERE tables.type = 'table' AND tables.name NOT LIKE 'sqlite_%'"
+)
+
+
+def columns_of(execute: Callable[..., sqlite3.Cursor]) -> list[tuple[str, str, str]]:
+    """Return the columns of a database: table, name and type."""
+    return execute(_COLUMNS).fetchall()
+
+
+def senseless(execute: Callable[..., sqlite3.Cursor]) -> str | None:
+    """Return what no release of ours can have written, None where every row makes sense.
+
+    It reads every row, for whoever could not make use of one and asks why.
+    """
+    checks = (_of_types(execute, columns_of(execute)), _of_ranges(execute), _of_names(execute))
+    for problems in (*checks, _of_lists(execute), _odd(execute)):
+        for problem in problems:
+            return problem
+    return None
+
+
 def problems_of(
     execute: Callable[..., sqlite3.Cursor], columns: Sequence[tuple[str, str, str]]
 ) -> list[str]:
@@ -72,6 +100,7 @@ def problems_of(
         *_of_types(execute, columns),
         *_of_ranges(execute),
         *_of_names(execute),
+        *_of_lists(execute),
         *_of_sums(execute),
         *_odd(execute),
     ]
@@ -107,6 +136,18 @@ def _of_names(execute: Callable[..., sqlite3.Cursor]) -> Iterator[str]:
             check_name(name)
         except ValueError as error:
             yield str(error)
+
+
+def _of_lists(execute: Callable[..., sqlite3.Cursor]) -> Iterator[str]:
+    for table, column in _LISTS:
+        texts = f"SELECT DISTINCT {column} FROM {table} WHERE typeof({column}) = 'text'"
+        for (text,) in execute(texts).fetchall():
+            try:
+                makes_sense = all(-(2**63) <= key < 2**63 for key in keys_in(text))
+            except ValueError:
+                makes_sense = False
+            if not makes_sense:
+                yield f"{table}.{column} is no list of keys: {text!r}"
 
 
 def _of_sums(execute: Callable[..., sqlite3.Cursor]) -> Iterator[str]:

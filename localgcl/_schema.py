@@ -14,8 +14,6 @@ from __future__ import annotations
 
 import sqlite3
 
-from localgcl import _clock
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -147,6 +145,8 @@ END;
 _PROCESSES = """
 ALTER TABLE owners ADD COLUMN process TEXT;
 ALTER TABLE owners ADD COLUMN lasts REAL;
+UPDATE owners SET lasts = max(0, expires - (SELECT max(since) FROM ledger WHERE owner = owners.key))
+WHERE expires IS NOT NULL;
 """
 
 # Which row of the ledger is the tally of limit `?`.
@@ -208,28 +208,3 @@ def new_file() -> bytes:
     # The versions that a writer and a reader need: 2 is WAL (https://sqlite.org/fileformat.html).
     content[18:20] = b"\2\2"
     return bytes(content)
-
-
-def enter_boot(connection: sqlite3.Connection, boot: str, offset: float) -> None:
-    """Bring every time onto this boot's clock; `offset` is wall time less that clock.
-
-    After a reboot, wall time is all that tells how long the machine was down. A level cannot rise
-    by it, and no time comes to lie ahead but the end of a client, by no more than it can ask for.
-    """
-    recorded = connection.execute("SELECT id, offset FROM boot").fetchall()
-    if recorded and recorded[0][0] != boot:
-        now, shift = _clock.now(), recorded[0][1] - offset
-        for table, column, latest in (
-            ("ledger", "level_at", now),
-            ("ledger", "since", now),
-            ("ledger", "decays_from", now),
-            ("ledger", "asked", now),
-            ("waiters", "since", now),
-            ("waiters", "until", now),
-            ("waiters", "wakes_at", now),
-            ("owners", "expires", now + MAX_LEASE_SECONDS),
-        ):
-            connection.execute(
-                f"UPDATE {table} SET {column} = min({column} + ?, ?)", (shift, latest)
-            )
-    connection.execute("INSERT OR REPLACE INTO boot VALUES (1, ?, ?)", (boot, offset))

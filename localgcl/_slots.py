@@ -8,14 +8,17 @@ from localgcl import _at_once, _decay, _owners
 from localgcl._lifeline import lifeline
 from localgcl._outcomes import Gone, Granted, NotNow, Refused, Waiting
 from localgcl._queue import (
+    DEPUTY_SECONDS,
     LIMIT_COLUMNS,
     WATCHERS,
     LimitRow,
     count_refusal,
     count_timeout,
+    deputies,
     earlier,
     in_the_way,
     leave_queues,
+    next_due,
     promote,
     refusal,
     slots_ahead,
@@ -212,6 +215,12 @@ _FIND = (
 )
 
 
+_PLACE = (
+    "SELECT watches, decay, level, level_at, limits.slots, occupancy"
+    " FROM waits JOIN limits ON key = limit_key WHERE limit_key = ? AND ticket = ? AND active"
+)
+
+
 def _find(tx: Transaction, request: Request) -> Any:
     return tx.execute(_FIND, (request.ticket, request.id)).fetchone()
 
@@ -251,7 +260,7 @@ def _reap_ahead(tx: Transaction, limits: Iterable[int], ticket: int) -> set[int]
     """Clear away the dead at the front of queues in which this waiter is too far back to watch."""
     freed: set[int] = set()
     for key in limits:
-        while len(earlier(tx, key, ticket)) == WATCHERS:
+        while len(earlier(tx.execute, key, ticket)) == WATCHERS:
             reaped = _reap(tx, in_the_way(tx, key, ticket)[0])
             if not reaped:
                 break
@@ -279,26 +288,27 @@ def _stand(
     ticket = request.ticket
     request.due = 0.0
     for key in limits:
-        place = tx.execute(
-            "SELECT watches, decay, level, level_at, limits.slots, occupancy"
-            " FROM waits JOIN limits ON key = limit_key"
-            " WHERE limit_key = ? AND ticket = ? AND active",
-            (key, ticket),
-        ).fetchone()
+        place = tx.execute(_PLACE, (key, ticket)).fetchone()
         if place is None:
+            request.stood[key] = None
             continue  # inactive or deleted, and so passed by
         watches, rate, level, then, limit, occupancy = place
-        if watches or (not new and len(earlier(tx, key, ticket)) < WATCHERS):
-            here, next_end = in_the_way(tx, key, ticket)
+        if watches or (not new and len(earlier(tx.execute, key, ticket)) < WATCHERS):
+            here, next_end, mixed = in_the_way(tx, key, ticket)
             ways |= here
             look_at = min(look_at, tx.now + NET_SECONDS, next_end)
+            if mixed:  # one of them may be stopped as its moment comes
+                look_at = min(look_at, next_due(tx, key, ticket) - DEPUTY_SECONDS)
             if not watches:
                 tx.execute(
                     "UPDATE waits SET watches = 1 WHERE limit_key = ? AND ticket = ?", (key, ticket)
                 )
+            request.stood[key] = (rate, level, then, limit) if rate else ()
         else:
             # Should all before it die at once, it would be the first to live.
-            ways.update(earlier(tx, key, ticket, last=True))
+            last = earlier(tx.execute, key, ticket, last=True)
+            ways.update(last)
+            request.stood[key] = (*last,)
         if rate:
             slots = slots_ahead(tx, key, ticket) + request.occupy
             at = _decay.moment(level, then, rate, limit, slots, tx.now)
@@ -306,6 +316,12 @@ def _stand(
             request.due = max(request.due, at)
             if at - _decay.HORIZON_SECONDS > tx.now:
                 look_at = min(look_at, at - _decay.HORIZON_SECONDS)
+            # From here on slots would be lost, if the head of the queue had not been granted.
+            empty = then + level / rate
+            if at - _decay.HORIZON_SECONDS > empty > tx.now + DEPUTY_SECONDS and (
+                ticket in deputies(tx, key)
+            ):
+                look_at = min(look_at, empty - DEPUTY_SECONDS)
             expected = max(expected, at - tx.now)
         else:
             expected = max(expected, min(occupancy, _LONGEST_EXPECTED))
@@ -313,6 +329,30 @@ def _stand(
         tx.execute("UPDATE waiters SET wakes_at = ? WHERE ticket = ?", (look_at, ticket))
     ways.discard(lifeline(tx.folder).name)
     return Waiting(look_at, expected, missing, ways)
+
+
+def would_look(execute: Callable[..., sqlite3.Cursor], request: Request) -> bool:
+    """Whether what was committed since a waiting request last looked is a reason to look again.
+
+    It needs no transaction. It is so for all for which somebody is woken, whether that succeeded
+    or not, and for the few at the front of a rate's queue whose moment may be another by now.
+    """
+    found = execute(_FIND, (request.ticket, request.id)).fetchone()
+    if found is None or found[0] is not None:
+        return True  # decided
+    for key, stood in request.stood.items():
+        place = execute(_PLACE, (key, request.ticket)).fetchone()
+        if place is None or stood is None:
+            if place is not stood:
+                return True  # enabled, disabled or deleted
+            continue
+        watches, rate, level, then, limit, _ = place
+        if watches or len(earlier(execute, key, request.ticket)) < WATCHERS:
+            if not watches or stood != ((rate, level, then, limit) if rate else ()):
+                return True
+        elif stood != (*earlier(execute, key, request.ticket, last=True),):
+            return True
+    return False
 
 
 def _lines(text: str) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from _thread import get_ident
 from localgcl import _clock
 from localgcl._folder import HINT_AT_NONE
 from localgcl._lifeline import seems_there, seems_whole
+from localgcl._recheck import concerned
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -160,15 +161,21 @@ class OwnPlace(Place):
 def look_round(places: list[Place]) -> None:
     """Look at what no event tells, once for all who sleep, and wake those whom it concerns.
 
-    Was the file replaced, or a FIFO taken away? Has somebody died who could not be watched? Is a
-    time over that no timer has counted, while the machine slept?
+    Was the file replaced, or a FIFO taken away? Has somebody died who could not be watched? Was
+    somebody killed who had committed, and was about to wake? Is a time over that no timer has
+    counted, while the machine slept?
     """
     now, me = _clock.now(), get_ident()
     whole = all(seems_whole(folder) for folder in {place.lifeline.folder for place in places})
-    changed = {
-        database
-        for database in {place.database for place in places}
-        if not database.is_intact(database.openings)
+    waiting: dict[Database, list[Request]] = {}
+    for place in places:
+        waiting.setdefault(place.database, []).append(place.request)
+    changed = {database for database in waiting if not database.is_intact(database.openings)}
+    unheard = {
+        request
+        for database, requests in waiting.items()
+        if database not in changed
+        for request in concerned(database, requests)
     }
     missing = {ear for ear in {place.ear for place in places} if not seems_there(ear)}
     dead = {
@@ -187,6 +194,7 @@ def look_round(places: list[Place]) -> None:
             or place.openings != place.database.openings
             or place.database in changed
             or place.ear in missing
+            or place.request in unheard
         ):
             place.told = ended
             if place.thread != me:

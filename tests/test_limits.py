@@ -417,7 +417,7 @@ def test_decay_ends_with_the_leases_that_remain(limiter: Limiter, clock: Clock) 
 def test_decay_that_begins_under_waiters(
     limiter: Limiter, processes: Processes, clock: Clock
 ) -> None:
-    """Whoever waits already is told, and sets its timer to its own moment."""
+    """Whoever waits already is told, and sets its timer to its own moment or an earlier one."""
     limiter.create("api", 1)
     limiter.acquire("api")
     waiting = [processes().ask("api") for _ in range(4)]
@@ -426,7 +426,7 @@ def test_decay_that_begins_under_waiters(
     for number, ask in enumerate(waiting, 1):
         ask.look()
         due = clock.now + number / 20
-        assert ask.outcome.look_at == pytest.approx(due - HORIZON_SECONDS)
+        assert clock.now < ask.outcome.look_at <= due - HORIZON_SECONDS + 1e-9
     for number, ask in enumerate(waiting, 1):
         clock.now = 1_000 + number / 20
         ask.look()

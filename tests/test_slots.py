@@ -647,8 +647,8 @@ def test_a_stopped_waiter_at_a_rate_delays_nobody(
 def test_a_timer_is_set_to_ones_own_moment(
     limiter: Limiter, processes: Processes, clock: Clock
 ) -> None:
-    """Who waits behind others looks when its own slots are due."""
-    limiter.create("api", 2, slot_decay_per_second=10.0, active_slots=2)
+    """Who waits behind others looks when its own slots are due; nothing is lost until then."""
+    limiter.create("api", 6, slot_decay_per_second=10.0, active_slots=6)
     asks = [processes().ask("api", occupy=2, holds=False) for _ in range(3)]
     timers = [ask.outcome.look_at - clock.now for ask in asks]
     assert timers == pytest.approx([at - HORIZON_SECONDS for at in (0.2, 0.4, 0.6)])

@@ -21,6 +21,10 @@ SERVER = "tests/server/test_leases.py"
 TASKS = "tests/tasks/test_tasks.py"
 LOOPS = "tests/tasks/test_loops.py"
 WATCH = "tests/test_watch.py"
+BOOT = "tests/test_boot.py"
+STOPPED_HEADS = "tests/test_stopped_heads.py"
+LOST_WAKEUPS = "tests/test_lost_wakeups.py"
+CLOSED_LOOPS = "tests/tasks/test_closed_loops.py"
 CANCELLATION = "tests/tasks/test_cancellation.py"
 OWNERS = "tests/processes/test_owners.py"
 CROWDS = "tests/processes/test_crowds.py"
@@ -367,10 +371,42 @@ MUTANTS = (
     Mutant(
         "a reboot does not count as time",
         6,
-        "_schema.py",
-        "if recorded and recorded[0][0] != boot:",
-        "if not recorded:",
-        (DATABASE, MACHINE, SLOTS),
+        "_boot.py",
+        "if recorded is not None and recorded[0] != self.id:",
+        "if recorded is None:",
+        (BOOT, DATABASE, MACHINE, SLOTS),
+    ),
+    Mutant(
+        "a container's boot_id is a reboot",
+        6,
+        "_boot.py",
+        "if any(lives(*owner) for owner in execute(owners).fetchall()):",
+        "if not owners:",
+        (BOOT,),
+    ),
+    Mutant(
+        "a reboot gives a client a day",
+        6,
+        "_boot.py",
+        "ifnull(lasts, ?)",
+        "ifnull(NULL, ?)",
+        (BOOT,),
+    ),
+    Mutant(
+        "nobody looks at the moment of a stopped head",
+        6,
+        "_slots.py",
+        "look_at = min(look_at, empty - DEPUTY_SECONDS)",
+        "pass",
+        (STOPPED_HEADS,),
+    ),
+    Mutant(
+        "who comes to stand in for a stopped head is not told",
+        6,
+        "_queue.py",
+        "_wake_if_later(tx, ticket, last)",
+        "pass",
+        (STOPPED_HEADS,),
     ),
     Mutant(
         "a waiter's timer forgets those before it",
@@ -429,6 +465,30 @@ MUTANTS = (
         "PERIOD_SECONDS = 1.0",
         "PERIOD_SECONDS = 0.002",
         (WATCH,),
+    ),
+    Mutant(
+        "a lost wake-up is not noticed once somebody else has committed",
+        9,
+        "_recheck.py",
+        "if request.checked != seen:",
+        "if request.checked is None:",
+        (LOST_WAKEUPS,),
+    ),
+    Mutant(
+        "who comes to the front unheard does not look",
+        7,
+        "_slots.py",
+        "if not watches or stood !=",
+        "if stood !=",
+        (LOST_WAKEUPS,),
+    ),
+    Mutant(
+        "a loop that was closed keeps its places",
+        9,
+        "_loop.py",
+        "return _LOOP_SECONDS if self._unsettled and not self.closed else None",
+        "return None",
+        (CLOSED_LOOPS,),
     ),
     Mutant(
         "who comes to the front is not told to watch",

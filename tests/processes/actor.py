@@ -6,10 +6,12 @@ with one line of JSON once it is done.
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import functools
 import importlib
 import json
+import math
 import os
 import signal
 import sys
@@ -20,9 +22,11 @@ from typing import Any
 
 from localgcl import (
     AcquireConcurrencySlotTimeoutError,
+    AsyncLimiter,
     DatabaseError,
     Lease,
     Limiter,
+    _database,
     _outcomes,
     _release,
     _slots,
@@ -45,8 +49,47 @@ class Script:
         self.leases.append(self.limiter.acquire(names, occupy, timeout, strict=True))
         return self.leases[-1].id
 
+    def acquire_in_loop(self, name: str) -> None:
+        """Take a slot in a task, whose loop ends with it held."""
+        asyncio.run(AsyncLimiter(self.limiter._database.path).acquire(name, strict=True))
+
+    def acquire_in_threads(self, name: str, threads: int) -> None:
+        """Take a slot in each of so many threads, one after another, and free it."""
+
+        def take() -> None:
+            self.limiter.acquire(name, strict=True).release()
+
+        waiting = [threading.Thread(target=take) for _ in range(threads)]
+        for thread in waiting:
+            thread.start()
+        for thread in waiting:
+            thread.join()
+
+    def sleep_soundly(self) -> None:
+        """Look at nothing by itself while it waits, but for what the periodic check tells."""
+        _slots.NET_SECONDS = Listener.far_net_seconds = math.inf
+
+    def raise_and_die(self, name: str, limit: int) -> None:
+        """Raise a limit, and be killed between the commit and whatever comes after it."""
+        _database._ring = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+        self.limiter.update(name, limit=limit)
+
     def rate_limit(self, name: str, timeout: float | None = None) -> None:
         self.limiter.rate_limit(name, timeout_seconds=timeout, strict=True)
+
+    def block_loop(self, name: str) -> None:
+        """Have a task wait at a rate, and block its loop for ever."""
+
+        async def main() -> None:
+            limiter = AsyncLimiter(self.limiter._database.path)
+            task = asyncio.create_task(limiter.rate_limit(name, strict=True))
+            while not await limiter.waiters(name):
+                await asyncio.sleep(0.001)
+            print(json.dumps("blocks"), flush=True)
+            time.sleep(600)
+            await task
+
+        asyncio.run(main())
 
     def release(self) -> None:
         self.leases.pop().release()
