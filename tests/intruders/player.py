@@ -45,7 +45,7 @@ ALLOWED = ("done", "DatabaseError: ", "AcquireConcurrencySlotTimeoutError: ")
 
 # What an intruder cannot make where the kernel protects hard links; root lays some at hand.
 LAID_AT_HAND = ("hard link", "hard link to a FIFO", "hard link, empty", "device")
-STOCK = 200
+STOCK = 60
 
 
 class User(NamedTuple):

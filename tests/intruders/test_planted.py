@@ -169,8 +169,12 @@ OF_ROOT = ("root's lifeline", "root's wake-up FIFO")
 OF_ANOTHER = ("another's lifeline", "another's wake-up FIFO")
 
 
-@pytest.mark.parametrize("place", [*FILES, "gate", "create.lock", *OF_ROOT, *OF_ANOTHER])
-@pytest.mark.parametrize("ground", [GROUNDS[0], GROUNDS[-1]], ids=str)
+@pytest.mark.parametrize(
+    ("ground", "place"),
+    [(GROUNDS[0], one) for one in (*FILES, "gate", "create.lock", *OF_ROOT, *OF_ANOTHER)]
+    + [(GROUNDS[-1], one) for one in ("gate", *OF_ROOT, *OF_ANOTHER)],
+    ids=str,
+)
 def test_while_it_is_used(scene: SetUp, ground: Ground, place: str) -> None:
     """The entry is put there between two calls of root's process, which holds a slot.
 
