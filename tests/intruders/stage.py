@@ -137,6 +137,8 @@ class Player:
             return
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)  # if it has come to no group of its own yet
         assert select.select([self._end], [], [], DEADLINE_SECONDS)[0]
         os.close(self._end)
         self._end = -1
