@@ -84,6 +84,7 @@ class File:
         self._names = (path, *(self.real + suffix for suffix in _COMPANIONS))
         self._descriptors: tuple[int, ...] = ()
         self._unchanged: tuple[int, int, int] | None = None
+        _clock.boot_id()  # read here, where nobody waits for it
         made = self.folder.make()
         try:
             self.gate = Gate(self.folder)
