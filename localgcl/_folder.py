@@ -17,6 +17,7 @@ import select
 import stat
 import weakref
 
+from localgcl import _threads
 from localgcl._forks import at_fork
 
 TYPE_CHECKING = False
@@ -30,7 +31,7 @@ MAX_WATCHED = 256
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 _WRITE = os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW
 _GONE = (errno.ENXIO, errno.ENOENT)
-_NONE_LEFT = (errno.EMFILE, errno.ENFILE)
+_NONE_LEFT = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 NAME_LENGTH = 32
 
 # A cleaner may take a file at any moment, also while it is being made.
@@ -247,7 +248,7 @@ class WriteEnd:
 
     def has_ended(self) -> bool:
         """Whether nobody reads it any more; its owner may have made it anew, under its name."""
-        poll = select.poll()
+        poll = _threads.poll()
         poll.register(self.descriptor, 0)  # errors are always reported
         return bool(poll.poll(0))
 

@@ -10,6 +10,7 @@ import os
 import select
 import weakref
 
+from localgcl import _threads
 from localgcl._folder import NAME_LENGTH, Folder, WriteEnd, hint, keep_spare, open_for_writing
 from localgcl._forks import at_fork
 
@@ -79,7 +80,7 @@ class Watch:
         # Whether the owner made it anew, only opening it by name tells.
         if not self.ends:
             return set()
-        poll = select.poll()
+        poll = _threads.poll()
         for end in self.ends.values():
             poll.register(end.descriptor, 0)
         failed = {descriptor for descriptor, _ in poll.poll(0)}

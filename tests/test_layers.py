@@ -17,8 +17,8 @@ from localgcl import Limiter
 
 # From the ground up; a module imports from the lines above its own, and from nowhere else.
 LAYERS = (
-    ("_forks",),
-    ("_clock", "_checks", "_decay", "_child", "_folder", "_text", "_threads"),
+    ("_forks", "_threads"),
+    ("_clock", "_checks", "_decay", "_child", "_folder", "_text"),
     ("errors", "_processes"),
     ("models", "_problems", "_schema", "_lifeline", "_rows"),
     ("_location", "_outcomes", "_plan"),
