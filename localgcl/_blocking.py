@@ -5,15 +5,15 @@ from __future__ import annotations
 import functools
 import os
 import select
-import time
 
-from localgcl import _clock, _slots
+from localgcl import _clock, _slots, _threads
 from localgcl._database import NestedCallError, NoDatabaseError
 from localgcl._gate import GateTimeoutError
 from localgcl._later import run_later
 from localgcl._lifeline import lifeline, seems_whole
+from localgcl._problems import explained, is_foreign
 from localgcl._request import Transact, flow
-from localgcl.errors import DatabaseError
+from localgcl.errors import DatabaseError, GreenThreadsError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -69,12 +69,12 @@ class Listener:
         ear = self._ear
         if step.ways is None or ear is None:
             while (seconds := step.until - _clock.now()) > 0:
-                time.sleep(seconds)
+                _threads.sleep(seconds)
             return []
         dead = ear.watch.turn_to(ear.folder, step.ways)
         until = step.until if ear.watch.is_whole else min(step.until, _clock.now() + _BLIND_SECONDS)
         if not dead:
-            poll = select.poll()
+            poll = _threads.poll()
             poll.register(ear.descriptor, select.POLLIN)
             for end in ear.watch.ends.values():
                 poll.register(end.descriptor, 0)  # errors are always reported
@@ -145,7 +145,14 @@ def drive(terms: Terms, request: Request, database: Database, listener: Listener
             except (DatabaseError, GateTimeoutError) as error:
                 advance, result = steps.throw, error
         else:
-            result = listener.sleep(step)
+            if (library := _threads.unfit()) is not None:
+                raise GreenThreadsError(library)
+            try:
+                result = listener.sleep(step)
+            except OSError as error:
+                if is_foreign(error):
+                    raise
+                raise explained(database.path, error) from error
             if request.pid != os.getpid():
                 raise DatabaseError(
                     database.path,

@@ -10,7 +10,7 @@ import threading
 import weakref
 from _thread import get_ident
 
-from localgcl import _clock
+from localgcl import _clock, _threads
 from localgcl._file import File, begin, identity_of, remaining
 from localgcl._folder import Folder
 from localgcl._forks import at_fork
@@ -18,7 +18,7 @@ from localgcl._gate import GateTimeoutError
 from localgcl._lifeline import existing_lifeline, seems_whole
 from localgcl._problems import explained, is_foreign, strange
 from localgcl._threads import holding, inside
-from localgcl.errors import DatabaseError, LocalGCLError
+from localgcl.errors import DatabaseError, GreenThreadsError, LocalGCLError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,6 +32,10 @@ if TYPE_CHECKING:
     Execute = Callable[..., sqlite3.Cursor]
     Rings = dict[str, set[int]]  # the tickets that each ear is to hear of
     Ends = dict[str, int]  # the write ends of ears among them that are open already
+
+
+# What is called after each transaction, outside of it, until it takes itself off: see `_later`.
+afterwards: list[Callable[[], None]] = []
 
 
 class NoDatabaseError(Exception):
@@ -110,6 +114,9 @@ class Database:
                 except BaseException:
                     _ring(self._folder, rings, ends)
                     raise
+            if afterwards:
+                for do in tuple(afterwards):
+                    do()
 
     def _alone(self, deadline: float | None, do: Callable[[*Args], T], *args: *Args) -> T:
         """Keep this process's other threads out; GateTimeoutError if `deadline` comes first.
@@ -205,6 +212,10 @@ class Database:
             if is_foreign(error):
                 raise
             raise explained(self.path, error) from error
+        except (MemoryError, ImportError) as error:
+            with contextlib.suppress(sqlite3.Error, OSError, MemoryError):  # of the same cause
+                self._discard()
+            raise explained(self.path, error) from error
         except LocalGCLError:
             raise
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
@@ -216,6 +227,9 @@ class Database:
         return None if file is None or not file.is_there() else file
 
     def _reopen(self, deadline: float | None) -> File:
+        if (library := _threads.unfit()) is not None:
+            raise GreenThreadsError(library)
+        _threads.be_ready()
         if (identity := identity_of(self.path)) is not None and identity in _crossed:
             raise DatabaseError(
                 self.path,

@@ -179,7 +179,10 @@ def flow(terms: Terms, request: Request, listener: Listener) -> Flow:
 def _warn(missing: tuple[str, ...], warned: set[str]) -> None:
     for name in missing:
         if name not in warned:
-            import logging
+            try:
+                import logging
+            except (OSError, MemoryError, ImportError):
+                return  # without descriptors, say; the slots are taken, and the next one is told
 
             warned.add(name)
             logging.getLogger("localgcl").warning(

@@ -20,6 +20,7 @@ from localgcl._later import run_later
 from localgcl._location import choose
 from localgcl._loop import LEAST_SECONDS, PATIENCE_SECONDS, Session, last_database, session_of
 from localgcl._outcomes import Granted, Request
+from localgcl._problems import explained, is_foreign
 from localgcl._request import Terms, Transact, flow
 from localgcl.errors import (
     AcquireConcurrencySlotTimeoutError,
@@ -197,7 +198,12 @@ async def _drive(terms: Terms, request: Request, session: Session) -> Granted:
             except (DatabaseError, GateTimeoutError) as error:
                 advance, result = steps.throw, error
         else:
-            result = await session.sleep(request, step)
+            try:
+                result = await session.sleep(request, step)
+            except OSError as error:
+                if is_foreign(error):
+                    raise
+                raise explained(session.path, error) from error
 
 
 class AsyncLimiter:
