@@ -13,7 +13,7 @@ from localgcl._later import run_later
 from localgcl._lifeline import lifeline, seems_whole
 from localgcl._problems import explained, is_foreign
 from localgcl._request import Transact, flow
-from localgcl.errors import DatabaseError, GreenThreadsError
+from localgcl.errors import DatabaseError, GreenThreadsError, LocalGCLError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ def drive(terms: Terms, request: Request, database: Database, listener: Listener
         if isinstance(step, Transact):
             try:
                 result = database.transact(step.work, deadline=step.deadline)
-            except (DatabaseError, GateTimeoutError) as error:
+            except (LocalGCLError, GateTimeoutError) as error:
                 advance, result = steps.throw, error
         else:
             if (library := _threads.unfit()) is not None:
@@ -176,7 +176,7 @@ def insist(
         pass  # and so nothing to free
     except NestedCallError:
         run_later(database, work)
-    except (DatabaseError, GateTimeoutError):
+    except (LocalGCLError, GateTimeoutError):
         raise
     except BaseException:
         insist(database, work, deadline)
@@ -188,6 +188,6 @@ def clean_up(database: Database, request: Request) -> None:
     work = functools.partial(_slots.abandon, request=request)
     try:
         insist(database, work, _clock.now() + _CLEAN_UP_SECONDS)
-    except (DatabaseError, GateTimeoutError):
+    except (LocalGCLError, GateTimeoutError):
         run_later(database, work)
     request.settled = True

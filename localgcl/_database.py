@@ -17,7 +17,7 @@ from localgcl._forks import at_fork
 from localgcl._gate import GateTimeoutError
 from localgcl._lifeline import existing_lifeline, seems_whole
 from localgcl._problems import explained, is_foreign, strange
-from localgcl._threads import holding, inside
+from localgcl._threads import holding, inside, make_lock
 from localgcl.errors import DatabaseError, GreenThreadsError, LocalGCLError
 
 TYPE_CHECKING = False
@@ -73,7 +73,7 @@ class Database:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self._lock = threading.RLock()
+        self._lock = make_lock()
         self._file: File | None = None
         self._folder: Folder | None = None  # of the file that was open last
         self.openings = 0
@@ -303,7 +303,7 @@ class Database:
                 _crossed.add(identity_of(self.path))
         if self._file is not None:
             self._file.never_close()
-        self._lock = threading.RLock()
+        self._lock = make_lock()
         self._file = None
         self._pid = os.getpid()
 
@@ -341,7 +341,7 @@ _FORK_PATIENCE_SECONDS = 1.0
 class _Forking(threading.local):
     """What this thread keeps from the others while it forks."""
 
-    lock = threading.RLock()  # of all threads: no database is to be made meanwhile
+    lock: threading.RLock = make_lock()  # of all threads: no database is to be made meanwhile
 
     def __init__(self) -> None:
         self.databases: list[Database] = []  # kept closed
@@ -381,7 +381,7 @@ def _forget_all_after_fork() -> None:
     _forking.databases.clear()
     _forking.is_inside = None
     inside.clear()
-    _Forking.lock = threading.RLock()
+    _Forking.lock = make_lock()
 
 
 at_fork(

@@ -29,7 +29,7 @@ from localgcl._problems import explaining
 from localgcl._processor import Processor
 from localgcl._queue import promote
 from localgcl._request import Sleep
-from localgcl.errors import DatabaseError, GreenThreadsError
+from localgcl.errors import GreenThreadsError, LocalGCLError
 
 # How often a loop looks, for all its waiters, whether an event was missed.
 _NET_SECONDS = 1.0
@@ -243,7 +243,7 @@ class Session:
                 if job.request is not None:
                     job.request.granted = None
                     self._drop(job.request)
-                if job.insists and isinstance(error, DatabaseError):
+                if job.insists and isinstance(error, LocalGCLError):
                     run_later(self.database, job.work)
         while self._displaced:
             looked.setdefault(self._displaced.pop(), Gone())
@@ -421,7 +421,7 @@ class Session:
         closed: asyncio.Future[None] = self.loop.create_future()
 
         def close_file() -> None:
-            with contextlib.suppress(DatabaseError):  # whoever looks next finds out
+            with contextlib.suppress(LocalGCLError):  # whoever looks next finds out
                 self.database.close(_clock.now() + PATIENCE_SECONDS)
             self.loop.call_soon_threadsafe(_succeed, closed, None)
 
@@ -467,7 +467,7 @@ class Session:
         if self._ear is not None and self._lifeline is not None:
             self._lifeline.return_ear(self._ear)
         # A full disk, a corrupt file: whoever looks next finds out.
-        with contextlib.suppress(DatabaseError):
+        with contextlib.suppress(LocalGCLError):
             _departure.depart(self.database, if_idle=True)
             self.database.close(_clock.now() + PATIENCE_SECONDS)
 

@@ -23,7 +23,7 @@ from localgcl._slots import acquire, ask_again, look, withdraw
 from localgcl.errors import (
     AcquireConcurrencySlotTimeoutError,
     ConcurrencySlotAcquisitionError,
-    DatabaseError,
+    LocalGCLError,
 )
 
 TYPE_CHECKING = False
@@ -129,7 +129,7 @@ def flow(terms: Terms, request: Request, listener: Listener) -> Flow:
         except GateTimeoutError as error:
             request.settled = not error.under_way  # or else nothing was begun
             raise
-        except DatabaseError:
+        except LocalGCLError:
             request.settled = True  # it was rolled back
             raise
         while True:

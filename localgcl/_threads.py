@@ -15,6 +15,7 @@ import _signal  # type: ignore[import-not-found]
 import _thread
 import contextlib
 import errno
+import math
 import os
 import select
 import sys
@@ -40,8 +41,9 @@ _PARTS = {
     "eventlet.patcher": ("is_monkey_patched", ("thread", "time", "select")),
 }
 
-# How often a greenlet looks that can have no descriptor to wait with.
-_LOOK_SECONDS = 0.02
+# How often a greenlet looks that nobody wakes.
+_PAUSE_SECONDS = 0.0005
+_LOOK_SECONDS = 0.01
 
 
 def _replaced_by() -> str | None:
@@ -86,7 +88,8 @@ inside: set[int] = set()
 sleep = time.sleep
 allocate_real_lock = real(_thread, "allocate_lock")
 _start_real = real(_thread, "start_new_thread")
-poll: Callable[[], Any] = select.poll
+poll: Callable[[], Any] = vars(select).get("poll")  # eventlet leaves none
+make_lock: Callable[[], threading.RLock] = _thread.RLock
 
 if are_green:
     import gevent
@@ -98,6 +101,39 @@ if are_green:
         _epoll = real(select, "epoll")
     except AttributeError:  # pragma: no cover - macOS, not tested there
         _epoll = None
+
+    class _Lock:
+        """As `threading.RLock`, for greenlets of whichever thread.
+
+        gevent's own wake nobody in another thread. This one is held for longer than a moment only
+        where the gate is shut.
+        """
+
+        def __init__(self) -> None:
+            self._owner: dict[None, int] = {}  # whose methods no signal comes into the middle of
+            self._times = 0
+
+        def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+            me, pause = _thread.get_ident(), _PAUSE_SECONDS
+            until = math.inf if timeout < 0 else time.monotonic() + timeout
+            while self._owner.setdefault(None, me) != me:
+                if not blocking or time.monotonic() >= until:
+                    return False
+                sleep(pause)
+                pause = min(2 * pause, _LOOK_SECONDS)
+            self._times += 1
+            return True
+
+        def release(self) -> None:
+            self._times -= 1
+            if self._times <= 0:
+                self._times = 0
+                self._owner.pop(None, None)
+
+        def _is_owned(self) -> bool:
+            return self._owner.get(None) == _thread.get_ident()
+
+    make_lock = _Lock  # type: ignore[assignment]
 
     class _Poll:
         """As `select.poll`; another greenlet runs where it waits, and only there.

@@ -25,7 +25,6 @@ from localgcl._request import Terms, Transact, flow
 from localgcl.errors import (
     AcquireConcurrencySlotTimeoutError,
     ConcurrencySlotAcquisitionError,
-    DatabaseError,
     LocalGCLError,
 )
 from localgcl.models import Holder, Limit, Waiter
@@ -195,7 +194,7 @@ async def _drive(terms: Terms, request: Request, session: Session) -> Granted:
         if isinstance(step, Transact):
             try:
                 result = await session.transact(step.work, request=request, deadline=step.deadline)
-            except (DatabaseError, GateTimeoutError) as error:
+            except (LocalGCLError, GateTimeoutError) as error:
                 advance, result = steps.throw, error
         else:
             try:
