@@ -88,7 +88,7 @@ inside: set[int] = set()
 sleep = time.sleep
 allocate_real_lock = real(_thread, "allocate_lock")
 _start_real = real(_thread, "start_new_thread")
-poll: Callable[[], Any] = vars(select).get("poll")  # eventlet leaves none
+poll: Any = vars(select).get("poll")  # eventlet leaves none
 make_lock: Callable[[], threading.RLock] = _thread.RLock
 
 if are_green:
