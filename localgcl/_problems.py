@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 # What a process cannot go on without.
 Failure = sqlite3.Error | OSError | MemoryError | ImportError | RuntimeError
 
+# The gate, the file, its log and index, and what SQLite opens beside them for a moment.
+_DESCRIPTORS_OF_A_DATABASE = 8
+
 _DESCRIPTORS = (
     "this process has no file descriptor left; keep fewer files open, or raise the limit"
     " (`ulimit -n`)"
@@ -67,13 +70,14 @@ def used_up(path: str, error: Failure) -> str | None:
         if error.errno == errno.ENOSPC:
             return _disk_problem(path)
         return _USED_UP.get(error.errno or 0)
-    # SQLite and the loader of modules say only that they could not open something.
-    try:
-        reader, writer = os.pipe()
-    except OSError as refused:
-        return _USED_UP.get(refused.errno or 0)
-    os.close(reader)
-    os.close(writer)
+    # SQLite and the loader of modules say only that they could not open something; what had been
+    # opened until then is closed again.
+    with contextlib.ExitStack() as opened:
+        try:
+            for _ in range(_DESCRIPTORS_OF_A_DATABASE):
+                opened.callback(os.close, os.open("/", os.O_RDONLY | os.O_CLOEXEC))
+        except OSError as refused:
+            return _USED_UP.get(refused.errno or 0)
     if isinstance(error, sqlite3.Error):
         code = code_of(error)
         if code == sqlite3.SQLITE_NOMEM:

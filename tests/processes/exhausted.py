@@ -11,6 +11,7 @@ import contextlib
 import errno
 import gc
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from typing import Any, NoReturn
 from localgcl import DatabaseError, Limiter, _threads
 
 LONGEST_SECONDS = 20
+MOST_DESCRIPTORS = 25
 
 
 def refused(number: int) -> OSError:
@@ -33,6 +35,7 @@ def refused(number: int) -> OSError:
 
 # What is asked for, what the refusal is, and what the error then says of it.
 FAULTS: dict[str, tuple[str, Callable[[], BaseException], str]] = {
+    "descriptors": ("limit", AssertionError, "ulimit -n"),  # there are few, for all that opens
     "open-EMFILE": ("open", lambda: refused(errno.EMFILE), "ulimit -n"),
     "open-ENFILE": ("open", lambda: refused(errno.ENFILE), "fs.file-max"),
     "open-ENOSPC": ("open", lambda: refused(errno.ENOSPC), "disk"),
@@ -56,23 +59,46 @@ class Fault:
         self.kind, self.error, self.text = FAULTS[fault]
         self.at = at
         self.count = 0
+        self._restore: Callable[[], None] = lambda: None
 
     def __enter__(self) -> Fault:
-        if self.kind == "open":
-            os.open = self._checked(os.open)  # type: ignore[assignment]
+        if self.kind == "limit":
+            self.count = MOST_DESCRIPTORS
+            self._leave_free(self.at - 1)
+        elif self.kind == "open":
+            os.open = self._checked(os.open)
             builtins.open = self._checked(builtins.open)
         elif self.kind == "pipe":
             os.pipe = self._checked(os.pipe)
         elif self.kind == "thread":
             _threads._start_real = self._started(_threads._start_real)
-            start = threading.Thread.start
-            threading.Thread.start = self._checked(start)  # type: ignore[method-assign]
+            if self.error is not SystemExit:  # Python itself waits for one that dies so early
+                setattr(threading.Thread, "start", self._checked(threading.Thread.start))  # noqa: B010
         else:
-            sys.meta_path.insert(0, self)  # type: ignore[arg-type]
+            sys.meta_path.insert(0, self)
         return self
 
     def __exit__(self, *_: object) -> None:
         self.at = -1
+        self._restore()
+
+    def _leave_free(self, number: int) -> None:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        highest = max(map(int, os.listdir("/proc/self/fd")))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 1 + number, hard))
+        taken = []
+        with contextlib.suppress(OSError):
+            while True:
+                taken.append(os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC))
+        for descriptor in taken[:number]:
+            os.close(descriptor)
+
+        def restore() -> None:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            for descriptor in taken[number:]:
+                os.close(descriptor)
+
+        self._restore = restore
 
     def is_now(self) -> bool:
         """Count, and return whether it is refused this time."""
@@ -82,8 +108,7 @@ class Fault:
     def _checked(self, real: Any) -> Any:
         def checked(*args: Any, **kwargs: Any) -> Any:
             if self.is_now():
-                error = self.error()
-                raise RuntimeError("can't start new thread") if error is SystemExit else error
+                raise self.error()
             return real(*args, **kwargs)
 
         return checked
@@ -263,10 +288,12 @@ def awaited(limiter: Limiter) -> Iterator[None]:
     async def main() -> list[BaseException | None]:
         return await asyncio.gather(*[hold() for _ in range(3)], return_exceptions=True)
 
-    yield
-    errors = [error for error in asyncio.run(main()) if error is not None]
-    if errors:
-        raise errors[0]
+    with asyncio.Runner() as runner:
+        runner.get_loop()
+        yield
+        errors = [error for error in runner.run(main()) if error is not None]
+        if errors:
+            raise errors[0]
 
 
 def administered_by_tasks(limiter: Limiter) -> Iterator[None]:
@@ -281,8 +308,10 @@ def administered_by_tasks(limiter: Limiter) -> Iterator[None]:
             await other.read("b")
             await other.delete("b")
 
-    yield
-    asyncio.run(main())
+    with asyncio.Runner() as runner:
+        runner.get_loop()
+        yield
+        runner.run(main())
 
 
 SCENARIOS: dict[str, Callable[[Limiter], Iterator[None]]] = {
