@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-import select
 
 from localgcl import _clock, _slots, _threads
 from localgcl._database import NestedCallError, NoDatabaseError
@@ -12,7 +11,9 @@ from localgcl._gate import GateTimeoutError
 from localgcl._later import run_later
 from localgcl._lifeline import lifeline, seems_whole
 from localgcl._problems import explained, is_foreign
+from localgcl._receiver import Receiver, Seat
 from localgcl._request import Transact, flow
+from localgcl._waiting import OwnPlace
 from localgcl.errors import DatabaseError, GreenThreadsError, LocalGCLError
 
 TYPE_CHECKING = False
@@ -22,22 +23,20 @@ if TYPE_CHECKING:
 
     from localgcl._database import Database, Transaction
     from localgcl._folder import Folder
-    from localgcl._lifeline import Ear, Lifeline
+    from localgcl._lifeline import Lifeline
     from localgcl._outcomes import Granted, Request
     from localgcl._request import Sleep, Terms
+    from localgcl._waiting import Place
 
-# How often a waiter asks whether the file was replaced, or its own FIFOs taken away.
-_TICK_SECONDS = 2.0
-
-# How often a waiter that cannot watch all that are in its way looks whether they live.
-_BLIND_SECONDS = 1.0
+# So many threads of a process that wait have a wake-up FIFO each; the others share one.
+_OWN_FIFOS = 8
 
 # How long a clean-up waits for the gate; then a thread waits, and the caller goes on.
 _CLEAN_UP_SECONDS = 1.0
 
 
 class Listener:
-    """What one blocked thread sleeps on: an ear, borrowed for as long as its request waits."""
+    """What one blocked thread sleeps on: a place, for as long as its request waits."""
 
     far_net_seconds = 10.0
     _request: Request | None = None
@@ -45,85 +44,79 @@ class Listener:
     def __init__(self, database: Database, request: Request) -> None:
         self.rung = False  # whether the last sleep ended because somebody rang
         self._database = database
-        self._openings = 0  # of the database, when its row was last seen there
-        self._lifeline: Lifeline | None = None
-        self._ear: Ear | None = None
+        self._place: Place | None = None
         self._pid = os.getpid()
         self._request = request  # the last, for `__del__`
 
     def ear(self, folder: Folder) -> str:
-        self._openings = self._database.openings
         ours = lifeline(folder)
-        if self._ear is None or self._lifeline is not ours:
-            self._lifeline = ours
-            self._ear = ours.borrow_ear()
-        return self._ear.name
+        place = self._place
+        if place is None or place.lifeline is not ours:
+            self.close()
+            place = self._take_place(ours)
+        elif isinstance(place, Seat):
+            place.expect()
+        place.openings = self._database.openings
+        return place.ear.name
+
+    def _take_place(self, ours: Lifeline) -> Place:
+        request = self._request
+        assert request is not None
+        if ours.borrowed() < _OWN_FIFOS:
+            own = self._place = OwnPlace(self._database, request, ours, ours.borrow_ear())
+            return own
+        receiver = ours.shared
+        if receiver is None:
+            receiver = ours.shared = ours.new_ear(Receiver)
+        else:
+            receiver.mend()
+        assert isinstance(receiver, Receiver)
+        seat = self._place = Seat(self._database, request, ours, receiver)
+        seat.expect()
+        return seat
 
     def mend(self) -> None:
-        self._openings = self._database.openings  # its row has been found there
-        if self._ear is not None:
-            self._ear.mend()
+        place = self._place
+        if place is not None:
+            place.openings = self._database.openings  # its row has been found there
+            place.ear.mend()
 
     def sleep(self, step: Sleep) -> list[str]:
         self.rung = False
-        ear = self._ear
-        if step.ways is None or ear is None:
+        place = self._place
+        if step.ways is None or place is None:
             while (seconds := step.until - _clock.now()) > 0:
                 _threads.sleep(seconds)
             return []
-        dead = ear.watch.turn_to(ear.folder, step.ways)
-        until = step.until if ear.watch.is_whole else min(step.until, _clock.now() + _BLIND_SECONDS)
-        if not dead:
-            poll = _threads.poll()
-            poll.register(ear.descriptor, select.POLLIN)
-            for end in ear.watch.ends.values():
-                poll.register(end.descriptor, 0)  # errors are always reported
-            events: list[tuple[int, int]] = []
-            while not events and (seconds := until - _clock.now()) > 0:
-                events = poll.poll(min(seconds, _TICK_SECONDS) * 1000)
-                if not events and not self._is_intact():
-                    break
-            for descriptor, _ in events:
-                if descriptor == ear.descriptor:
-                    self.rung = True
-                else:
-                    dead = ear.watch.turn_to(ear.folder, step.ways)
+        dead = place.sleep(step.until, step.ways)
+        self.rung, place.hinted = place.hinted, False
         return dead
 
     def grant(self, request: Request) -> Granted | None:
         """Return the grant that this was rung for, unless it is to be looked for."""
-        ear = self._ear
-        if ear is None:
+        place = self._place
+        if place is None:
             return None
         # Who has its slots need not stand at the gate to learn of it, unless others may take it
         # for dead by now: a transaction mends that.
-        if seems_whole(ear.folder):
+        if seems_whole(place.ear.folder):
             granted = self._database.read(_slots.peek, request)
             if granted is not None:
-                return granted  # the hints are read away when the ear is borrowed again
-        ear.drain()  # before the look, lest one be missed
+                return granted
+        place.settle()
         return None
 
-    def _is_intact(self) -> bool:
-        ear = self._ear
-        return (
-            ear is not None
-            and self._pid == os.getpid()
-            and ear.is_there()
-            and seems_whole(ear.folder)
-            and self._database.is_intact(self._openings)
-        )
-
     def close(self) -> None:
-        ear, self._ear = self._ear, None
-        if ear is not None and self._lifeline is not None:
-            self._lifeline.return_ear(ear)
+        place, self._place = self._place, None
+        if place is not None:
+            place.close()
 
     def __del__(self) -> None:
         # Ctrl-C upon Ctrl-C can keep a frame from clearing up after itself, but not from ending.
         request = self._request
-        if request is not None and not request.settled and self._pid == os.getpid():
-            run_later(self._database, functools.partial(_slots.abandon, request=request))
+        if request is not None and self._pid == os.getpid():
+            if not request.settled:
+                run_later(self._database, functools.partial(_slots.abandon, request=request))
             self.close()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 
-from localgcl import _clock, _owners, _release, _slots
+from localgcl import _clock, _identity, _owners, _release, _slots
 from localgcl._blocking import Listener, drive
 from localgcl._child import say
 from localgcl._creation import insert_missing
@@ -14,7 +14,7 @@ from localgcl._gate import GateTimeoutError
 from localgcl._lifeline import end_lifeline
 from localgcl._queue import promote
 from localgcl._text import printable, quoted
-from localgcl.errors import ConcurrencySlotAcquisitionError, DatabaseError, LimitNotFoundError
+from localgcl.errors import ConcurrencySlotAcquisitionError, DatabaseError, LocalGCLError
 from localgcl.sync import Limiter
 
 TYPE_CHECKING = False
@@ -54,11 +54,11 @@ class Claim:
         self._left = False
 
     def __enter__(self) -> Claim:
-        _owners.show_as(self._shown_as)
+        _identity.show_as(self._shown_as)
         return self
 
     def __exit__(self, *_: object) -> None:
-        _owners.show_as(())
+        _identity.show_as(())
         self.leave()
 
     def obtain(self, limit_of_missing: int | None = None) -> None:
@@ -159,9 +159,12 @@ class _Teller(Listener):
 
     def _tell_of(self, name: str) -> None:
         try:
-            holders = self._limiter.holders(name)
-        except LimitNotFoundError:
-            return  # deleted meanwhile, of which the request learns by itself
+            from localgcl import _limits  # which loads pydantic
+
+            deadline = _clock.now() + _PATIENCE_SECONDS
+            holders = self._limiter._administer(_limits.holders(name), deadline=deadline)
+        except (GateTimeoutError, ImportError, LocalGCLError, OSError):
+            return  # the request learns by itself what concerns it
         for one in holders:
             about = f" ({one.holder})" if one.holder else ""
             _tell(

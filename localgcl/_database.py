@@ -10,10 +10,19 @@ import threading
 import weakref
 from _thread import get_ident
 
-from localgcl import _clock, _threads
-from localgcl._file import File, begin, identity_of, remaining
+from localgcl import _clock, _identity, _schema, _threads
+from localgcl._file import (
+    File,
+    VanishedError,
+    begin,
+    drop,
+    files_of,
+    identity_of,
+    newer,
+    remaining,
+)
 from localgcl._folder import Folder
-from localgcl._forks import at_fork
+from localgcl._forks import at_fork, catch_up
 from localgcl._gate import GateTimeoutError
 from localgcl._lifeline import existing_lifeline, seems_whole
 from localgcl._problems import explained, is_foreign, strange
@@ -37,9 +46,18 @@ if TYPE_CHECKING:
 # What is called after each transaction, outside of it, until it takes itself off: see `_later`.
 afterwards: list[Callable[[], None]] = []
 
+_TURN_SECONDS = 0.001
+
+# Of a file that is replaced each time before it is open.
+_MAX_OPENINGS = 100
+
 
 class NoDatabaseError(Exception):
     """There is no file, and the caller has no use for a new one."""
+
+
+class _InUseError(Exception):
+    """Another thread of this process is at a file that all of them have to drop."""
 
 
 class NestedCallError(RuntimeError):
@@ -55,12 +73,13 @@ class NestedCallError(RuntimeError):
 class Transaction:
     """What a transaction works with: the connection, the moment, the folder, whom to wake after."""
 
-    __slots__ = ("ends", "execute", "folder", "known", "later", "now", "rings")
+    __slots__ = ("ends", "execute", "folder", "inode", "known", "later", "now", "rings")
 
     def __init__(self, file: File, rings: Rings, ends: Ends) -> None:
         self.execute = file.execute
         self.folder = file.folder
         self.known = file.known
+        self.inode = file.identity[1]
         self.rings = rings
         self.ends = ends
         self.now = 0.0  # until it has begun
@@ -106,7 +125,13 @@ class Database:
         # A Ctrl-C can strike between any two instructions, in a `finally` too: what must happen
         # (open the gate, unlock, wake) stands in two nested ones each.
         try:
-            return self._alone(deadline, self._inside, work, deadline, durable, create, rings, ends)
+            while True:
+                try:
+                    return self._alone(
+                        deadline, self._inside, work, deadline, durable, create, rings, ends
+                    )
+                except _InUseError:
+                    _threads.sleep(_TURN_SECONDS)  # in which the other thread can have its turn
         finally:
             if (rings or ends) and self._folder is not None:
                 try:
@@ -123,6 +148,7 @@ class Database:
 
         NestedCallError inside a transaction of this thread, be it with another database.
         """
+        catch_up()
         lock = self._lock
         me = get_ident()
         if me in inside:
@@ -183,12 +209,16 @@ class Database:
             execute, gate = file.execute, file.gate
             # Asked and made here, where nobody waits for it.
             whole = seems_whole(file.folder)
+            if existing_lifeline(file.folder) is None:
+                _identity.look_up()
             tx = Transaction(file, rings, ends)
             try:
                 gate.enter(deadline)
                 if durable:
                     execute("PRAGMA synchronous = FULL")
                 begin(execute, deadline)
+                if (version := execute("PRAGMA user_version").fetchone()[0]) != _schema.VERSION:
+                    raise newer(self.path, version)
                 if not whole and (ours := existing_lifeline(file.folder)) is not None:
                     ours.mend()  # lest this process take itself for dead
                 tx.now = _clock.now()
@@ -207,13 +237,15 @@ class Database:
                     raise
         except (sqlite3.Error, OSError) as error:
             # Whatever it was, the next call begins with the file as it is then.
-            with contextlib.suppress(sqlite3.Error, OSError):  # of the same cause
+            with contextlib.suppress(sqlite3.Error, OSError, _InUseError):  # of the same cause
                 self._discard()
             if is_foreign(error):
                 raise
             raise explained(self.path, error) from error
         except (MemoryError, ImportError) as error:
-            with contextlib.suppress(sqlite3.Error, OSError, MemoryError):  # of the same cause
+            with contextlib.suppress(
+                sqlite3.Error, OSError, MemoryError, _InUseError
+            ):  # of the same cause
                 self._discard()
             raise explained(self.path, error) from error
         except LocalGCLError:
@@ -236,13 +268,20 @@ class Database:
                 "it was in use when this process was forked, and could not be closed; start the"
                 " process by exec, as subprocess and multiprocessing's spawn do",
             )
-        while True:
+        for _ in range(_MAX_OPENINGS):
             self._discard(deadline)
-            self._file = file = File(self.path, deadline)
+            try:
+                self._file = file = File(self.path, deadline)
+            except VanishedError:
+                continue
             self._folder = file.folder
             self.openings += 1
             if file.is_there():  # or else replaced or emptied while it was opened
                 return file
+        raise DatabaseError(
+            self.path,
+            "it, or its log beside it, is replaced again and again; end the program that does so",
+        )
 
     def is_intact(self, openings: int) -> bool:
         """Whether what was open at that count of `openings` is open still, and still there.
@@ -252,7 +291,9 @@ class Database:
         try:
             # A new file may be given the number of the old one.
             return openings == self.openings and self._file_there() is not None
-        except OSError:
+        except OSError as error:
+            if is_foreign(error):
+                raise
             return False
 
     def lifeline(self) -> Lifeline | None:
@@ -266,15 +307,36 @@ class Database:
         """
         try:
             self._alone(deadline, self._discard, deadline)
-        except GateTimeoutError:
+        except (GateTimeoutError, _InUseError):
             pass
         except (sqlite3.Error, OSError) as error:
             raise explained(self.path, error) from error
 
     def _discard(self, deadline: float | None = None) -> None:
-        file, self._file = self._file, None
-        if file is not None:
+        file = self._file
+        if file is None:
+            return
+        if file.is_whole():
+            self._file = None
             file.close(deadline)
+            return
+        others = [one for one in open_databases() if one is not self and one.has_open(file)]
+        locked: list[Database] = []
+        try:
+            for other in others:
+                if not other._lock.acquire(blocking=False):
+                    raise _InUseError
+                locked.append(other)
+            drop({file, *files_of(file.identity)})
+            self._file = None  # not before: a connection that is collected is closed as usual
+            file.close_all_but_connection()
+        finally:
+            for other in locked:
+                other._lock.release()
+
+    def has_open(self, file: File) -> bool:
+        """Whether what is open here is the same file as that."""
+        return self._file is not None and self._file.identity == file.identity
 
     def close_before_fork(self, deadline: float) -> None:
         """Close the file, and keep it closed until `go_on_after_fork`."""
@@ -285,7 +347,7 @@ class Database:
             _forking.databases.append(self)
             if not self._lock.acquire(timeout=remaining(deadline)):
                 return
-        with contextlib.suppress(sqlite3.Error, OSError):  # whoever looks next finds out
+        with contextlib.suppress(sqlite3.Error, OSError, _InUseError):  # who looks next finds out
             self._discard(deadline)
 
     def go_on_after_fork(self) -> None:
@@ -298,13 +360,16 @@ class Database:
         if self._pid == os.getpid():
             return
         kept_closed = self in _forking.databases and self._lock._is_owned()  # type: ignore[attr-defined]
-        if self._file is not None or not kept_closed:
+        file = self._file
+        if file is not None and not inside - {get_ident()}:
+            drop({file, *files_of(file.identity)})  # nobody was in the middle of it
+        elif file is not None or not kept_closed:
             with contextlib.suppress(OSError):
                 _crossed.add(identity_of(self.path))
-        if self._file is not None:
-            self._file.never_close()
-        self._lock = make_lock()
+            if file is not None:
+                file.never_close()
         self._file = None
+        self._lock = make_lock()
         self._pid = os.getpid()
 
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from localgcl._access import usable
 from localgcl._location import VARIABLE, is_shared_file_system
 
 if TYPE_CHECKING:
@@ -25,6 +26,11 @@ _WAL_PER_DATABASE = 2
 
 # https://sqlite.org/wal.html#walresetbug
 _AFFECTED_FROM, _AFFECTED_TO = (3, 7, 0), (3, 51, 2)
+
+# What a job needs that finds a database which nobody has open, or none: SQLite's -wal and -shm, the
+# FIFOs, the run folder with its files, and the database itself.
+_JOB_BYTES = 128 * 1024
+_JOB_INODES = 8
 
 _SHOWN = 3  # of a list in which each says the same
 
@@ -53,6 +59,19 @@ class Entry:
         return f"{self.path} is {stat.filemode(self.mode)} of group {self.group}"
 
 
+@dataclass(frozen=True)
+class Space:
+    """What is free in the file system of a folder, as `statvfs` tells; None where it tells nothing.
+
+    `reserved_bytes` are free for root alone.
+    """
+
+    folder: str
+    free_bytes: int | None
+    reserved_bytes: int = 0
+    free_inodes: int | None = None
+
+
 def choice(path: str, chosen_by: ChosenBy, environment: str | None, *, exists: bool) -> Check:
     """Tell which file is in use; `environment` is another one that LOCALGCL_DB names."""
     words = {"option": "--db", "environment": VARIABLE, "default": "the default"}
@@ -70,8 +89,16 @@ def choice(path: str, chosen_by: ChosenBy, environment: str | None, *, exists: b
     )
 
 
-def file_system(kind: str | None) -> Check:
-    """Tell whether one kernel sees all of it."""
+def file_system(path: str, kind: str | None, point: str | None) -> Check:
+    """Tell whether one kernel sees all of it, by one name; `point` is where that is mounted."""
+    if point == path:
+        return Check(
+            "file system",
+            "fault",
+            "the file is a mount point itself, so that the files beside it are not those that"
+            " others use",
+            "mount the folder that it lies in, in place of the file",
+        )
     if kind is None:
         return Check("file system", "ok", "its type cannot be told here; it has to be a local disk")
     if not is_shared_file_system(kind):
@@ -82,6 +109,38 @@ def file_system(kind: str | None) -> Check:
         f"{kind}, where neither SQLite's WAL nor FIFOs reach all processes: limits do not hold",
         f"move the database to a local disk, with all processes ended, and name it in {VARIABLE}",
     )
+
+
+def disk(spaces: Sequence[Space]) -> Check:
+    """Tell whether there is room for what a job makes: bytes, and inodes for its files."""
+    lacking = []
+    for one in spaces:
+        missing = []
+        if one.free_bytes is not None and one.free_bytes < _JOB_BYTES:
+            besides = f" ({_size(one.reserved_bytes)} more for root)" if one.reserved_bytes else ""
+            missing.append(f"{_size(one.free_bytes)} free{besides} where {_size(_JOB_BYTES)}")
+        if one.free_inodes is not None and one.free_inodes < _JOB_INODES:
+            missing.append(f"{one.free_inodes} inodes free where {_JOB_INODES}")
+        if missing:
+            lacking.append((one.folder, " and ".join(missing)))
+    if lacking:
+        folder = shlex.quote(lacking[0][0])
+        return Check(
+            "disk",
+            "fault",
+            "; ".join(f"{folder} has {missing} are needed" for folder, missing in lacking)
+            + ": no job may be able to start",
+            f"remove files there (see `df -h {folder}` and `df -i {folder}`), or have the file"
+            " system, its quota or its size= and nr_inodes= made larger",
+        )
+    known = [
+        f"{_size(one.free_bytes)} free"
+        + (f" and {one.free_inodes} inodes" if one.free_inodes is not None else "")
+        + f" in {one.folder}"
+        for one in spaces
+        if one.free_bytes is not None
+    ]
+    return Check("disk", "ok", _listed(known) or "how much is free cannot be told here")
 
 
 def sqlite(version: tuple[int, int, int]) -> Check:
@@ -112,6 +171,11 @@ def clock(error: str | None) -> Check:
     )
 
 
+def foreign(problems: Sequence[str]) -> Check:
+    """Tell of what is in the place of one of the database's files."""
+    return Check("permissions", "fault", _listed(problems), "remove it, once you know whose it is")
+
+
 def permissions(
     database: Entry,
     parent: Entry,
@@ -127,19 +191,30 @@ def permissions(
     """
     if denied is not None:
         return Check("permissions", "fault", *denied)
-    permitted = stat.S_IMODE(database.mode)
-    expected: list[tuple[Entry, int]] = [(one, permitted) for one in beside]
+    permitted = 0o600 | usable(database.mode)
+    expected: list[tuple[Entry, int]] = [(one, permitted) for one in (database, *beside)]
+    # Where its group may do no more than any others, it is of no account which group that is.
+    is_for_group = permitted & 0o060 != (permitted & 0o006) << 3
     for one in inside:
-        mode = permitted & 0o666
+        mode = permitted
         expected.append((one, mode | (mode & 0o444) >> 2 if stat.S_ISDIR(one.mode) else mode))
     wrong = [
         (one, mode)
         for one, mode in expected
-        if stat.S_IMODE(one.mode) != mode or one.gid != database.gid
+        if stat.S_IMODE(one.mode) != mode or (is_for_group and one.gid != database.gid)
     ]
     missing = _missing_for_the_folder(database, parent)
     if missing:
         wrong.insert(0, (database, permitted | missing))
+    if not wrong and parent.mode & permitted & stat.S_IWOTH:
+        return Check(
+            "permissions",
+            "note",
+            f"everybody on this machine may use {parent.path}, and so change and release the limits"
+            " of this database, and put other files in the place of its own",
+            "for limits that are some users' alone, use a folder of a group that they are in"
+            " (install -d -g GROUP -m 2770 FOLDER)",
+        )
     if not wrong:
         return Check("permissions", "ok", f"all of it is as the database: {database}")
     group = parent if missing else database
@@ -197,7 +272,12 @@ def wal(database_bytes: int, wal_bytes: int, readers: Sequence[str]) -> Check:
 
 
 def _size(number: int) -> str:
-    return f"{number} bytes" if number < 1024 else f"{number / 1024:.0f} KiB"
+    if number < 1024:
+        return f"{number} bytes"
+    for unit, size in (("GiB", 2**30), ("MiB", 2**20)):
+        if number >= 100 * size:
+            return f"{number // size} {unit}"
+    return f"{number / 1024:.0f} KiB"
 
 
 def run_folder(path: str, mode: int | None, strays: Sequence[str]) -> Check:

@@ -7,19 +7,21 @@ the file is closed in the process (https://sqlite.org/howtocorrupt.html, 2.2).
 from __future__ import annotations
 
 import contextlib
-import grp
 import os
 import sqlite3
 import stat
 from collections.abc import Callable, Iterator
 
 from localgcl import _clock, _diagnosis, _location, _processes, _schema
-from localgcl._diagnosis import Check, Entry
+from localgcl._access import fault_of
+from localgcl._diagnosis import Check, Entry, Space
 from localgcl._file import folder_of, in_address
-from localgcl._folder import Folder, is_fifo_name
+from localgcl._folder import GATE, Folder, is_fifo_name
 from localgcl._gate import Gate, GateTimeoutError
-from localgcl._problems import denied, known_problem
+from localgcl._problems import denied, group_called, known_problem
+from localgcl._rights import of_the_writers
 from localgcl._rows import problems_of
+from localgcl.errors import DatabaseError
 
 # Nobody is in a transaction for longer, unless it was stopped there.
 PATIENCE_SECONDS = 3.0
@@ -32,17 +34,20 @@ Execute = Callable[..., sqlite3.Cursor]
 
 def examine(path: str, chosen_by: _location.ChosenBy) -> list[Check]:
     """Return every check of the database at `path`."""
-    real = os.path.realpath(path)
-    problem = None
+    real, problem = os.path.realpath(path), None
+    status = None
     try:
-        status = os.stat(real)
-    except FileNotFoundError:
-        status = None
+        real = _location.real_path(path, path)
+        with contextlib.suppress(FileNotFoundError):
+            status = os.lstat(real)
+    except DatabaseError as error:
+        problem = error.problem
     except OSError as error:
-        status, problem = None, _problem(path, error)
+        problem = _problem(path, error)
     checks = [
         _diagnosis.choice(path, chosen_by, _other(path, chosen_by), exists=bool(status or problem)),
-        _diagnosis.file_system(_location.file_system_of(real)),
+        _diagnosis.file_system(real, *(_location.mount_of(real) or (None, None))),
+        _diagnosis.disk(_spaces(real)),
         _diagnosis.sqlite(sqlite3.sqlite_version_info),
         _diagnosis.clock(_clock_error()),
     ]
@@ -52,8 +57,28 @@ def examine(path: str, chosen_by: _location.ChosenBy) -> list[Check]:
         return [*checks, _diagnosis.unreadable(problem)]
     if status is None:
         return checks
-    folder = folder_of(real, status)
-    return [*checks, *_files(real, folder), *_contents(path, folder)]
+    folder = folder_of(real, status, path)
+    foreign = [
+        f"{name} {fault}"
+        for name in (real, f"{real}-wal", f"{real}-shm")
+        if (fault := _fault(name)) is not None
+    ]
+    if foreign:
+        return [*checks, _diagnosis.foreign(foreign)]
+    try:
+        return [*checks, *_files(real, folder), *_contents(path, folder)]
+    except DatabaseError as error:
+        return [*checks, _diagnosis.foreign([error.problem])]
+    finally:
+        folder.close()
+
+
+def _fault(name: str) -> str | None:
+    """Return why a file is not one of the database's, None where it is or is not there."""
+    try:
+        return fault_of(os.lstat(name))
+    except OSError:
+        return None
 
 
 def exists(path: str) -> bool:
@@ -90,6 +115,26 @@ def _clock_error() -> str | None:
         return str(error)
 
 
+def _spaces(real: str) -> list[Space]:
+    """Return what is free where the files of a job are made, or will be."""
+    folder = os.path.dirname(real)
+    while not os.path.isdir(folder) and folder != "/":
+        folder = os.path.dirname(folder)
+    spaces: dict[int, Space] = {}
+    for one in (folder, f"{real}-run"):  # which may lie elsewhere
+        with contextlib.suppress(OSError):
+            spaces.setdefault(os.stat(one).st_dev, _space(one))
+    return list(spaces.values())
+
+
+def _space(folder: str) -> Space:
+    found = os.statvfs(folder)
+    # Some have no number of blocks, or of inodes, that could be used up: they say 0 of 0.
+    free = found.f_bavail * found.f_frsize if found.f_blocks else None
+    reserved = max(0, found.f_bfree - found.f_bavail) * found.f_frsize
+    return Space(folder, free, reserved, found.f_favail if found.f_files else None)
+
+
 # The files, without opening any
 
 
@@ -98,14 +143,7 @@ def _entry(path: str, *, follow: bool = False) -> Entry | None:
         status = os.stat(path, follow_symlinks=follow)
     except OSError:  # gone meanwhile, or out of reach, which `denied` tells
         return None
-    return Entry(path, status.st_mode, status.st_gid, _group(status.st_gid), status.st_size)
-
-
-def _group(gid: int) -> str:
-    try:
-        return grp.getgrgid(gid).gr_name
-    except KeyError:
-        return str(gid)
+    return Entry(path, status.st_mode, status.st_gid, group_called(status.st_gid), status.st_size)
 
 
 def _files(real: str, folder: Folder) -> Iterator[Check]:
@@ -151,16 +189,16 @@ def _is_ours(entry: Entry) -> bool:
 
 def _contents(path: str, folder: Folder) -> list[Check]:
     while True:
-        guarded = os.path.exists(f"{folder.path}/gate")
+        guarded = os.path.exists(f"{folder.path}/{GATE}")
         try:
             checks = _behind_the_gate(path, folder) if guarded else _looked_at(path, folder)
         except GateTimeoutError:
-            holders = _processes.holders_of(f"{folder.path}/gate")
+            holders = _processes.holders_of(f"{folder.path}/{GATE}")
             return [_diagnosis.gate(PATIENCE_SECONDS, holders)]
         except OSError as error:
             return [_diagnosis.unreadable(_problem(path, error))]
         # Without a gate nobody uses the database; unless somebody has begun to meanwhile.
-        if guarded or not os.path.exists(f"{folder.path}/gate"):
+        if guarded or not os.path.exists(f"{folder.path}/{GATE}"):
             return [_diagnosis.gate(0.0, None), *checks]
 
 
@@ -177,7 +215,7 @@ def _looked_at(path: str, folder: Folder) -> list[Check]:
     checks: list[Check] = []
     try:
         with (
-            contextlib.closing(_connect(os.path.realpath(path))) as connection,
+            contextlib.closing(_connect(path, folder)) as connection,
             _new_database() as new,
         ):
             execute = connection.cursor().execute
@@ -199,16 +237,24 @@ def _looked_at(path: str, folder: Folder) -> list[Check]:
     return checks
 
 
-def _connect(real: str) -> sqlite3.Connection:
+def _connect(path: str, folder: Folder) -> sqlite3.Connection:
+    real = _location.real_path(path, path)
     # Where no WAL is, everything is in the file and nobody has it open: SQLite is then told that
     # it does not change, or it would leave a new -wal and -shm, as a reader who may not write does.
     mode = "mode=ro" if os.path.exists(f"{real}-wal") else "mode=ro&immutable=1"
-    return sqlite3.connect(
-        f"file:{in_address(real)}?{mode}",
-        uri=True,
-        timeout=_BUSY_SECONDS,
-        isolation_level=None,
-    )
+    with of_the_writers(os.stat(os.path.dirname(real)), folder.access):
+        connection = sqlite3.connect(
+            f"file:{in_address(real)}?{mode}",
+            uri=True,
+            timeout=_BUSY_SECONDS,
+            isolation_level=None,
+        )
+        try:
+            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        except BaseException:
+            connection.close()
+            raise
+    return connection
 
 
 def _missing(execute: Execute, new: sqlite3.Connection) -> list[str]:

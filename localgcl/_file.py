@@ -3,107 +3,266 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import sqlite3
 import stat
 import threading
+import time
+import weakref
 
-from localgcl import _clock, _location, _schema
-from localgcl._folder import Folder
+from localgcl import _clock, _schema
+from localgcl._access import (
+    Access,
+    access_in,
+    access_of,
+    correct,
+    kind_of,
+    make_file,
+    refuse_foreign,
+)
+from localgcl._descriptors import close_if_ours, is_ours, mark, opened
+from localgcl._folder import Folder, folder_at
 from localgcl._gate import Gate, GateTimeoutError
+from localgcl._location import make_parents, real_path, refuse_unfit_place
 from localgcl._problems import code_of
+from localgcl._rights import of_the_writers
 from localgcl.errors import DatabaseError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 # Only programs that do not know the gate can make SQLite busy (a shell, a backup). Its handler
 # sleeps without seeing signals or deadlines, so it gets short turns and `begin` the patience.
 _BUSY_TURN_SECONDS = 0.1
 _BUSY_PATIENCE_SECONDS = 60.0
 
-# A commit writes each page that it touched: the smaller, the sooner.
-PAGE_SIZE = 1024
+# A folder's time of change is told in steps of up to 10 ms: what changed just now may change again
+# within the same step.
+_STEP_NANOSECONDS = 50_000_000
+
+_COMPANIONS = ("-wal", "-shm")
+
+
+class VanishedError(Exception):
+    """The file was taken away or emptied while it was opened; it is opened again."""
 
 
 class File:
     """An open database: the connection, its gate, its run folder, and which file it is."""
 
-    __slots__ = ("_cursor", "connection", "execute", "folder", "gate", "identity", "known", "path")
+    __slots__ = (
+        "__weakref__",
+        "_cursor",
+        "_descriptors",
+        "_found",
+        "_names",
+        "_parent",
+        "_unchanged",
+        "connection",
+        "execute",
+        "folder",
+        "gate",
+        "identity",
+        "known",
+        "path",
+        "real",
+    )
 
     def __init__(self, path: str, deadline: float | None) -> None:
         self.path = path
         self.known: dict[str, tuple[int, int]] = {}  # see `_at_once`
-        self.folder = _prepare(path)
+        self.real, self.folder = _prepare(path, deadline)
+        self._parent = os.path.dirname(self.real)
+        self._names = (path, *(self.real + suffix for suffix in _COMPANIONS))
+        self._descriptors: tuple[int, ...] = ()
+        self._unchanged: tuple[int, int, int] | None = None
         made = self.folder.make()
-        self.gate = Gate(self.folder)
         try:
-            # In one go, lest the file be replaced between: SQLite finds the log by its name.
-            with self.gate.entered(deadline):
-                self._replace_if_emptied()
-                self.identity = identity_of(path)
-                self._drop_stale_log()
-                self.connection = _connect(path)
-                try:
-                    # One cursor for every statement: making one costs a third of a small
-                    # statement, and each statement, COMMIT at the last, ends the one before it.
-                    self._cursor = self.connection.cursor()
-                    self.execute = self._cursor.execute
-                    # What a power cut takes from the last moments it also makes void: every
-                    # holder died.
-                    self.execute("PRAGMA synchronous = NORMAL")
-                    current = self._is_current()
-                except BaseException:
-                    self.connection.close()
-                    raise
+            self.gate = Gate(self.folder)
             try:
-                self._verify(current, deadline)
+                self._open(deadline)
             except BaseException:
-                self._close_connection(deadline)
+                self.gate.close()
                 raise
         except BaseException:
-            self.gate.close()
+            self.folder.close()
             if made:
-                self._leave_no_folder()
+                _leave_no_folder(self.folder)
             raise
+        _open_files.add(self)
+
+    def _open(self, deadline: float | None) -> None:
+        # In one go, so that the file is not replaced in between: SQLite finds the log by its name.
+        with self.gate.entered(deadline):
+            self._verify_place()
+            made = self._make_companions()
+            before = opened()
+            try:
+                with of_the_writers(os.stat(self._parent), self.folder.access):
+                    journal = self._connect()
+            except BaseException:
+                _remove(made)
+                raise
+            try:
+                self._find_descriptors(before)
+                self._found = tuple(map(identity_of, self._names))
+                version = self._version()
+                is_current = version == _schema.VERSION and journal == "wal"
+                self._correct_access()
+                if is_current:
+                    self._settle(deadline)
+            except BaseException:
+                self._close_connection()
+                _remove(made)
+                raise
+        if not is_current:
+            try:
+                self._migrate(deadline)
+            finally:
+                self.close(deadline)
+            raise VanishedError
+
+    def _connect(self) -> str:
+        """Connect, with all the files open that SQLite needs, and return the journal's mode."""
+        self.connection = _connect(self.real)
+        try:
+            # One cursor for every statement: making one costs a third of a small statement, and
+            # each statement, COMMIT at the last, ends the one before it.
+            self._cursor = self.connection.cursor()
+            self.execute = self._cursor.execute
+            # What a power cut takes from the last moments it also makes void: every holder died.
+            self.execute("PRAGMA synchronous = NORMAL")
+            journal = self.execute("PRAGMA journal_mode").fetchone()[0]
+            self.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        except BaseException:
+            with contextlib.suppress(AttributeError):  # there is none yet
+                self._cursor.close()
+            self.connection.close()
+            raise
+        return str(journal)
+
+    def _verify_place(self) -> None:
+        """See that there is one file, which has no other name, and that its log is its own."""
+        try:
+            status = _status_of_one(self.real)
+        except FileNotFoundError:
+            raise VanishedError from None
+        refuse_foreign(status, None, self.path, self.real)
+        if status.st_size == 0:
+            raise VanishedError
+        self.identity = (status.st_dev, status.st_ino)
+        self._drop_stale_log(self.identity)
+
+    def _make_companions(self) -> list[str]:
+        """Make those files beside it that are missing, and return their names.
+
+        SQLite would make them with this user's own group, and others would be shut out.
+        """
+        made = []
+        for name in self._names[1:]:
+            try:
+                refuse_foreign(_status_of_one(name), None, self.path, name)
+            except FileNotFoundError:
+                make_file(name, self.folder.access)
+                made.append(name)
+        # SQLite looks for one that a crash has left, and would wait for the writer of a FIFO.
+        with contextlib.suppress(FileNotFoundError):
+            journal = f"{self.real}-journal"
+            refuse_foreign(os.lstat(journal), None, self.path, journal)
+        return made
+
+    def _correct_access(self) -> None:
+        """Give all that belongs to the database its owner, group and mode, where this user may."""
+        access = self.folder.access
+        for name in (self.real, *self._names[1:]):
+            with contextlib.suppress(FileNotFoundError):
+                status = os.lstat(name)
+                if not access.is_that_of(status):
+                    correct(name, access, self.path)
+        self.folder.correct_access()
+
+    def _find_descriptors(self, before: set[int]) -> None:
+        """Mark the descriptors that SQLite has opened, to know when the program closes them."""
+        elsewhere = {one for file in list(_open_files) for one in file._descriptors}
+        beside = {identity_of(name) for name in self._names[1:]}
+        shared = identity_of(self._names[2])  # that of -shm is one for the whole process
+        found = []
+        for descriptor in opened():
+            with contextlib.suppress(OSError):  # of another thread, closed by now
+                status = os.fstat(descriptor)
+                identity = (status.st_dev, status.st_ino)
+                if identity != self.identity and identity not in beside:
+                    continue
+                if descriptor in before and not is_ours(descriptor):
+                    continue  # the program's own
+                if descriptor in elsewhere and identity != shared:
+                    continue
+                mark(descriptor)
+                found.append((identity != self.identity, descriptor))
+        self._descriptors = tuple(descriptor for _, descriptor in sorted(found))
 
     def is_there(self) -> bool:
-        """Whether it is still what is found at its path, and was not emptied."""
+        """Whether what is open is still what is found at its path, with its log, and not emptied.
+
+        Nor may the program have closed it.
+        """
         try:
-            status = os.stat(self.path)
-        except FileNotFoundError:
+            for descriptor in self._descriptors:
+                if not is_ours(descriptor):
+                    return False
+            # While no name in the folder changes, each leads to what it led to.
+            status = os.stat(self._parent)
+            seen = status.st_mtime_ns, status.st_ino, status.st_dev
+            if seen != self._unchanged:
+                if tuple(map(identity_of, self._names)) != self._found:
+                    return False
+                if (
+                    self._descriptors
+                    and self.path == self.real
+                    and status.st_mtime_ns < time.time_ns() - _STEP_NANOSECONDS
+                ):
+                    self._unchanged = seen
+            if self._descriptors:
+                return os.fstat(self._descriptors[0]).st_size > 0
+            return os.stat(self.path).st_size > 0
+        except (FileNotFoundError, NotADirectoryError):
             return False
-        return (status.st_dev, status.st_ino) == self.identity and status.st_size > 0
 
     def close(self, deadline: float | None = None) -> None:
         """Close it, the checkpoint that this means under the gate like any other."""
         try:
-            self._close_connection(deadline)
+            with contextlib.suppress(GateTimeoutError), self.gate.entered(deadline):
+                self._close_connection()
         finally:
+            # Where the gate could not be entered: SQLite makes the checkpoint of a close under a
+            # lock of its own, which it does not get while anybody else has the file open.
+            self._close_connection()
             self.gate.close()
+            self.folder.close()
 
-    def _close_connection(self, deadline: float | None) -> None:
+    def _close_connection(self) -> None:
+        if not self.is_whole():
+            drop(files_of(self.identity))
+            return
+        _open_files.discard(self)
         # SQLite keeps a file open for as long as a statement is, as one that has failed; and what
         # is open crosses a fork.
         with contextlib.suppress(sqlite3.ProgrammingError):  # the connection is closed already
             self._cursor.close()
-        try:
-            with contextlib.suppress(GateTimeoutError), self.gate.entered(deadline):
-                self._replace_if_emptied()
-                self.connection.close()
-        finally:
-            # Where the gate could not be entered: SQLite makes the checkpoint of a close under a
-            # lock of its own, which it does not get while anybody else has the file open.
-            self.connection.close()
+        self.connection.close()
+        self._forget_files()
 
-    def _leave_no_folder(self) -> None:
-        # With a file of another program, say, there is to be nothing new beside it.
-        with contextlib.suppress(OSError):
-            for name in ("gate", "create.lock"):
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(f"{self.folder.path}/{name}")
-            os.rmdir(self.folder.path)
+    def _forget_files(self) -> None:
+        self._descriptors, self._found, self._unchanged = (), (), None
+
+    def is_whole(self) -> bool:
+        """Whether it can be closed as usual, which writes the log into the file and removes it."""
+        try:
+            return self._found == () or self.is_there()
+        except OSError:
+            return False
 
     def never_close(self) -> None:
         """Keep the connection from being closed, even when the interpreter ends."""
@@ -112,135 +271,251 @@ class File:
         # A reference that nobody gives back.
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(self.connection))
 
-    def _verify(self, current: bool, deadline: float | None) -> None:
-        if not current:
-            self._create_or_migrate(deadline)
-        with self.gate.entered(deadline):
-            self._adopt_companions()
-            self._note_log()
-            offset = _clock.wall() - _clock.now()
-            recorded = self.connection.execute("SELECT id, offset FROM boot").fetchall()
-            boot = _clock.boot_id()
-            if [(boot, True)] != [(one, abs(offset - was) < 1.0) for one, was in recorded]:
-                begin(self.execute, deadline)
-                _schema.enter_boot(self.connection, boot, offset)
-                self.connection.execute("COMMIT")
+    def close_all_but_connection(self) -> None:
+        """Close gate and folder of a file whose connection was dropped."""
+        self.gate.close()
+        self.folder.close()
 
-    def _is_current(self) -> bool:
+    def _settle(self, deadline: float | None) -> None:
+        """Note which log is whose, and bring every time onto this boot's clock."""
+        self._note_log()
+        offset = _clock.wall() - _clock.now()
+        recorded = self.execute("SELECT id, offset FROM boot").fetchall()
+        boot = _clock.boot_id()
+        if [(boot, True)] != [(one, abs(offset - was) < 1.0) for one, was in recorded]:
+            begin(self.execute, deadline)
+            _schema.enter_boot(self.connection, boot, offset)
+            self.execute("COMMIT")
+
+    def _version(self) -> int:
         version = _schema.version_of(self.connection)
         if version is None:
             raise DatabaseError(self.path, "it belongs to another program; choose another file")
         if version > _schema.VERSION:
-            raise DatabaseError(
-                self.path, f"a newer release made it (schema {version}); upgrade localgcl"
-            )
-        ((journal,),) = self.connection.execute("PRAGMA journal_mode").fetchall()
-        return version == _schema.VERSION and journal == "wal"
+            raise newer(self.path, version)
+        return version
 
-    def _create_or_migrate(self, deadline: float | None) -> None:
+    def _migrate(self, deadline: float | None) -> None:
         import filelock
 
-        lock = f"{self.folder.path}/create.lock"
-        _location.make_file(lock, self.folder.mode, self.folder.group)
+        lock = self.folder.lock_file()
         try:
             with (
-                filelock.FileLock(lock, timeout=remaining(deadline), mode=self.folder.mode),
+                filelock.FileLock(lock, timeout=remaining(deadline), mode=self.folder.access.mode),
                 self.gate.entered(deadline),
+                of_the_writers(os.stat(self._parent), self.folder.access),
             ):
-                if not self._is_current():  # or else somebody was first
-                    self._bring_up_to_date(deadline)
+                self._bring_up_to_date(deadline)
         except filelock.Timeout:
             raise GateTimeoutError from None
 
     def _bring_up_to_date(self, deadline: float | None) -> None:
-        execute = self.connection.execute
-        execute(f"PRAGMA page_size = {PAGE_SIZE}")
-        ((journal,),) = execute("PRAGMA journal_mode = WAL").fetchall()
-        if journal != "wal":
-            raise DatabaseError(
-                self.path, f"SQLite keeps its journal in mode {journal} there, not WAL"
-            )
+        execute = self.execute
+        if execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+            # It changes one page, for which a journal beside it would be this user's alone.
+            execute("PRAGMA journal_mode = OFF")
+            ((journal,),) = execute("PRAGMA journal_mode = WAL").fetchall()
+            if journal != "wal":
+                raise DatabaseError(
+                    self.path, f"SQLite keeps its journal in mode {journal} there, not WAL"
+                )
+        version = self._version()
+        if version == _schema.VERSION:
+            return  # somebody was first
         execute("PRAGMA synchronous = FULL")
-        begin(self.execute, deadline)
-        for statement in _schema.statements_from(_schema.version_of(self.connection) or 0):
+        begin(execute, deadline)
+        for statement in _schema.statements_from(version):
             execute(statement)
         execute("COMMIT")
-        execute("PRAGMA synchronous = NORMAL")
 
-    def _replace_if_emptied(self) -> None:
-        """Put a new file in the place of one that was emptied while somebody had it open.
-
-        Whoever has goes on in its log, would keep everybody else out of the file, and write into it
-        what no database begins with.
-        """
-        real = os.path.realpath(self.path)
-        with contextlib.suppress(FileNotFoundError):
-            if os.path.getsize(real) == 0 and os.path.exists(f"{real}-wal"):
-                os.unlink(real)
-                _location.make_file(real, self.folder.mode, self.folder.group)
-
-    def _drop_stale_log(self) -> None:
+    def _drop_stale_log(self, identity: tuple[int, int]) -> None:
         """Unlink a write-ahead log that was another file's than the one that is there now.
 
         Whoever has the other file open goes on in its log, and would keep everybody else out of
         this file; and what is in there must not be replayed into a backup put in its place.
         """
-        real = os.path.realpath(self.path)
-        log = identity_of(f"{real}-wal")
+        log = identity_of(f"{self.real}-wal")
         noted = self.gate.note().split()
-        replaced = noted[:2] != _words(self.identity)
-        if log is not None and (
-            os.path.getsize(real) == 0 or (replaced and noted[2:] == _words(log))
-        ):
-            for suffix in ("-wal", "-shm"):
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(real + suffix)
+        replaced = noted[:2] != _words(identity)
+        if log is not None and replaced and noted[2:] == _words(log):
+            _remove(self._names[1:])
         if replaced:
             # At once: the new log may be given the number of the old one.
-            self.gate.write_note(" ".join(_words(self.identity)))
+            self.gate.write_note(" ".join(_words(identity)))
 
     def _note_log(self) -> None:
         """Note at the gate which log is whose."""
-        if identity_of(self.path) != self.identity:
+        if identity_of(self.real) != self.identity:
             return  # replaced by now, and the log is the other's
-        log = identity_of(f"{os.path.realpath(self.path)}-wal")
+        log = identity_of(f"{self.real}-wal")
         note = " ".join([*_words(self.identity), *_words(log)])
         if self.gate.note() != note:
             self.gate.write_note(note)
 
-    def _adopt_companions(self) -> None:
-        """Give -wal and -shm the group of the database; SQLite gave them its mode."""
-        for suffix in ("-wal", "-shm"):
+
+_open_files: weakref.WeakSet[File] = weakref.WeakSet()
+
+
+def files_of(identity: tuple[int, int]) -> list[File]:
+    """Return all that this process has open of a file."""
+    return [file for file in list(_open_files) if file.identity == identity]
+
+
+def drop(files: Iterable[File]) -> None:
+    """Close connections without a word to the files that they had open, or to those of others.
+
+    It is for connections whose log is another file by now, or whose descriptors were closed under
+    them: a close would write a stale log into the database, or into a file of the program's. All
+    that this process has open of one file goes at once, since SQLite keeps its locks together.
+    Each number is, for this moment, that of a file that cannot be written, which keeps SQLite from
+    its checkpoint; whose it is by now gets it back.
+    """
+    files = list(files)
+    numbers = {number for file in files for number in file._descriptors}
+    theirs: dict[int, tuple[int, bool]] = {}
+    nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        mark(nothing)
+        for number in numbers:
+            if not is_ours(number):
+                with contextlib.suppress(OSError):  # closed, and not in use by the program
+                    copy = fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, 3)
+                    theirs[number] = copy, os.get_inheritable(number)
+            if number != nothing:  # which may have got the number of a lost one
+                os.dup2(nothing, number, inheritable=False)
+        for file in files:
+            _open_files.discard(file)
+            with contextlib.suppress(sqlite3.Error):
+                file._cursor.close()
+            file.connection.close()
+            file._forget_files()
+    finally:
+        for number in {nothing, *numbers} - theirs.keys():
+            close_if_ours(number)  # what SQLite has not closed
+        for number, (copy, inheritable) in theirs.items():
+            os.dup2(copy, number, inheritable)
+            os.close(copy)
+
+
+def newer(path: str, version: int) -> DatabaseError:
+    """Return the error of a file that a newer release has made or changed."""
+    return DatabaseError(path, f"a newer release made it (schema {version}); upgrade localgcl")
+
+
+def _leave_no_folder(folder: Folder) -> None:
+    # With a file of another program, say, nothing new is left beside it.
+    with contextlib.suppress(OSError):
+        folder.remove_empty()
+
+
+def _remove(names: Iterable[str]) -> None:
+    for name in names:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name)
+
+
+def _status_of_one(real: str) -> os.stat_result:
+    """Return the status of a file, without the name under which it was made.
+
+    A process that ended in the middle of `make_file` has left it that.
+    """
+    status = os.lstat(real)
+    if status.st_nlink == 1 or not stat.S_ISREG(status.st_mode):
+        return status
+    folder, name = os.path.split(real)
+    for other in os.listdir(folder):
+        end = other.removeprefix(f"{name}.")
+        if end != other and len(end) == 16 and end.isalnum():
+            path = os.path.join(folder, other)
             with contextlib.suppress(FileNotFoundError):
-                path = os.path.realpath(self.path) + suffix
-                status = os.stat(path)
-                if status.st_gid != self.folder.group and status.st_uid == os.geteuid():
-                    with contextlib.suppress(PermissionError):  # not in that group: as in `adopt`
-                        os.chown(path, -1, self.folder.group)
+                if os.path.samestat(os.lstat(path), status):
+                    os.unlink(path)
+    return os.lstat(real)
 
 
-def _prepare(path: str) -> Folder:
-    """See that the file is there, and return what its run folder is to be."""
-    real = os.path.realpath(path)
-    if not os.path.exists(real):
-        _location.make_parents(real)
-        _location.refuse_shared_file_system(real)
-        _location.make_file(real, *_location.mode_for_new(real))
-    status = os.stat(real)
-    if not stat.S_ISREG(status.st_mode):
-        raise DatabaseError(path, "it is not a file; choose another path")
-    return folder_of(real, status)
+def _prepare(path: str, deadline: float | None) -> tuple[str, Folder]:
+    """See that there is a database at `path`; return its path without links, and its run folder."""
+    while True:
+        real = real_path(path, path)
+        try:
+            status = os.lstat(real)
+        except FileNotFoundError:
+            status = None
+        if status is not None and not stat.S_ISREG(status.st_mode):
+            problem = f"{real} is {kind_of(status.st_mode)} and not a file; choose another path"
+            raise DatabaseError(path, problem)
+        if status is not None and status.st_size:
+            refuse_unfit_place(real, path)
+            return real, folder_of(real, status, path)
+        make_parents(real)
+        refuse_unfit_place(real, path)
+        _create(path, real, status, deadline)
 
 
-def folder_of(real: str, status: os.stat_result) -> Folder:
-    """Return what the run folder of the database at `real` is to be."""
-    return Folder(f"{real}-run", status.st_mode & 0o666, status.st_gid)
+def _create(path: str, real: str, empty: os.stat_result | None, deadline: float | None) -> None:
+    """Make a new database, or one in the place of an empty file; the run folder comes first.
+
+    Whoever makes the one makes the other: a run folder that somebody else has made is used if that
+    is for the same database, and is out of the way if its maker has come to nothing.
+    """
+    access = access_in(os.stat(os.path.dirname(real)))
+    if empty is not None:
+        access = Access(os.geteuid() or empty.st_uid, empty.st_gid, empty.st_mode)
+        refuse_foreign(empty, None, path, real)
+    run = f"{real}-run"
+    is_foreign = False
+    with contextlib.suppress(FileNotFoundError):
+        owner = os.lstat(run).st_uid
+        is_foreign = owner not in access.trusted()
+        if is_foreign:
+            access = Access(owner, access.group, access.mode)
+    folder = folder_at(run, access, path)
+    made = folder.make()
+    try:
+        gate = Gate(folder)
+        try:
+            with gate.entered(deadline):
+                if _holds_something(real):
+                    return  # somebody was first
+                if is_foreign:
+                    os.rename(run, f"{run}.{os.urandom(8).hex()}")
+                    return
+                _remove(real + suffix for suffix in _COMPANIONS)
+                make_file(real, access, _schema.new_file(), in_place_of=empty)
+        finally:
+            gate.close()
+    except BaseException:
+        if made:
+            _leave_no_folder(folder)
+        raise
+    finally:
+        folder.close()
 
 
-def _connect(path: str) -> sqlite3.Connection:
+def _holds_something(real: str) -> bool:
+    with contextlib.suppress(FileNotFoundError):
+        return os.lstat(real).st_size > 0
+    return False
+
+
+def folder_of(real: str, status: os.stat_result, database: str) -> Folder:
+    """Return what the run folder of the database at `real` is."""
+    return folder_at(f"{real}-run", access_of(status), database)
+
+
+def existing_folder(path: str) -> Folder | None:
+    """Return what the run folder of the database at `path` is; None where there is no database."""
+    real = real_path(path, path)
+    try:
+        return folder_of(real, os.lstat(real), path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def _connect(real: str) -> sqlite3.Connection:
     # mode=rw: SQLite is not to make a file whose mode and group nobody thought about.
     return sqlite3.connect(
-        f"file:{in_address(os.path.realpath(path))}?mode=rw",
+        f"file:{in_address(real)}?mode=rw",
         uri=True,
         timeout=_BUSY_TURN_SECONDS,
         isolation_level=None,

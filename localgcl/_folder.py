@@ -4,6 +4,9 @@ A process keeps the read end of its lifeline open for as long as it lives, so op
 fails with ENXIO when nobody reads, a byte written wakes, and a write end held open reports an error
 the moment the last reader is gone. No pid is involved, hence no reuse of pids, no namespace and no
 reboot can mislead it.
+
+The folder is opened once, and everything in it is reached from there, without following links:
+others who use the database can write in it.
 """
 
 from __future__ import annotations
@@ -12,17 +15,25 @@ from __future__ import annotations
 import _signal  # type: ignore[import-not-found]
 import contextlib
 import errno
+import fcntl
 import os
 import select
 import stat
 import weakref
 
 from localgcl import _threads
+from localgcl._access import adopt, by_descriptor, kind_of, looked_at, open_ours, user_called
+from localgcl._descriptors import FOLDER_OF_DESCRIPTORS, Kept, mark
 from localgcl._forks import at_fork
+from localgcl._process import end_of, is_running
+from localgcl.errors import DatabaseError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
+    from typing import NoReturn
+
+    from localgcl._access import Access
 
 # How many one process watches at the most; deaths beyond are found by looking again and again. The
 # usual soft limit on open files is 1,024.
@@ -32,6 +43,8 @@ _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 _WRITE = os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW
 _GONE = (errno.ENXIO, errno.ENOENT)
 _NONE_LEFT = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+_TAKEN = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR)
+GATE = "gate"
 NAME_LENGTH = 32
 
 # A cleaner may take a file at any moment, also while it is being made.
@@ -39,6 +52,7 @@ _TRIES = 3
 
 HINT_LENGTH = 8  # bytes; select.PIPE_BUF, up to which writes are not mixed, is a multiple
 HINT_AT_ALL = 0  # no ticket: where there are more than one write can name
+HINT_AT_NONE = 2**64 - 1  # by the process itself, to have its own thread look at other things
 
 
 def is_fifo_name(name: object) -> bool:
@@ -54,69 +68,252 @@ def lifeline_of(ear: str) -> str:
     return ear.partition(".")[0]
 
 
-def open_for_writing(path: str) -> int:
-    """Return the write end of the FIFO at `path`; OSError with ENXIO where nobody reads it."""
-    descriptor = os.open(path, _WRITE)
-    if not stat.S_ISFIFO(os.fstat(descriptor).st_mode):
+def _open_for_writing(name: str, folder: int) -> int:
+    """Return the write end of a FIFO in a folder; OSError with ENXIO where nobody reads it."""
+    descriptor = os.open(name, _WRITE, dir_fd=folder)
+    status = os.fstat(descriptor)
+    if not stat.S_ISFIFO(status.st_mode) or status.st_nlink > 1:
         os.close(descriptor)
-        raise OSError(errno.ENXIO, "not a FIFO", path)
+        raise OSError(errno.ENXIO, "not a FIFO of this folder", name)
     return descriptor
 
 
-class Folder:
-    """The run folder of a database: its path, and the mode and group of what is made in it."""
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
-    def __init__(self, path: str, mode: int, group: int) -> None:
+Identity = tuple[int, int]  # device and inode
+
+
+def _identity_in(status: os.stat_result) -> Identity:
+    return status.st_dev, status.st_ino
+
+
+class _Directory(Kept):
+    """The run folder, open."""
+
+    __slots__ = ("identity",)
+
+    def __init__(self, descriptor: int, status: os.stat_result) -> None:
+        super().__init__(descriptor)
+        self.identity = _identity_in(status)
+
+
+class Folder:
+    """The run folder of the `database`: its path, and the access to what is made in it.
+
+    A process has one of these for each path; see `folder_at`.
+    """
+
+    def __init__(self, path: str, access: Access, database: str) -> None:
         self.path = path
-        self.mode = mode
-        self.group = group
+        self.access = access
+        self.database = database
+        self._directory: _Directory | None = None
+
+    def opened(self) -> _Directory:
+        """Return the folder, open; FileNotFoundError where there is none."""
+        directory = self._directory
+        if directory is None or directory.is_lost():
+            directory = self._directory = self._open()
+        return directory
+
+    def _open(self) -> _Directory:
+        try:
+            descriptor = os.open(self.path, _FOLDER)
+        except OSError as error:
+            if error.errno not in (errno.ELOOP, errno.ENOTDIR):
+                raise
+            kind = kind_of(os.lstat(self.path).st_mode)
+            raise DatabaseError(
+                self.database,
+                f"its run folder {self.path} is {kind} and not a folder; remove it, and the next"
+                " use makes the folder",
+            ) from None
+        try:
+            status = os.fstat(descriptor)
+            if status.st_uid not in self.access.trusted():
+                raise DatabaseError(
+                    self.database,
+                    f"its run folder {self.path} belongs to {user_called(status.st_uid)}, and"
+                    f" neither to root nor to {user_called(self.access.owner)}, whose the database"
+                    " is; move it away, with all processes that use the database ended",
+                )
+            return _Directory(descriptor, status)
+        except BaseException:
+            os.close(descriptor)
+            raise
+
+    @property
+    def identity(self) -> Identity:
+        """Which folder is open: its device and inode."""
+        directory = self._directory
+        return (self.opened() if directory is None else directory).identity
+
+    def is_there(self) -> bool:
+        """Whether what is open is still what is found at the path."""
+        directory = self._directory
+        try:
+            status = os.lstat(self.path)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        return directory is not None and directory.identity == _identity_in(status)
+
+    def has_gate(self, descriptor: int) -> bool:
+        """Whether a file that is open is still the gate that everybody finds here."""
+        if not self.is_there():
+            return False
+        try:
+            status = os.stat(GATE, dir_fd=self.opened().descriptor, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        return os.path.samestat(status, os.fstat(descriptor))
+
+    def close(self) -> None:
+        """Close what is open; the next use opens it again."""
+        self._directory = None
 
     def make(self) -> bool:
-        """Make the folder unless it is there; return whether it was made."""
-        try:
-            os.mkdir(self.path, 0o700)
-        except FileExistsError:
+        """Make the folder with its gate unless it is there; return whether it was made.
+
+        It is made under another name, so that nobody finds it before it is theirs to use.
+        """
+        if os.path.lexists(self.path):
             return False
-        # Where a file may be read, its folder may be entered.
-        mode = self.mode | (self.mode & 0o444) >> 2
-        os.chmod(self.path, 0o700)  # the umask may have left nothing that could be opened
-        descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        if not self.access.may_begin():
+            owner = user_called(self.access.owner)
+            raise DatabaseError(
+                self.database,
+                f"its run folder {self.path} is missing, and only {owner} or root can make it;"
+                f" have {owner} use the database once, for example by `localgcl ls`",
+            )
+        unfinished = f"{self.path}.{os.urandom(8).hex()}"
+        os.mkdir(unfinished, 0o700)
+        is_made = False
         try:
-            adopt(descriptor, mode, self.group)
+            descriptor = _open_made(unfinished, None, _FOLDER)
+            try:
+                adopt(descriptor, self.access, self.access.folder_mode)
+                make_gate(self.access, descriptor)
+                os.rename(unfinished, self.path)
+                is_made = True
+            except OSError as error:
+                if error.errno not in _TAKEN:
+                    raise
+            finally:
+                if not is_made:
+                    with contextlib.suppress(FileNotFoundError):
+                        os.unlink(GATE, dir_fd=descriptor)
+                os.close(descriptor)
         finally:
-            os.close(descriptor)
-        return True
+            if not is_made:
+                os.rmdir(unfinished)
+        self._directory = None
+        return is_made
+
+    def correct_access(self) -> None:
+        """Give the folder and the gate their owner, group and mode, where this user may."""
+        folder, access = self.opened().descriptor, self.access
+        status = os.fstat(folder)
+        mode = access.folder_mode
+        if stat.S_IMODE(status.st_mode) != mode or status.st_gid != access.group:
+            with contextlib.suppress(PermissionError):
+                adopt(folder, access, mode)
+        with contextlib.suppress(FileNotFoundError, PermissionError):
+            if not access.is_that_of(os.stat(GATE, dir_fd=folder, follow_symlinks=False)):
+                descriptor = self.open_existing_gate()
+                try:
+                    adopt(descriptor, access)
+                finally:
+                    os.close(descriptor)
+
+    def lock_file(self) -> str:
+        """Return the path of the file that is locked while an older file is brought up to date."""
+        name = "create.lock"
+        folder = self.opened().descriptor
+        with contextlib.suppress(FileNotFoundError):
+            os.close(open_ours(name, self.access, self.database, f"{self.path}/{name}", folder))
+        # In this very folder, whatever is at its path by now.
+        return f"{FOLDER_OF_DESCRIPTORS}/{folder}/{name}"
+
+    def remove_empty(self) -> None:
+        """Remove the folder, in which there is nothing but the gate."""
+        folder = self.opened()
+        os.unlink(GATE, dir_fd=folder.descriptor)
+        os.rmdir(self.path)
+        self.close()
+
+    def open_gate(self) -> int:
+        """Return the file of the gate, open; where a cleaner took it or the folder, make it."""
+        for _ in range(_TRIES):
+            try:
+                return self.open_existing_gate()
+            except FileNotFoundError:
+                if self._directory is None or not self.is_there():
+                    self._directory = None
+                    self.make()
+                elif self.access.may_begin():
+                    make_gate(self.access, self.opened().descriptor)
+                else:
+                    owner = user_called(self.access.owner)
+                    raise DatabaseError(
+                        self.database,
+                        f"{self.path}/{GATE} is missing, and only {owner} or root can make it; have"
+                        f" {owner} use the database once, for example by `localgcl ls`",
+                    ) from None
+        return self.open_existing_gate()
+
+    def open_existing_gate(self) -> int:
+        """Return the file of the gate, open; FileNotFoundError where it or the folder is not."""
+        return self._open_gate(self.opened().descriptor)
+
+    def refuse_gate(self) -> NoReturn:
+        """Raise DatabaseError for a gate in which another program has written."""
+        raise DatabaseError(
+            self.database,
+            f"{self.path}/{GATE} holds what localgcl did not write there; remove it, with all"
+            " processes that use the database ended",
+        )
+
+    def _open_gate(self, folder: int) -> int:
+        return open_ours(GATE, self.access, self.database, f"{self.path}/{GATE}", folder)
 
     def make_fifo(self, name: str) -> int:
         """Make the FIFO `name`, in place of one that may be there, and return its read end."""
         for _ in range(_TRIES):
-            with contextlib.suppress(FileNotFoundError):
+            try:
                 return self._make_fifo(name)
+            except FileNotFoundError:  # a cleaner took the file, or the folder
+                if not self.is_there():
+                    self._directory = None
+                    self.make()
         return self._make_fifo(name)
 
     def _make_fifo(self, name: str) -> int:
-        path = f"{self.path}/{name}"
+        folder = self.opened()
         try:
-            os.mkfifo(path, self.mode)
+            os.mkfifo(name, self.access.mode, dir_fd=folder.descriptor)
         except FileExistsError:
-            os.unlink(path)
-            os.mkfifo(path, self.mode)
-        except FileNotFoundError:
-            self.make()
-            os.mkfifo(path, self.mode)
-        os.chmod(path, self.mode)  # the umask may have left nothing that could be opened
-        descriptor = os.open(path, _READ)
+            if not _unlink(name, folder.descriptor):
+                raise DatabaseError(
+                    self.database, f"{self.path}/{name} is no FIFO; remove it"
+                ) from None
+            os.mkfifo(name, self.access.mode, dir_fd=folder.descriptor)
+        descriptor = _open_made(name, folder.descriptor, _READ)
         try:
-            adopt(descriptor, self.mode, self.group)
+            mark(descriptor)
+            adopt(descriptor, self.access)
         except BaseException:
             os.close(descriptor)
             raise
         return descriptor
 
+    def open_for_writing(self, name: str) -> int:
+        """Return the write end of a FIFO; OSError with ENXIO where nobody reads it."""
+        return _open_for_writing(name, self.opened().descriptor)
+
     def fifos(self, besides: Collection[str] = ()) -> list[str]:
         """Return the names of the lifelines and ears that are there, without those of `besides`."""
         try:
-            names = os.listdir(self.path)
+            names = os.listdir(self.opened().descriptor)
         except FileNotFoundError:
             return []  # a cleaner took the folder
         # Thousands of threads that wait have an ear each, and most are of a few who live.
@@ -144,7 +341,7 @@ class Folder:
         if not is_fifo_name(name):
             raise ProcessLookupError(name)
         try:
-            return open_for_writing(f"{self.path}/{name}")
+            return self.open_for_writing(name)
         except OSError as error:
             if error.errno in _GONE:
                 raise ProcessLookupError(name) from None
@@ -184,7 +381,7 @@ class Folder:
         return ends, dead
 
     def _open_to_watch(self, name: str) -> WriteEnd | None:
-        """Return the write end of a lifeline, None where it cannot be watched.
+        """Return what tells of the end of a lifeline, None where it cannot be watched.
 
         ProcessLookupError where it has ended.
         """
@@ -192,82 +389,129 @@ class Folder:
         watched = _watched.get(path)
         if watched is not None and not watched.has_ended():
             return watched
-        descriptor = self.open_end(name)
+        try:
+            descriptor = self.open_end(name)
+            events = 0  # errors are always reported
+        except ProcessLookupError:
+            process = _unread.get(path)
+            if process is None:
+                raise
+            descriptor = end_of(process)
+            events = select.POLLIN
         if descriptor is None:
             return None  # what cannot be told counts as alive
         if len(_watched) >= MAX_WATCHED:
             os.close(descriptor)
             return None
-        watched = _watched[path] = WriteEnd(descriptor)
+        watched = _watched[path] = WriteEnd(descriptor, events)
         return watched
+
+    def outlives(self, name: str, process: str) -> bool:
+        """Whether the process of a lifeline that nobody reads is there all the same.
+
+        It may have closed what it did not open itself. It is watched by its process from then on.
+        """
+        if not is_running(process):
+            return False
+        if len(_unread) >= MAX_WATCHED:
+            _unread.clear()
+        _unread[f"{self.path}/{name}"] = process
+        return True
 
     def discard(self, fifo: str) -> None:
         """Unlink one FIFO if it is there."""
-        _unlink(f"{self.path}/{fifo}")
+        _unlink(fifo, self.opened().descriptor)
 
     def remove(self, lifeline: str) -> None:
         """Unlink a lifeline and its ears, which are numbered from 1 without a gap."""
         if not is_fifo_name(lifeline):
             return
+        try:
+            folder = self.opened()
+        except FileNotFoundError:
+            return  # a cleaner took the folder
         number = 1
-        while _unlink(f"{self.path}/{lifeline}.{number}"):
+        while _unlink(f"{lifeline}.{number}", folder.descriptor):
             number += 1
-        _unlink(f"{self.path}/{lifeline}")
+        _unlink(lifeline, folder.descriptor)
 
 
-class WriteEnd:
+_folders: dict[str, Folder] = {}
+
+
+def folder_at(path: str, access: Access, database: str) -> Folder:
+    """Return this process's way into the run folder at `path`, for which nothing is opened yet."""
+    folder = _folders.get(path)
+    if folder is None:
+        folder = _folders.setdefault(path, Folder(path, access, database))
+    folder.access, folder.database = access, database
+    return folder
+
+
+def _open_made(name: str, folder: int | None, flags: int) -> int:
+    """Open what this process has just made, whatever the umask has left of its mode.
+
+    OSError where another user has put something in its place.
+    """
+    try:
+        descriptor = os.open(name, flags | os.O_NOFOLLOW, dir_fd=folder)
+    except PermissionError:
+        with looked_at(name, folder) as (there, status):
+            if status.st_uid != os.geteuid():
+                raise
+            os.chmod(by_descriptor(there), 0o700)
+        descriptor = os.open(name, flags | os.O_NOFOLLOW, dir_fd=folder)
+    status = os.fstat(descriptor)
+    wanted = stat.S_ISDIR if flags & os.O_DIRECTORY else stat.S_ISFIFO
+    if not wanted(status.st_mode) or status.st_uid != os.geteuid():
+        os.close(descriptor)
+        raise FileNotFoundError(errno.ENOENT, "another user has replaced it", name)
+    return descriptor
+
+
+def make_gate(access: Access, folder: int) -> None:
+    """Make the file of the gate in the run folder, unless it is there."""
+    fcntl.flock(folder, fcntl.LOCK_EX)  # of two that make it at once, each would use its own
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            os.stat(GATE, dir_fd=folder, follow_symlinks=False)
+            return
+        unfinished = f"{GATE}.{os.urandom(8).hex()}"
+        flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(unfinished, flags, 0o600, dir_fd=folder)
+        try:
+            adopt(descriptor, access)
+        finally:
+            os.close(descriptor)
+        os.rename(unfinished, GATE, src_dir_fd=folder, dst_dir_fd=folder)
+    finally:
+        fcntl.flock(folder, fcntl.LOCK_UN)
+
+
+class WriteEnd(Kept):
     """The write end of a FIFO, open for as long as anybody in this process has it.
 
     Hundreds of threads that wait have the same few processes in their way, and share those of their
-    lifelines.
+    lifelines. In place of one that nobody reads it may be the end of a process, by a pidfd.
     """
 
-    __slots__ = ("__weakref__", "_end", "_identity", "descriptor")
+    __slots__ = ("events",)
 
-    def __init__(self, descriptor: int) -> None:
-        self.descriptor = descriptor
-        self._identity = _identity_of(descriptor)
-        # Not by `__del__`: while that runs, another thread may still find this in `_watched`.
-        self._end = weakref.finalize(self, _close_unless_lost, descriptor, self._identity)
-        self._end.atexit = False
-
-    def close(self) -> bool:
-        """Close it now; return whether there was anything to close."""
-        return bool(self._end())
-
-    def is_lost(self) -> bool:
-        """Whether the program has closed it, as one does that becomes a daemon.
-
-        Its number may be that of a file of the program's by then.
-        """
-        return _identity_of(self.descriptor) != self._identity
+    def __init__(self, descriptor: int, events: int = 0) -> None:
+        super().__init__(descriptor)
+        self.events = events  # by which its end is told, beside errors
 
     def is_there(self) -> bool:
         """Whether the file is still to be found by some name."""
-        return os.fstat(self.descriptor).st_nlink > 0
+        return not self.is_lost() and os.fstat(self.descriptor).st_nlink > 0
 
     def has_ended(self) -> bool:
         """Whether nobody reads it any more; its owner may have made it anew, under its name."""
+        if self.is_lost():
+            return True
         poll = _threads.poll()
-        poll.register(self.descriptor, 0)  # errors are always reported
+        poll.register(self.descriptor, self.events)  # errors are always reported
         return bool(poll.poll(0))
-
-
-def _identity_of(descriptor: int) -> tuple[int, int] | None:
-    try:
-        status = os.fstat(descriptor)
-    except OSError as error:
-        if error.errno != errno.EBADF:
-            raise
-        return None
-    return status.st_dev, status.st_ino
-
-
-def _close_unless_lost(descriptor: int, identity: tuple[int, int] | None) -> bool:
-    if identity is None or _identity_of(descriptor) != identity:
-        return False
-    os.close(descriptor)
-    return True
 
 
 def hint(end: int, tickets: Iterable[int]) -> None:
@@ -307,7 +551,7 @@ def _unblock(before: set[int]) -> None:
 
 # A descriptor to be closed where a ring needs one and this process has no more to open: whoever
 # was granted a slot would sleep on it.
-_spares: list[WriteEnd] = []
+_spares: list[Kept] = []
 
 
 def keep_spare() -> None:
@@ -320,7 +564,7 @@ def keep_spare() -> None:
                 raise
             return
         os.close(reader)
-        _spares.append(WriteEnd(writer))
+        _spares.append(Kept(writer))
 
 
 def _give_up_spare() -> bool:
@@ -335,23 +579,16 @@ def _give_up_spare() -> bool:
 _watched: weakref.WeakValueDictionary[str, WriteEnd] = weakref.WeakValueDictionary()
 
 
-def adopt(descriptor: int, mode: int, group: int) -> None:
-    """Give a file of ours the mode and the group that everything of the database has."""
-    status = os.fstat(descriptor)
-    if status.st_gid != group:
-        try:
-            os.fchown(descriptor, -1, group)
-        except PermissionError:
-            # A user can give away only to groups that it is in; its own group then keeps the
-            # file to fewer people than meant, never to more.
-            mode &= ~0o070
-    if stat.S_IMODE(status.st_mode) != mode:
-        os.fchmod(descriptor, mode)
+# Lifelines that nobody reads, of processes that run: see `Folder.outlives`.
+_unread: dict[str, str] = {}
 
 
-def _unlink(path: str) -> bool:
+def _unlink(name: str, folder: int) -> bool:
+    """Remove a FIFO, and nothing else; return whether there was one."""
     try:
-        os.unlink(path)
+        if not stat.S_ISFIFO(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
+            return False
+        os.unlink(name, dir_fd=folder)
     except FileNotFoundError:
         return False
     return True

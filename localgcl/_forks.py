@@ -1,4 +1,4 @@
-"""What is to be done around a fork, in spite of a Ctrl-C."""
+"""What happens around a fork, in spite of a Ctrl-C, and in a child of which Python was not told."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ import os
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+_in_child: list[Callable[[], object]] = []
+_pid = os.getpid()
 
 
 def at_fork(**callbacks: Callable[[], object]) -> None:
@@ -17,3 +20,26 @@ def at_fork(**callbacks: Callable[[], object]) -> None:
     """
     for _ in range(2):
         os.register_at_fork(**callbacks)
+    if "after_in_child" in callbacks:
+        _in_child.append(callbacks["after_in_child"])
+
+
+def catch_up() -> None:
+    """Do in this process what the hooks do in a child, if C code has forked without them.
+
+    Extensions and servers such as uWSGI do; it is asked at each transaction.
+    """
+    global _pid
+    pid = os.getpid()
+    if pid != _pid:
+        for callback in _in_child:
+            callback()
+        _pid = pid
+
+
+def _note_pid() -> None:
+    global _pid
+    _pid = os.getpid()
+
+
+os.register_at_fork(after_in_child=_note_pid)

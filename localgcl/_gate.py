@@ -15,15 +15,14 @@ import math
 import os
 
 from localgcl import _clock, _threads
+from localgcl._descriptors import close_if_ours, is_ours, mark
+from localgcl._folder import Folder
 from localgcl._forks import at_fork
-from localgcl._location import make_file
 from localgcl.errors import DatabaseError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from localgcl._folder import Folder
 
 # Transactions take some tens of microseconds, and to fall asleep and be woken takes as long as two
 # of them. So it is tried for about the length of one, by one process at a time: more of them would
@@ -66,7 +65,6 @@ class Gate:
 
     def __init__(self, folder: Folder) -> None:
         self._folder = folder
-        self._path = f"{folder.path}/gate"
         self._descriptor = self._open()
         self._seen_at = -math.inf  # when the file was last known to be the one that others use
         self._entered: int | None = None  # the descriptor that holds the lock, if a helper got it
@@ -74,18 +72,17 @@ class Gate:
         self._noted = ""  # what the file held last, for the next one
 
     def _open(self) -> int:
-        try:
-            descriptor = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
-        except FileNotFoundError:
-            self._folder.make()
-            make_file(self._path, self._folder.mode, self._folder.group)
-            descriptor = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
+        descriptor = self._folder.open_gate()
+        mark(descriptor)
         _descriptors.add(descriptor)
         return descriptor
 
     def enter(self, deadline: float | None = None) -> None:
         """Wait until the gate is ours; GateTimeoutError if `deadline` (boot clock) comes first."""
         renewed = False
+        if not is_ours(self._descriptor):
+            self._forget()
+            self._descriptor = self._open()
         while True:
             if deadline is None:
                 if self._turn is not None:
@@ -100,14 +97,14 @@ class Gate:
             now = _clock.now()
             if now - self._seen_at < _CHECK_SECONDS:
                 return
-            status = os.fstat(self._descriptor)
-            if status.st_nlink:
+            if self._folder.has_gate(self._descriptor):
                 self._seen_at = now
-                if renewed and not status.st_size:
+                if renewed and not os.fstat(self._descriptor).st_size:
                     self.write_note(self._noted)
                 return
-            # A cleaner took the file: whoever comes now makes and uses another one.
+            # The file or its folder was taken away: whoever comes now makes and uses another one.
             self.leave()
+            self._folder.close()
             taken, self._descriptor = self._descriptor, self._open()
             _close(taken)
             renewed = True
@@ -205,11 +202,13 @@ class Gate:
         """Open the gate for the next; harmless where it is not ours, and when done twice."""
         entered = self._entered
         if entered is None:
-            if self._descriptor >= 0:
+            # What was closed under us meanwhile is unlocked by that.
+            if is_ours(self._descriptor):
                 fcntl.flock(self._descriptor, fcntl.LOCK_UN)
         else:
-            fcntl.flock(entered, fcntl.LOCK_UN)
             self._entered = None
+            if is_ours(entered):
+                fcntl.flock(entered, fcntl.LOCK_UN)
             _close(entered)
 
     @contextlib.contextmanager
@@ -222,15 +221,27 @@ class Gate:
             self.leave()
 
     def note(self) -> str:
-        """Return what was noted in the file."""
-        self._noted = os.pread(self._descriptor, _MAX_NOTE_LENGTH, 0).decode(errors="replace")
-        return self._noted
+        """Return what was noted in the file; DatabaseError where that is no note of ours."""
+        noted = os.pread(self._descriptor, _MAX_NOTE_LENGTH + 1, 0).decode(errors="replace")
+        if len(noted) > _MAX_NOTE_LENGTH or not all(word.isdigit() for word in noted.split()):
+            self._folder.refuse_gate()
+        self._noted = noted
+        return noted
 
     def write_note(self, note: str) -> None:
         """Note something in the file, for whoever enters later."""
         self._noted = note
-        os.pwrite(self._descriptor, note.encode(), 0)
-        os.ftruncate(self._descriptor, len(note))
+        if is_ours(self._descriptor):
+            os.pwrite(self._descriptor, note.encode(), 0)
+            os.ftruncate(self._descriptor, len(note))
+
+    def _forget(self) -> None:
+        """Leave what the program has closed to whoever has its numbers now."""
+        for lost in (self._descriptor, self._entered):
+            if lost is not None:
+                _descriptors.discard(lost)
+        self._entered = None
+        self._seen_at = -math.inf
 
     def close(self) -> None:
         """Close what is open."""
@@ -244,12 +255,13 @@ class Gate:
             _close(descriptor)
 
 
-def is_shut(path: str) -> bool:
-    """Whether the gate at `path` stays shut for a while, asked without standing in its queue."""
+def is_shut(folder: Folder) -> bool:
+    """Whether the gate stays shut for a while, asked without standing in its queue."""
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
+        descriptor = folder.open_existing_gate()
+    except (OSError, DatabaseError):
+        return False  # which its next use tells better
+    mark(descriptor)
     _descriptors.add(descriptor)
     try:
         return not _locks(descriptor, _LOOKS)
@@ -393,7 +405,7 @@ def _close(descriptor: int) -> None:
     # A child that was forked in the middle of something has closed it already.
     if descriptor in _descriptors:
         _descriptors.discard(descriptor)
-        os.close(descriptor)
+        close_if_ours(descriptor)
 
 
 def _close_after_fork() -> None:

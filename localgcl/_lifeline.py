@@ -11,12 +11,17 @@ import select
 import weakref
 
 from localgcl import _threads
-from localgcl._folder import NAME_LENGTH, Folder, WriteEnd, hint, keep_spare, open_for_writing
+from localgcl._descriptors import close_if_ours, is_ours
+from localgcl._duty import Duty
+from localgcl._folder import NAME_LENGTH, Folder, WriteEnd, hint, keep_spare
 from localgcl._forks import at_fork
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from typing import TypeVar
+
+    E = TypeVar("E", bound="Ear")
 
 # How many ears that nobody uses are kept open at the most, and how many write ends each of them.
 _MAX_IDLE = 32
@@ -24,7 +29,7 @@ _MAX_WATCHED_IDLE = 16
 
 
 class _Fifo:
-    """A FIFO that this process reads, made again where a cleaner took it away."""
+    """A FIFO that this process reads, made again where it was taken away or closed under us."""
 
     descriptor = -1
 
@@ -35,28 +40,38 @@ class _Fifo:
 
     def _open(self) -> None:
         self.descriptor = self.folder.make_fifo(self.name)
+        self._place = self.folder.identity
 
     def is_there(self) -> bool:
-        return os.fstat(self.descriptor).st_nlink > 0
+        try:
+            return (
+                is_ours(self.descriptor)
+                and self._place == self.folder.identity
+                and os.fstat(self.descriptor).st_nlink > 0
+            )
+        except FileNotFoundError:
+            return False  # a cleaner took the folder
 
     def mend(self) -> None:
         taken = self.renew()
         if taken is not None:
-            os.close(taken)
+            close_if_ours(taken)
 
     def renew(self) -> int | None:
-        """Make it again where it was taken; return the old end then, for the caller to close."""
+        """Make it again where it was taken; return the old end then, for the caller to close.
+
+        The program may have closed that, so it is closed only if it still is what it was.
+        """
         if self.is_there():
             return None
-        # The new one is there before the old one ends, lest a watcher see a death.
+        # The new one is there before the old one ends, so that no watcher sees a death.
         taken = self.descriptor
         self._open()
         return taken
 
     def close(self) -> None:
         descriptor, self.descriptor = self.descriptor, -1
-        if descriptor >= 0:
-            os.close(descriptor)
+        close_if_ours(descriptor)
 
 
 class Watch:
@@ -64,7 +79,7 @@ class Watch:
 
     def __init__(self) -> None:
         self.ends: dict[str, WriteEnd] = {}
-        self.is_whole = True  # or else deaths go unnoticed until `turn_to` is called again
+        self.unwatched: set[str] = set()  # whose deaths only a look at them can tell
 
     def turn_to(self, folder: Folder, lifelines: Iterable[str]) -> list[str]:
         """Watch these lifelines and no others; return those that are dead."""
@@ -72,7 +87,7 @@ class Watch:
         for name in (self.ends.keys() - set(wanted)) | self._ended():
             del self.ends[name]
         ends, dead = folder.open_to_watch(name for name in wanted if name not in self.ends)
-        self.is_whole = None not in ends.values()
+        self.unwatched = {name for name, end in ends.items() if end is None}
         self.ends.update({name: end for name, end in ends.items() if end is not None})
         return dead
 
@@ -82,17 +97,18 @@ class Watch:
             return set()
         poll = _threads.poll()
         for end in self.ends.values():
-            poll.register(end.descriptor, 0)
+            poll.register(end.descriptor, end.events)
         failed = {descriptor for descriptor, _ in poll.poll(0)}
         return {name for name, end in self.ends.items() if end.descriptor in failed}
 
     def close(self) -> None:
         """Hold nothing open any more."""
         self.ends.clear()
+        self.unwatched = set()
 
 
 class Ear(_Fifo):
-    """What wakes one waiting thread, or all the tasks of one event loop."""
+    """What wakes one waiting thread, all the tasks of one event loop, or all other threads."""
 
     _writer: WriteEnd | None = None
 
@@ -108,16 +124,21 @@ class Ear(_Fifo):
         reader = self.folder.make_fifo(self.name)
         try:
             # Once a writer has come and gone, a FIFO without any reports a hang-up for ever.
-            writer = WriteEnd(open_for_writing(f"{self.folder.path}/{self.name}"))
+            writer = WriteEnd(self.folder.open_for_writing(self.name))
         except BaseException:
             os.close(reader)
             raise
         self.descriptor, self._writer = reader, writer
+        self._place = self.folder.identity
 
     def close(self) -> None:
         super().close()
         self._writer = None
         self.watch.close()
+
+    def is_used(self) -> bool:
+        """Whether somebody listens who has borrowed it."""
+        return True
 
     def ring(self, tickets: Iterable[int]) -> bool:
         """Write hints to it, for which no descriptor need be to be had; False if that is lost."""
@@ -132,6 +153,8 @@ class Ear(_Fifo):
     def drain(self) -> bytes:
         """Read away the hints, before looking, so that none is missed; return them."""
         hints = b""
+        if not is_ours(self.descriptor):
+            return hints  # what has its number now is not ours to read
         try:
             while chunk := os.read(self.descriptor, select.PIPE_BUF):
                 hints += chunk
@@ -153,6 +176,8 @@ class Lifeline(_Fifo):
         self._made = 0
         self._idle: list[Ear] = []
         self._names: list[str] = []  # of ears that were closed
+        self.keeper = Duty()  # of the threads that wait here: the periodic check
+        self.shared: Ear | None = None  # by all the threads that have none of their own
 
     def borrow_ear(self) -> Ear:
         """Return an ear that nobody uses; give it back with `return_ear`."""
@@ -165,21 +190,23 @@ class Lifeline(_Fifo):
                 self._idle.append(ear)
                 raise
         else:
-            ear = self._new_ear()
-            self._ears[ear.name] = ear
+            ear = self.new_ear(Ear)
         return ear
 
-    def _new_ear(self) -> Ear:
-        if not self._names:
-            ear = Ear(self.folder, f"{self.name}.{self._made + 1}")
+    def new_ear(self, kind: type[E]) -> E:
+        """Make one of some kind, which is rung like any other."""
+        if self._names:
+            name = self._names.pop()
+            try:
+                ear = kind(self.folder, name)
+            except BaseException:
+                self._names.append(name)
+                raise
+        else:
+            ear = kind(self.folder, f"{self.name}.{self._made + 1}")
             self._made += 1
-            return ear
-        name = self._names.pop()
-        try:
-            return Ear(self.folder, name)
-        except BaseException:
-            self._names.append(name)
-            raise
+        self._ears[ear.name] = ear
+        return ear
 
     def return_ear(self, ear: Ear) -> None:
         if len(self._idle) >= _MAX_IDLE:
@@ -196,9 +223,13 @@ class Lifeline(_Fifo):
         ear = self._ears.get(name)
         return ear is not None and ear.ring(tickets)
 
+    def borrowed(self) -> int:
+        """Return how many ears are in use, without the shared one."""
+        return len(self._ears) - len(self._idle) - (self.shared is not None)
+
     def is_listening(self) -> bool:
         """Whether somebody waits."""
-        return len(self._idle) < len(self._ears)
+        return self.borrowed() > 0 or (self.shared is not None and self.shared.is_used())
 
     def drop(self) -> None:
         """Close every descriptor, and leave the files to whoever finds them."""
@@ -210,6 +241,15 @@ class Lifeline(_Fifo):
 
 
 _lifelines: dict[str, Lifeline] = {}
+
+# Those that this process has ended: a backup may name one, and its process runs.
+_ended: set[str] = set()
+_MAX_ENDED = 1000
+
+
+def has_ended(name: str) -> bool:
+    """Whether a lifeline was this process's and was ended by it."""
+    return name in _ended
 
 
 def lifeline(folder: Folder) -> Lifeline:
@@ -235,8 +275,13 @@ def seems_whole(folder: Folder) -> bool:
     It may be asked outside a transaction, where another thread may end the lifeline meanwhile.
     """
     ours = _lifelines.get(folder.path)
+    return ours is None or seems_there(ours)
+
+
+def seems_there(fifo: _Fifo) -> bool:
+    """Whether a FIFO of this process, which another thread may close meanwhile, is there."""
     try:
-        return ours is None or ours.is_there()
+        return fifo.is_there()
     except OSError as error:
         if error.errno is None:
             raise  # what a signal's handler has raised
@@ -247,6 +292,9 @@ def end_lifeline(folder: Folder) -> None:
     """Close this process's lifeline in `folder` and remove its files."""
     ours = _lifelines.pop(folder.path, None)
     if ours is not None:
+        if len(_ended) >= _MAX_ENDED:
+            _ended.clear()
+        _ended.add(ours.name)
         ours.drop()
         folder.remove(ours.name)
 

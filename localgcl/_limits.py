@@ -17,10 +17,10 @@ from localgcl._queue import promote
 from localgcl.errors import LimitAlreadyExistsError, LimitNotFoundError
 from localgcl.models import Changes, Holder, Limit, Settings, Waiter
 
-_VIEW = (
-    "SELECT id, created, updated, name, active, slots, used, decay, level, level_at, occupancy,"
-    " waiting FROM limits"
+_COLUMNS = (
+    "id, created, updated, name, active, slots, used, decay, level, level_at, occupancy, waiting"
 )
+_VIEW = f"SELECT {_COLUMNS} FROM limits"
 
 
 def create(
@@ -69,6 +69,44 @@ def read_all() -> Action[list[Limit]]:
     def work(tx: Transaction) -> Any:
         promote(tx, _owners.sweep(tx))
         return [(*row, tx.now) for row in tx.execute(f"{_VIEW} ORDER BY name").fetchall()]
+
+    return Action(work, lambda rows: [_limit(row) for row in rows], absent=list)
+
+
+def read_part(after: int, most: int) -> Action[tuple[list[Limit], int | None]]:
+    """Read up to so many limits whose key is greater than `after`, and the key of the last.
+
+    The key is None where there are no more. Whoever reads thousands in parts keeps nobody from the
+    gate for long; the dead are cleared away with the first part.
+    """
+
+    def work(tx: Transaction) -> Any:
+        if not after:
+            promote(tx, _owners.sweep(tx))
+        rows = tx.execute(
+            f"SELECT key, {_COLUMNS} FROM limits WHERE key > ? ORDER BY key LIMIT ?",
+            (after, most),
+        ).fetchall()
+        return [(*row, tx.now) for row in rows]
+
+    def view(rows: list[Any]) -> tuple[list[Limit], int | None]:
+        return [_limit(row[1:]) for row in rows], rows[-1][0] if len(rows) == most else None
+
+    return Action(work, view, absent=lambda: ([], None))
+
+
+def read_page(offset: int, most: int) -> Action[list[Limit]]:
+    """Read up to so many limits, by name, without the first `offset` of them."""
+
+    def work(tx: Transaction) -> Any:
+        promote(tx, _owners.sweep(tx))
+        rows = tx.execute(
+            # What is left out is counted in an index alone.
+            f"{_VIEW} WHERE key IN (SELECT key FROM settings ORDER BY name LIMIT ? OFFSET ?)"
+            " ORDER BY name",
+            (most, offset),
+        ).fetchall()
+        return [(*row, tx.now) for row in rows]
 
     return Action(work, lambda rows: [_limit(row) for row in rows], absent=list)
 
@@ -144,18 +182,20 @@ def reset(name: str) -> Action[None]:
     return Action(work, _nothing)
 
 
-def holders(name: str | None) -> Action[list[Holder]]:
-    """Read who holds slots."""
+def holders(name: str | None, *, most: int | None = None) -> Action[list[Holder]]:
+    """Read who holds slots, up to `most` of them."""
     _check_filter(name)
 
     def work(tx: Transaction) -> Any:
         key = _look(tx, name)
+        # Some of thousands are read in the order in which they are stored.
+        order = "name, since, lease" if most is None else "limit_key"
         return tx.now, tx.execute(
             "SELECT lease, name, ledger.slots, pid, user, command, holder, since"
             " FROM ledger JOIN settings ON settings.key = limit_key"
             " JOIN owners ON owners.key = owner"
-            f" {_of(key)} ORDER BY name, since, lease",
-            {"key": key},
+            f" {_of(key)} ORDER BY {order} LIMIT :most",
+            {"key": key, "most": -1 if most is None else most},
         ).fetchall()
 
     def view(result: tuple[float, list[Any]]) -> list[Holder]:
@@ -177,8 +217,8 @@ def holders(name: str | None) -> Action[list[Holder]]:
     return Action(work, view, absent=lambda: _absent_or_empty(name))
 
 
-def waiters(name: str | None) -> Action[list[Waiter]]:
-    """Read who waits."""
+def waiters(name: str | None, *, most: int | None = None) -> Action[list[Waiter]]:
+    """Read who waits, up to the first `most` of them."""
     _check_filter(name)
 
     def work(tx: Transaction) -> Any:
@@ -187,8 +227,8 @@ def waiters(name: str | None) -> Action[list[Waiter]]:
             "SELECT name, waits.slots, pid, user, command, holder, since"
             " FROM waits JOIN waiters USING (ticket)"
             " JOIN settings ON settings.key = limit_key JOIN owners ON owners.key = owner"
-            f" {_of(key)} ORDER BY name, ticket",
-            {"key": key},
+            f" {_of(key)} ORDER BY name, ticket LIMIT :most",
+            {"key": key, "most": -1 if most is None else most},
         ).fetchall()
 
     def view(result: tuple[float, list[Any]]) -> list[Waiter]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import stat
 import sys
 
-from localgcl._folder import adopt
+from localgcl._access import by_descriptor, looked_at, user_called
 from localgcl.errors import DatabaseError
 
 TYPE_CHECKING = False
@@ -79,33 +78,46 @@ def make_parents(path: str) -> None:
             if not os.path.isdir(folder):
                 raise
         else:
-            os.chmod(folder, 0o700)
+            with looked_at(folder) as (descriptor, status):
+                if status.st_uid == os.geteuid() and stat.S_IMODE(status.st_mode) & 0o777 != 0o700:
+                    os.chmod(by_descriptor(descriptor), 0o700)  # a umask may have left less
+
+
+def mount_of(real: str) -> tuple[str, str] | None:
+    """Return on which type of file system `real` is or would be, and where that is mounted.
+
+    None where that is unknown.
+    """
+    try:
+        with open("/proc/self/mountinfo", "rb") as file:
+            lines = file.read().split(b"\n")
+    except OSError:
+        return None
+    place = os.fsencode(real)
+    best, found = b"", b""
+    for line in lines:
+        # Fields: https://man7.org/linux/man-pages/man5/proc_pid_mountinfo.5.html
+        mount, _, rest = line.partition(b" - ")
+        words = mount.split(b" ", 5)
+        if len(words) < 6:
+            continue
+        point = words[4]
+        if b"\\" in point:
+            for escape, character in _ESCAPES:
+                point = point.replace(escape, character)
+        inside = place == point or place.startswith(point.rstrip(b"/") + b"/")
+        if inside and len(point) >= len(best):  # of two at one place, the later covers the other
+            best, found = point, rest
+    return found.partition(b" ")[0].decode(errors="replace"), os.fsdecode(best)
+
+
+_ESCAPES = ((b"\\040", b" "), (b"\\011", b"\t"), (b"\\012", b"\n"), (b"\\134", b"\\"))
 
 
 def file_system_of(path: str) -> str | None:
     """Return the type of the file system that `path` is or would be on; None where unknown."""
-    try:
-        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
-            lines = file.readlines()
-    except OSError:
-        return None
-    folder = os.path.realpath(os.path.dirname(path))
-    best, found = "", None
-    for line in lines:
-        # Fields: https://man7.org/linux/man-pages/man5/proc_pid_mountinfo.5.html
-        mount, _, rest = line.partition(" - ")
-        where = mount.split(" ")[4]
-        for escape, character in (
-            ("\\040", " "),
-            ("\\011", "\t"),
-            ("\\012", "\n"),
-            ("\\134", "\\"),
-        ):
-            where = where.replace(escape, character)
-        inside = folder == where or folder.startswith(where.rstrip("/") + "/")
-        if inside and len(where) >= len(best):
-            best, found = where, rest.split(" ")[0]
-    return found
+    mount = mount_of(os.path.realpath(path))
+    return None if mount is None else mount[0]
 
 
 def is_shared_file_system(kind: str | None) -> bool:
@@ -113,40 +125,49 @@ def is_shared_file_system(kind: str | None) -> bool:
     return kind is not None and (kind in _SHARED_FILE_SYSTEMS or kind.startswith("fuse"))
 
 
-def refuse_shared_file_system(path: str) -> None:
-    """Raise DatabaseError where a new database would lie on a network file system or on FUSE."""
-    kind = file_system_of(path)
+def refuse_unfit_place(real: str, database: str) -> None:
+    """Raise DatabaseError where one kernel, or one folder, does not see all of a database."""
+    mount = mount_of(real)
+    if mount is None:
+        return
+    kind, point = mount
     if is_shared_file_system(kind):
         raise DatabaseError(
-            path,
-            f"it would lie on a {kind} file system, where neither SQLite's WAL nor FIFOs reach all"
-            f" processes; choose a file on a local disk with --db or {VARIABLE}",
+            database,
+            f"it lies on a {kind} file system, where neither SQLite's WAL nor FIFOs reach"
+            f" all processes; choose a file on a local disk with --db or {VARIABLE}",
+        )
+    if point == real:
+        raise DatabaseError(
+            database,
+            "it is a mount point itself, so that the files beside it are not those that others"
+            " use; mount the folder that it lies in, in place of the file",
         )
 
 
-def mode_for_new(path: str) -> tuple[int, int]:
-    """Return mode and group for a new database at `path`: those of its folder."""
-    status = os.stat(os.path.dirname(path))
-    return stat.S_IMODE(status.st_mode) & 0o666, status.st_gid
+_MAX_LINKS = 40
 
 
-def make_file(path: str, mode: int, group: int) -> None:
-    """Make an empty file with exactly this mode and group, unless there is one.
+def real_path(path: str, database: str) -> str:
+    """Return the path of a database without links; DatabaseError for a link of a stranger's.
 
-    It is given both before it gets its name, so that no other user finds it half made, and it is
-    closed by then: to close a database takes away the locks of all who use it in this process
-    (https://sqlite.org/howtocorrupt.html, 2.2).
+    Where others can write, a link may lead anywhere. It is followed if this user or root made it,
+    as Linux has it for /tmp (`fs.protected_symlinks`).
     """
-    unfinished = f"{path}.{os.urandom(8).hex()}"
-    descriptor = os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    try:
+    for _ in range(_MAX_LINKS):
+        folder, name = os.path.split(path)
+        real = os.path.join(os.path.realpath(folder), name)
         try:
-            adopt(descriptor, mode, group)
-        finally:
-            os.close(descriptor)
-        os.link(unfinished, path)
-    except FileExistsError:
-        pass  # somebody else was first, which is as good
-    finally:
-        with contextlib.suppress(FileNotFoundError):  # a cleaner was first
-            os.unlink(unfinished)
+            status = os.lstat(real)
+        except (FileNotFoundError, NotADirectoryError):
+            return real
+        if not stat.S_ISLNK(status.st_mode):
+            return real
+        if status.st_uid not in (0, os.geteuid()):
+            raise DatabaseError(
+                database,
+                f"{real} is a symbolic link that {user_called(status.st_uid)} made, and may lead"
+                " anywhere; name the file itself, or remove the link",
+            )
+        path = os.path.join(os.path.dirname(real), os.readlink(real))
+    raise DatabaseError(database, "too many symbolic links lead to it; name the file itself")

@@ -90,15 +90,35 @@ def counters() -> Action[list[Row]]:
         return tx.now, tx.execute(_READ).fetchall()
 
     def view(result: tuple[float, list[Any]]) -> list[Row]:
-        now, rows = result
-        found = [{**dict(zip(_COLUMNS, row, strict=True)), "now": now} for row in rows]
-        for row in found:
-            check_name(row["name"])
-            for metric in METRICS:
-                metric.value(row)  # an error that says so, if nobody can make sense of it
-        return found
+        return _rows_of(*result)
 
     return Action(work, view, absent=list)
+
+
+def _rows_of(now: float, rows: list[Any]) -> list[Row]:
+    found = [{**dict(zip(_COLUMNS, row, strict=True)), "now": now} for row in rows]
+    for row in found:
+        check_name(row["name"])
+        for metric in METRICS:
+            metric.value(row)  # an error that says so, if nobody can make sense of it
+    return found
+
+
+def counters_part(after: int, most: int) -> Action[tuple[list[Row], int | None]]:
+    """As `counters`, up to so many limits whose key is greater than `after`; see `read_part`."""
+
+    def work(tx: Transaction) -> Any:
+        if not after:
+            promote(tx, _owners.sweep(tx))
+        read = f"SELECT {', '.join(_COLUMNS)}, key FROM limits WHERE key > ? ORDER BY key LIMIT ?"
+        return tx.now, tx.execute(read, (after, most)).fetchall()
+
+    def view(result: tuple[float, list[Any]]) -> tuple[list[Row], int | None]:
+        now, rows = result
+        last = rows[-1][-1] if len(rows) == most else None
+        return _rows_of(now, [row[:-1] for row in rows]), last
+
+    return Action(work, view, absent=lambda: ([], None))
 
 
 def exposition(rows: Iterable[Row]) -> str:

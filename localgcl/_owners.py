@@ -7,12 +7,10 @@ expires. Neither comes back to life: a client is renewed only before its end.
 from __future__ import annotations
 
 import os
-import pwd
-import sys
 
-from localgcl import _decay
+from localgcl import _decay, _identity
 from localgcl._folder import lifeline_of
-from localgcl._lifeline import end_lifeline, existing_lifeline, lifeline
+from localgcl._lifeline import end_lifeline, existing_lifeline, has_ended, lifeline
 from localgcl._schema import TALLY, keys_in, text_of
 
 TYPE_CHECKING = False
@@ -23,12 +21,6 @@ if TYPE_CHECKING:
     from localgcl._lifeline import Lifeline
 
 KEY_OF_OWNER = "SELECT key FROM owners WHERE lifeline = ?"
-
-# Command lines can be megabytes long; `ps` needs to tell one from another.
-_MAX_COMMAND_LENGTH = 4096
-
-# What `show_as` was told.
-_shown: list[str] = []
 
 
 def sign_in(tx: Transaction) -> tuple[int, set[int]]:
@@ -46,37 +38,13 @@ def sign_in(tx: Transaction) -> tuple[int, set[int]]:
 
 
 def _insert(tx: Transaction, ours: Lifeline) -> int:
+    me = _identity.this_owner()
     cursor = tx.execute(
-        "INSERT INTO owners (lifeline, pid, user, command) VALUES (?, ?, ?, ?)",
-        (ours.name, os.getpid(), _user(), _command()),
+        "INSERT INTO owners (lifeline, pid, user, command, process) VALUES (?, ?, ?, ?, ?)",
+        (ours.name, os.getpid(), me.user, me.command, _process_at(tx, me.process)),
     )
     assert cursor.lastrowid is not None  # an INSERT has one
     return cursor.lastrowid
-
-
-def _user() -> str:
-    try:
-        return pwd.getpwuid(os.geteuid()).pw_name
-    except KeyError:  # containers run as users without a name
-        return str(os.geteuid())
-
-
-def _command() -> str:
-    if _shown:
-        return _readable(_shown)
-    # With `-c` and at a prompt, sys.argv has nothing that tells one process from another.
-    script = sys.argv[:1] not in ([], [""], ["-c"])
-    words = sys.argv if script else sys.orig_argv
-    return _readable(words)
-
-
-def _readable(words: Iterable[str]) -> str:
-    return " ".join(words).encode(errors="replace").decode()[:_MAX_COMMAND_LENGTH]
-
-
-def show_as(words: Iterable[str]) -> None:
-    """Have `ps` show these words from the next sign-in on, in place of the own command line."""
-    _shown[:] = words
 
 
 def show_pid(tx: Transaction, pid: int) -> None:
@@ -92,7 +60,19 @@ def lives(tx: Transaction, name: str) -> bool:
     if ours is not None and ours.name == name:
         ours.mend()
         return True
-    return tx.folder.is_alive(name)
+    if tx.folder.is_alive(name):
+        return True
+    if has_ended(name):
+        return False
+    # It may have closed its lifeline, and run all the same.
+    row = tx.execute("SELECT process FROM owners WHERE lifeline = ?", (name,)).fetchone()
+    process, _, inode = (row[0] or "").rpartition(" ") if row is not None else ("", "", "")
+    return inode == str(tx.inode) and tx.folder.outlives(name, process)
+
+
+def _process_at(tx: Transaction, process: str | None) -> str | None:
+    """Return what tells a process by, in this file; in a copy of the file it owns nothing."""
+    return None if process is None else f"{process} {tx.inode}"
 
 
 def hears(tx: Transaction, ear: str) -> bool:
@@ -218,7 +198,13 @@ def insert_client(
     """
     cursor = tx.execute(
         "INSERT INTO owners (lifeline, user, command, expires, limits) VALUES (?, ?, ?, ?, ?)",
-        (_client(lease), user, command[:_MAX_COMMAND_LENGTH], tx.now + seconds, text_of(limits)),
+        (
+            _client(lease),
+            user,
+            command[: _identity.MAX_COMMAND_LENGTH],
+            tx.now + seconds,
+            text_of(limits),
+        ),
     )
     assert cursor.lastrowid is not None  # an INSERT has one
     return cursor.lastrowid

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import grp
 import os
 import sqlite3
 import stat
 
+from localgcl._access import user_called
+from localgcl._text import shell_quoted
 from localgcl.errors import DatabaseError
 
 
@@ -142,31 +145,65 @@ def known_problem(path: str, error: Failure) -> str | None:
 
 
 def denied(path: str) -> tuple[str, str] | None:
-    """Return which file of the database this user may not use, if any, and what to do about it."""
+    """Return which file of the database this user may not use, if any, and what to do about it.
+
+    Another place is never the advice: who followed it would have limits of their own.
+    """
     real = os.path.realpath(path)
     run = f"{real}-run"
     files = (real, f"{real}-wal", f"{real}-shm", run, f"{run}/gate", f"{run}/create.lock")
     parent = os.path.dirname(real)
     while not os.path.exists(parent):
         parent = os.path.dirname(parent)
+    is_there = os.path.exists(real)
     for file in (parent, *files):
         wanted = os.R_OK | os.W_OK | (os.X_OK if os.path.isdir(file) else 0)
-        if file == parent and os.path.exists(real):
+        if file == parent and is_there:
             wanted = os.X_OK
         if os.access(file, wanted):
             continue
         try:
-            mode = stat.filemode(os.stat(file).st_mode)
+            status = os.stat(file)
             is_read_only = bool(os.statvfs(file).f_flag & os.ST_RDONLY)
         except OSError:
             continue  # it is not there, or not any more
         if is_read_only:
             return (
                 f"{file} is on a file system that is mounted read-only",
-                "have it mounted for writing, or choose a file elsewhere, by LOCALGCL_DB or --db",
+                "have it mounted for writing",
             )
-        problem = f"no permission to use {file}, whose mode is {mode}"
-        if file == parent:  # which may be anybody's, as / is
-            return problem, "choose a file in another folder, by LOCALGCL_DB or --db"
-        return problem, "change its mode or its group"
+        group = group_called(status.st_gid)
+        return (
+            f"no permission to use {file}, whose mode is {stat.filemode(status.st_mode)} and whose"
+            f" group is {group}",
+            _way_in(file, status, group, os.path.dirname(real), real if is_there else None),
+        )
     return None
+
+
+def _way_in(
+    file: str, status: os.stat_result, group: str, folder: str, database: str | None
+) -> str:
+    """Return the commands that let this user in, with the group of a file."""
+    user = user_called(os.geteuid())
+    commands = []
+    wanted = 0o070 if stat.S_ISDIR(status.st_mode) else 0o060
+    if status.st_mode & wanted != wanted:
+        if file != folder:
+            commands.append(f"chmod g+rwx {shell_quoted(folder)}")
+        if database is not None and file != database and file != folder:
+            commands.append(f"chmod g+rw {shell_quoted(database)}")
+        commands.append(f"chmod g+rw{'x' if wanted == 0o070 else ''} {shell_quoted(file)}")
+    if status.st_gid not in (os.getegid(), *os.getgroups()):
+        commands.append(f"usermod -aG {group} {user}")
+    if not commands:  # the group may, and this user is in it: something else forbids it
+        return f"see who may use it, with `getfacl {shell_quoted(file)}`"
+    return f"let {user} in with `{' && '.join(commands)}`, as root, and log in again"
+
+
+def group_called(gid: int) -> str:
+    """Return the name of a group."""
+    try:
+        return grp.getgrgid(gid).gr_name
+    except KeyError:
+        return str(gid)

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 # "lgcl" as a number: tells our files from other programs' (https://sqlite.org/fileformat.html).
 APPLICATION_ID = 0x6C67636C
 
+# A commit writes each page that it touched: the smaller, the sooner.
+PAGE_SIZE = 1024
+
 # The longest that a client can hold a lease without renewing it.
 MAX_LEASE_SECONDS = 86400.0
 
@@ -139,11 +142,18 @@ CREATE TRIGGER wait_ended AFTER DELETE ON waits BEGIN
 END;
 """
 
+# Which process an owner is (see `_process`), and for how long a client has its lease, as that was
+# last granted or renewed.
+_PROCESSES = """
+ALTER TABLE owners ADD COLUMN process TEXT;
+ALTER TABLE owners ADD COLUMN lasts REAL;
+"""
+
 # Which row of the ledger is the tally of limit `?`.
 TALLY = "limit_key = ? AND owner = -1 AND lease = ''"
 
 # Script number n brings a file of version n to version n + 1; a new file is of version 0.
-MIGRATIONS = (_TABLES,)
+MIGRATIONS = (_TABLES, _PROCESSES)
 VERSION = len(MIGRATIONS)
 
 
@@ -180,6 +190,24 @@ def statements_from(version: int) -> list[str]:
     statements.append(f"PRAGMA application_id = {APPLICATION_ID}")
     statements.append(f"PRAGMA user_version = {VERSION}")
     return statements
+
+
+def new_file() -> bytes:
+    """Return what a new database is: a whole file of today's version, in WAL mode.
+
+    A file that gets its name with all this in it is never found half made.
+    """
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    try:
+        connection.execute(f"PRAGMA page_size = {PAGE_SIZE}")
+        for statement in statements_from(0):
+            connection.execute(statement)
+        content = bytearray(connection.serialize())
+    finally:
+        connection.close()
+    # The versions that a writer and a reader need: 2 is WAL (https://sqlite.org/fileformat.html).
+    content[18:20] = b"\2\2"
+    return bytes(content)
 
 
 def enter_boot(connection: sqlite3.Connection, boot: str, offset: float) -> None:

@@ -22,3 +22,10 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(one if one.isprintable() else " " for one in text)
+
+
+def shell_quoted(text: str) -> str:
+    """Return a text as one word of a shell's, as `shlex.quote` does, without all that it loads."""
+    if text and all(one.isascii() and (one.isalnum() or one in "@%+=:,./-_") for one in text):
+        return text
+    return "'" + text.replace("'", "'\"'\"'") + "'"

@@ -226,16 +226,18 @@ class Ask:
     @property
     def is_rung(self) -> bool:
         """Whether somebody has woken it since it last looked."""
-        ear = self.listener._ear
-        return ear is not None and bool(select.select([ear.descriptor], [], [], 0)[0])
+        place = self.listener._place
+        if place is None:
+            return False
+        return place.hinted or bool(select.select([place.ear.descriptor], [], [], 0)[0])
 
     @property
     def reported_dead(self) -> list[str]:
         """The lifelines in its way that have ended, as its sleep would report them."""
-        ear = self.listener._ear
-        if ear is None or not self.waits:
+        place = self.listener._place
+        if place is None or not self.waits:
             return []
-        return ear.watch.turn_to(self.process.folder, self.outcome.ways)
+        return place._watch(self.outcome.ways)
 
     def look(self) -> Any:
         """Look at the database, as it does when it wakes."""
@@ -244,8 +246,9 @@ class Ask:
             if granted is not None:
                 return self._conclude(granted)
         dead = self.reported_dead
-        if self.listener._ear is not None:
-            self.listener._ear.drain()
+        if self.listener._place is not None:
+            self.listener._place.hinted = False
+            self.listener._place.settle()
         work = partial(_slots.look, request=self.request, listener=self.listener, dead=dead)
         return self._conclude(self.process.do(work))
 
@@ -353,9 +356,11 @@ class Process:
 
 
 @pytest.fixture
-def processes(limiter: Limiter) -> Iterator[Callable[[], Process]]:
+def processes(limiter: Limiter, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], Process]]:
     """Make played processes, which end with the test."""
     made: list[Process] = []
+    # They are all this one, which runs whatever becomes of them.
+    monkeypatch.setattr(_folder, "is_running", lambda _: False)
 
     def make() -> Process:
         made.append(Process(limiter._database))

@@ -8,7 +8,15 @@ from __future__ import annotations
 import os
 import shutil
 
+import pytest
+
 
 def lacks(program: str) -> bool:
     """Whether tests that need a program are to be skipped."""
     return shutil.which(program) is None and not os.environ.get("LOCALGCL_TEST_EVERYTHING")
+
+
+takes_root = pytest.mark.skipif(
+    os.geteuid() != 0 and not os.environ.get("LOCALGCL_TEST_EVERYTHING"),
+    reason="only root can act for several users: run these tests as root, as with sudo",
+)

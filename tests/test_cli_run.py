@@ -25,6 +25,7 @@ from localgcl import (
     _child,
     _creation,
     _gate,
+    _identity,
     _outcomes,
     _owners,
     _quick,
@@ -526,11 +527,11 @@ def test_what_an_owner_shows(limiter: Limiter) -> None:
     """The command that it is there for, and then that one's pid."""
     limiter.create("a", 1)
     limiter._database.transact(lambda tx: _owners.show_pid(tx, 1))  # no owner yet, and no harm
-    _owners.show_as(["backup.sh", "--full", "half \udc80 a letter"])
+    _identity.show_as(["backup.sh", "--full", "half \udc80 a letter"])
     try:
         lease = limiter.acquire("a")
     finally:
-        _owners.show_as(())
+        _identity.show_as(())
     limiter._database.transact(lambda tx: _owners.show_pid(tx, 4711))
     (holder,) = limiter.holders()
     assert (holder.command, holder.pid) == ("backup.sh --full half ? a letter", 4711)

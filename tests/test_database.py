@@ -38,6 +38,7 @@ from localgcl._gate import Gate
 from localgcl._lifeline import end_lifeline, lifeline
 from localgcl._request import Terms
 from localgcl._slots import NET_SECONDS
+from localgcl._waiting import Place, look_round
 from tests.conftest import Clock, Invoke, Process, forget_everything, umask_of
 from tests.descriptors import open_files
 from tests.flavours import DEADLINE_SECONDS
@@ -139,7 +140,7 @@ def test_a_link_is_not_replaced_by_a_file(tmp_path: Path) -> None:
     (tmp_path / "limits.db").symlink_to(elsewhere / "real.db")
     Limiter(tmp_path / "limits.db").create("database", 1)
     assert (tmp_path / "limits.db").is_symlink()
-    assert mode_of(elsewhere / "real.db") == 0o640
+    assert mode_of(elsewhere / "real.db") == 0o600
 
 
 def test_an_empty_file_is_a_new_database(tmp_path: Path) -> None:
@@ -159,7 +160,7 @@ def test_an_empty_file_is_a_new_database(tmp_path: Path) -> None:
 @pytest.mark.parametrize("mask", [0o000, 0o022, 0o077, 0o007])
 @pytest.mark.parametrize(
     ("folder_mode", "file_mode", "run_mode"),
-    [(0o700, 0o600, 0o700), (0o750, 0o640, 0o750), (0o770, 0o660, 0o770), (0o775, 0o664, 0o775)]
+    [(0o700, 0o600, 0o700), (0o750, 0o600, 0o700), (0o770, 0o660, 0o770), (0o775, 0o660, 0o770)]
     + [(0o2770, 0o660, 0o770), (0o1777, 0o666, 0o777)],
     ids=lambda mode: oct(mode),
 )
@@ -380,7 +381,7 @@ def test_the_group_follows_the_folder_for_its_members(public: Path) -> None:
     )
     assert answer.stderr == ""
     lines = answer.stdout.splitlines()
-    assert len(lines) == 3 + 3 + 2  # the file and its companions, what is in the folder, folders
+    assert len(lines) == 3 + 2 + 2  # the file and its companions, what is in the folder, folders
     assert set(lines) == {f"{group} 0o660", f"{group} 0o770"}
 
 
@@ -856,25 +857,36 @@ def test_who_waits_looks_at_the_new_file(
     assert limiter.read_all() == []
 
 
-def listening(database: Database) -> Listener:
-    """Return a listener with an ear, of a request that leaves nothing to undo."""
+def waiting(database: Database) -> tuple[Listener, Place]:
+    """Return a listener and its place, of a request that leaves nothing to undo."""
     request = Terms("database", 1, None, False, holds=True).request()
     request.settled = True
     listener = Listener(database, request)
     database.transact(lambda tx: listener.ear(tx.folder))
-    return listener
+    place = listener._place
+    assert place is not None
+    place.until = math.inf
+    return listener, place
+
+
+def is_woken_in_a_round(place: Place) -> bool:
+    """Whether the periodic check finds anything that this place is to be told of."""
+    place.told = None
+    look_round([place])
+    return place.told is not None
 
 
 def test_who_waits_notices_that_another_thread_opened_the_new_file(path: str) -> None:
     """What counts is the file in which it waits, not the one that its process has open by now."""
     database = Database(path)
-    listener = listening(database)
-    assert listener._is_intact()
+    listener, place = waiting(database)
+    assert not is_woken_in_a_round(place)
     remove(path)
+    assert is_woken_in_a_round(place)
     database.transact(lambda tx: tx.now)
-    assert not listener._is_intact()
+    assert is_woken_in_a_round(place)
     listener.mend()  # as a look does that has found its row
-    assert listener._is_intact()
+    assert not is_woken_in_a_round(place)
     listener.close()
     database.close()
 
@@ -882,13 +894,13 @@ def test_who_waits_notices_that_another_thread_opened_the_new_file(path: str) ->
 def test_who_waits_looks_again_where_a_lifeline_is_being_mended(path: str) -> None:
     """Another thread has closed its former end, of which the one that waits asks."""
     database = Database(path)
-    listener = listening(database)
+    listener, place = waiting(database)
     ours = database.lifeline()
     assert ours is not None
     descriptor, ours.descriptor = ours.descriptor, -1
-    assert not listener._is_intact()
+    assert is_woken_in_a_round(place)
     ours.descriptor = descriptor
-    assert listener._is_intact()
+    assert not is_woken_in_a_round(place)
     listener.close()
     database.close()
 
@@ -1002,7 +1014,8 @@ def test_begin_stands_in_one_place() -> None:
     begins = [file.name for file, source in sources.items() if '"BEGIN' in source]
     assert begins == ["_file.py"]
     connects = [file.name for file, source in sources.items() if "sqlite3.connect(" in source]
-    assert sorted(connects) == ["_examination.py", "_file.py"]  # the former to read alone
+    # To read alone; and what a new file is made from, in memory.
+    assert sorted(connects) == ["_examination.py", "_file.py", "_schema.py"]
 
 
 def test_what_is_administered_outlives_a_loss_of_power(limiter: Limiter) -> None:
@@ -1072,11 +1085,11 @@ def test_a_cleaner_takes_a_fifo_while_it_is_made(
     limiter.create("a", 1)
     real, taken = os.mkfifo, list[str]()
 
-    def make(path: str, mode: int) -> None:
-        real(path, mode)
+    def make(path: str, mode: int, *, dir_fd: int) -> None:
+        real(path, mode, dir_fd=dir_fd)
         if len(taken) < 2:
             taken.append(path)
-            os.unlink(path)
+            os.unlink(path, dir_fd=dir_fd)
 
     monkeypatch.setattr(os, "mkfifo", make)
     limiter.acquire("a").release()

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from localgcl import _diagnosis, _processes
-from localgcl._diagnosis import Check, Entry
+from localgcl._diagnosis import Check, Entry, Space
 
 MIB = 2**20
 
@@ -47,7 +47,50 @@ def test_choice_beside_another() -> None:
 )
 def test_file_system(kind: str | None, status: str) -> None:
     """A network file system is a fault."""
-    told(_diagnosis.file_system(kind), status, kind or "cannot be told")
+    told(_diagnosis.file_system("/srv/limits.db", kind, "/srv"), status, kind or "cannot be told")
+
+
+KIB = 1024
+
+
+@pytest.mark.parametrize(
+    ("space", "words"),
+    [
+        (Space("/a", 0), ["/a has 0 bytes free"]),
+        (Space("/a", 128 * KIB - 1, free_inodes=10**6), ["128 KiB free"]),
+        (Space("/a", 4 * KIB, 500 * MIB), ["4 KiB free (500 MiB more for root)"]),
+        (Space("/a", 10**9, free_inodes=0), ["/a has 0 inodes free"]),
+        (Space("/a", 10**9, free_inodes=7), ["7 inodes free where 8 are needed"]),
+        (Space("/a", 0, free_inodes=0), ["0 bytes free", "and 0 inodes free"]),
+        (Space("/a", None, free_inodes=0), ["0 inodes free"]),
+        (Space("/two words", 0), ["df -h '/two words'", "df -i '/two words'"]),
+    ],
+    ids=repr,
+)
+def test_a_full_disk(space: Space, words: list[str]) -> None:
+    """Too few bytes or inodes for a job are a fault, wherever its files lie."""
+    roomy = Space("/b", 10**9, free_inodes=10**6)
+    for spaces in ([space], [space, roomy], [roomy, space]):
+        check = _diagnosis.disk(spaces)
+        told(check, "fault", *words)
+        assert "/b" not in check.detail
+    both = _diagnosis.disk([space, Space("/c", 0)])
+    told(both, "fault", *words, "/c has 0 bytes free")
+
+
+@pytest.mark.parametrize(
+    ("spaces", "words"),
+    [
+        ([Space("/a", 128 * KIB, free_inodes=8)], ["128 KiB free", "8 inodes", "/a"]),
+        ([Space("/a", 10**12), Space("/b", 10**9)], ["931 GiB free in /a", "953 MiB free in /b"]),
+        ([Space("/a", None)], ["cannot be told"]),
+        ([], ["cannot be told"]),
+    ],
+    ids=repr,
+)
+def test_a_disk_with_room(spaces: list[Space], words: list[str]) -> None:
+    """How much is free is shown; what no number limits is no fault."""
+    told(_diagnosis.disk(spaces), "ok", *words)
 
 
 @pytest.mark.parametrize(
@@ -112,14 +155,26 @@ def checked(
 @pytest.mark.parametrize(
     ("database", "parent"),
     [
-        *((0o600, 0o700), (0o600, 0o755), (0o644, 0o755), (0o660, 0o2770), (0o660, 0o770)),
-        *((0o666, 0o777), (0o600, 0o1777), (0o666, 0o1777), (0o640, 0o750), (0o664, 0o775)),
+        *((0o600, 0o700), (0o600, 0o755), (0o660, 0o2770), (0o660, 0o770)),
+        *((0o600, 0o1777), (0o600, 0o750), (0o660, 0o775)),
     ],
     ids=oct,
 )
 def test_permissions_that_are_well(database: int, parent: int) -> None:
     """Everything has the mode and the group of the database, and whoever shares the folder it."""
     told(checked(database, parent), "ok", "/f/x.db")
+
+
+@pytest.mark.parametrize("parent", [0o777, 0o1777], ids=oct)
+def test_a_folder_that_is_everybodys(parent: int) -> None:
+    """It is no fault, and worth knowing: everybody can change and release what is limited there."""
+    told(checked(0o666, parent), "note", "everybody on this machine")
+
+
+@pytest.mark.parametrize(("database", "mode"), [(0o644, "600"), (0o640, "600"), (0o664, "660")])
+def test_a_database_that_some_may_only_read(database: int, mode: str) -> None:
+    """Who can open the gate or the FIFOs can stop everybody, and is to write or to get nothing."""
+    told(checked(database, 0o700), "fault", f"chmod {mode} /f/x.db")
 
 
 @pytest.mark.parametrize(

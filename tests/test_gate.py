@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from localgcl import _clock, _gate, _threads
+from localgcl._access import Access
 from localgcl._folder import Folder
 from localgcl._gate import Gate, GateTimeoutError
 
@@ -31,7 +32,9 @@ sys.stdin.read()
 @pytest.fixture
 def gate(tmp_path: Path) -> Iterator[Gate]:
     """This process's gate."""
-    folder = Folder(str(tmp_path / "limits.db-run"), 0o600, os.getgid())
+    folder = Folder(
+        str(tmp_path / "limits.db-run"), Access(os.geteuid(), os.getegid(), 0o600), "limits.db"
+    )
     folder.make()
     gate = Gate(folder)
     yield gate
@@ -41,7 +44,7 @@ def gate(tmp_path: Path) -> Iterator[Gate]:
 @pytest.fixture
 def other(gate: Gate) -> Iterator[int]:
     """Somebody else inside: a descriptor of its own counts as another process."""
-    descriptor = os.open(gate._path, os.O_RDWR)
+    descriptor = os.open(f"{gate._folder.path}/gate", os.O_RDWR)
     fcntl.flock(descriptor, fcntl.LOCK_EX)
     yield descriptor
     os.close(descriptor)
@@ -54,7 +57,7 @@ def spinner(gate: Gate) -> Iterator[Callable[[], str]]:
 
     def start() -> str:
         process = subprocess.Popen(
-            [sys.executable, "-c", _SPINNER, gate._path],
+            [sys.executable, "-c", _SPINNER, f"{gate._folder.path}/gate"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -84,7 +87,7 @@ def at_try(monkeypatch: pytest.MonkeyPatch, number: int, do: Callable[[], object
 
 def is_shut(gate: Gate) -> bool:
     """Whether the gate keeps others out."""
-    return _gate.is_shut(gate._path)
+    return _gate.is_shut(gate._folder)
 
 
 def test_it_opens_while_it_is_tried(

@@ -181,8 +181,8 @@ def test_it_has_died(limiter: Limiter, holder: Ask, processes: Processes) -> Non
 def test_its_ear_was_taken(limiter: Limiter, holder: Ask, processes: Processes) -> None:
     """A cleaner's work is no death: it has the slot when it looks."""
     first, second = processes().ask("database"), processes().ask("database")
-    assert first.listener._ear is not None
-    first.process.folder.discard(first.listener._ear.name)
+    assert first.listener._place is not None
+    first.process.folder.discard(first.listener._place.ear.name)
     assert holder.release()
     second.look()
     first.look()

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 import localgcl
-from localgcl import AcquireConcurrencySlotTimeoutError, Limiter, _folder
+from localgcl import AcquireConcurrencySlotTimeoutError, Limiter, _blocking, _folder
 
 # Between the call that opens a connection and the name that it gets, Ctrl-C leaves it to Python.
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed database:ResourceWarning")
@@ -145,6 +145,8 @@ CALLS: dict[str, Callable[[Limiter], object]] = {
     "the gate is shut for longer": lambda limiter: in_spite_of_the_gate(limiter, 0.0003, 5.0),
     "wait in vain": lambda limiter: wait_in_vain(limiter),
     "wait and be served": lambda limiter: wait_and_be_served(limiter),
+    "wait in vain, one of many": lambda limiter: wait_in_vain(limiter, many=True),
+    "wait and be served, one of many": lambda limiter: wait_and_be_served(limiter, many=True),
 }
 
 
@@ -225,21 +227,34 @@ def in_spite_of_the_gate(limiter: Limiter, *timeouts: float) -> None:
         timer.join()
 
 
-def wait_in_vain(limiter: Limiter) -> None:
+def wait_in_vain(limiter: Limiter, *, many: bool = False) -> None:
     """Wait for a slot that somebody else has, until the time is over."""
-    with somebody_else(limiter), contextlib.suppress(AcquireConcurrencySlotTimeoutError):
+    with (
+        somebody_else(limiter),
+        places_shared(many),
+        contextlib.suppress(AcquireConcurrencySlotTimeoutError),
+    ):
         hold(limiter, timeout_seconds=0.002)
 
 
-def wait_and_be_served(limiter: Limiter) -> None:
+def wait_and_be_served(limiter: Limiter, *, many: bool = False) -> None:
     """Wait for a slot that somebody else frees."""
-    with somebody_else(limiter) as release:
+    with somebody_else(limiter) as release, places_shared(many):
         timer = threading.Timer(0.002, release)
         timer.start()
         try:
             hold(limiter, timeout_seconds=5.0)
         finally:
             timer.join()
+
+
+@contextlib.contextmanager
+def places_shared(many: bool) -> Iterator[None]:
+    """Have all who wait share a wake-up FIFO, as if there were many."""
+    with pytest.MonkeyPatch.context() as patch:
+        if many:
+            patch.setattr(_blocking, "_OWN_FIFOS", 0)
+        yield
 
 
 @contextlib.contextmanager

@@ -17,11 +17,13 @@ from localgcl import Limiter
 
 # From the ground up; a module imports from the lines above its own, and from nowhere else.
 LAYERS = (
-    ("_forks", "_threads"),
-    ("_clock", "_checks", "_decay", "_child", "_folder", "_text"),
-    ("errors", "_processes"),
-    ("models", "_problems", "_schema", "_lifeline", "_rows"),
-    ("_location", "_outcomes", "_plan"),
+    ("_forks",),
+    ("_clock", "_checks", "_decay", "_child", "_descriptors", "_duty", "_reading", "_text"),
+    ("_process", "_threads"),
+    ("errors", "_identity", "_processes"),
+    ("models", "_access", "_schema", "_rows"),
+    ("_folder", "_location", "_problems", "_rights"),
+    ("_lifeline", "_outcomes", "_plan"),
     ("_gate", "_diagnosis"),
     ("_file",),
     ("_database", "_examination"),
@@ -38,7 +40,9 @@ LAYERS = (
         "_loop_thread",
         "_loop_watch",
         "_processor",
+        "_waiting",
     ),
+    ("_receiver",),
     ("_loop", "_blocking"),
     ("sync", "asyncio"),  # which never import each other
     ("",),  # localgcl itself
@@ -46,7 +50,8 @@ LAYERS = (
     ("_job",),
     ("_quick",),
     ("server",),
-    ("server.answers", "server.bodies", "server.credentials", "server.shown", "server.waiting"),
+    ("server.addresses", "server.connections", "server.credentials"),
+    ("server.answers", "server.bodies", "server.shown", "server.waiting", "server.reading"),
     ("server.guard", "server.events", "server.live", "server.protocol"),
     ("server.service",),
     ("server.administration", "server.metrics", "server.view", "server.web"),
@@ -54,7 +59,7 @@ LAYERS = (
     ("server.openapi",),
     ("server.app",),
     ("server.run",),
-    ("cli._layout", "cli._shared"),
+    ("cli._layout", "cli._secrets", "cli._shared", "cli._streams"),
     ("cli._types",),
     ("cli.holders", "cli.files", "cli.doctor", "cli._screen"),
     ("cli.limits", "cli.metrics", "cli.run", "cli.server"),

@@ -5,11 +5,12 @@ from __future__ import annotations
 import io
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from localgcl import DatabaseError, Limiter, _location
+from localgcl import DatabaseError, Limiter, _access, _location
 from tests.conftest import Invoke, umask_of
 from tests.descriptors import open_files
 
@@ -85,6 +86,8 @@ def test_a_relative_path_is_fixed_when_it_is_chosen(
     assert limiter.read("database").limit == 1
     assert (tmp_path / "limits.db").exists()
 
+
+ACCESS = _access.Access(os.geteuid(), os.getegid(), 0o600)
 
 ADDRESSES = [":memory:", "file:limits.db", "file:/x?mode=memory"]
 
@@ -167,7 +170,7 @@ def test_a_file_made_by_somebody_else_meanwhile_is_as_good(tmp_path: Path) -> No
     """Making a file that is there leaves it as it is, and no trace."""
     path = tmp_path / "file"
     path.write_text("here already")
-    _location.make_file(str(path), 0o600, os.getgid())
+    _access.make_file(str(path), ACCESS)
     assert path.read_text() == "here already"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -184,7 +187,7 @@ def test_a_file_is_closed_before_it_has_its_name(
         os.unlink(unfinished)  # as a cleaner may
 
     monkeypatch.setattr(os, "link", look_and_link)
-    _location.make_file(str(tmp_path / "limits.db"), 0o600, os.getgid())
+    _access.make_file(str(tmp_path / "limits.db"), ACCESS)
     assert seen
     assert not [name for name in seen if name.startswith(str(tmp_path))]
     assert os.listdir(tmp_path) == ["limits.db"]
@@ -203,10 +206,16 @@ MOUNTINFO = """\
 """
 
 
+def _reads(text: str) -> Callable[..., io.BytesIO]:
+    return lambda *_, **__: io.BytesIO(text.encode())
+
+
 @pytest.fixture
 def mounted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have the kernel tell of these mounts."""
-    monkeypatch.setattr(_location, "open", lambda *_, **__: io.StringIO(MOUNTINFO), raising=False)
+    monkeypatch.setattr(
+        _location, "open", lambda *_, **__: io.BytesIO(MOUNTINFO.encode()), raising=False
+    )
 
 
 @pytest.mark.usefixtures("mounted")
@@ -234,7 +243,7 @@ def test_network_file_systems_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, invoke: Invoke, path: str, kind: str
 ) -> None:
     """No database is made where WAL and FIFOs do not reach all processes; the reason is said."""
-    monkeypatch.setattr(_location, "file_system_of", lambda _: kind)
+    monkeypatch.setattr(_location, "mount_of", lambda _: kind and (kind, "/"))
     folder = tmp_path / "folder"
     folder.mkdir()
     limiter = Limiter(folder / "limits.db")
@@ -257,7 +266,7 @@ def test_other_file_systems_are_not(
     path: str, monkeypatch: pytest.MonkeyPatch, kind: str | None
 ) -> None:
     """What is local, and what cannot be told, goes on."""
-    monkeypatch.setattr(_location, "file_system_of", lambda _: kind)
+    monkeypatch.setattr(_location, "mount_of", lambda _: kind and (kind, "/"))
     assert Limiter(path).create("database", 1).limit == 1
 
 
@@ -280,7 +289,9 @@ def test_a_link_to_a_network_file_system_is_refused_too(
     share.mkdir()
     (tmp_path / "limits.db").symlink_to(share / "limits.db")
     mounts = f"22 1 0:1 / / rw - ext4 /dev/vda rw\n30 22 0:2 / {share} rw - nfs4 server:/ rw\n"
-    monkeypatch.setattr(_location, "open", lambda *_, **__: io.StringIO(mounts), raising=False)
+    monkeypatch.setattr(
+        _location, "open", lambda *_, **__: io.BytesIO(mounts.encode()), raising=False
+    )
     with pytest.raises(DatabaseError, match="nfs4"):
         Limiter(tmp_path / "limits.db").create("database", 1)
     assert list(share.iterdir()) == []

@@ -289,7 +289,7 @@ class World(RuleBasedStateMachine):
         assert rows["waiters"] == []
         assert rows["waits"] == []
         assert rows["owners"] == []
-        assert set(os.listdir(f"{self.path}-run")) <= {"gate", "create.lock"}
+        assert set(os.listdir(f"{self.path}-run")) <= {"gate"}
 
     # The two sides
 

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from localgcl import Limiter, _folder, _lifeline
+from localgcl._access import Access
 from localgcl._folder import Folder
 from localgcl._lifeline import Ear, Lifeline, Watch
 from tests.conftest import tables
@@ -26,7 +27,9 @@ from tests.descriptors import open_files
 @pytest.fixture
 def folder(tmp_path: Path) -> Folder:
     """A run folder that is there."""
-    folder = Folder(str(tmp_path / "limits.db-run"), 0o600, os.getegid())
+    folder = Folder(
+        str(tmp_path / "limits.db-run"), Access(os.geteuid(), os.getegid(), 0o600), "limits.db"
+    )
     folder.make()
     return folder
 
@@ -53,7 +56,7 @@ def test_many_watch_one_lifeline_with_one_descriptor(
     watches = [Watch() for _ in range(500)]
     for watch in watches:
         assert watch.turn_to(folder, [other.name]) == []
-        assert watch.is_whole
+        assert not watch.unwatched
     assert open_in(folder) == before + 1
     for watch in watches[1:]:
         watch.close()
@@ -71,7 +74,7 @@ def test_beyond_the_limit_a_watch_is_not_whole(
     watch, late = Watch(), Watch()
     watch.turn_to(folder, [other.name])
     assert late.turn_to(folder, [other.name, one_more.name]) == []
-    assert not late.is_whole
+    assert late.unwatched == {one_more.name}
     one_more.drop()
     assert late.turn_to(folder, [other.name, one_more.name]) == [one_more.name]
 
@@ -153,11 +156,11 @@ def test_an_ear_that_cannot_be_made_anew(
     folder.discard(ear.name)
     before = open_in(folder)
 
-    def too_many(_: str) -> int:
+    def too_many(*_: object) -> int:
         raise OSError(errno.EMFILE, "Too many open files")
 
     with monkeypatch.context() as patch:
-        patch.setattr(_lifeline, "open_for_writing", too_many)
+        patch.setattr(Folder, "open_for_writing", too_many)
         with pytest.raises(OSError, match="Too many"):
             other.borrow_ear()
         with pytest.raises(OSError, match="Too many"):
@@ -191,7 +194,7 @@ def test_who_is_granted_less_than_it_asked_for_is_told(
     assert [f"'{name}'" in message for message in caplog.messages] == [True]
     assert tables(limiter)["waiters"] == []
     limiter.close()
-    assert sorted(os.listdir(f"{limiter._database.path}-run")) == ["create.lock", "gate"]
+    assert sorted(os.listdir(f"{limiter._database.path}-run")) == ["gate"]
 
 
 def test_an_ear_that_was_lost_is_closed(folder: Folder, other: Lifeline) -> None:

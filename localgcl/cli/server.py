@@ -8,7 +8,8 @@ import sys
 
 import click
 
-from localgcl import _owners
+from localgcl import _identity
+from localgcl.cli._secrets import SecretError, first_line
 from localgcl.cli._shared import database_of
 
 _INSTALL = "install the server with: pip install 'localgcl[server]'"
@@ -39,7 +40,8 @@ _INSTALL = "install the server with: pip install 'localgcl[server]'"
     "--auth-file",
     metavar="FILE",
     type=click.Path(exists=True, dir_okay=False, readable=True),
-    help="The same, read from the first line of a file.  [default: everybody on this machine]",
+    help="The same, read from the first line of a regular file, which only you should be able to"
+    " read.  [default: everybody on this machine]",
 )
 @click.pass_context
 def serve(
@@ -55,7 +57,7 @@ def serve(
     if auth is not None and auth_file is not None:
         raise click.UsageError("--auth and --auth-file exclude each other.", ctx)
     if auth_file is not None:
-        auth = _first_line(auth_file)
+        auth = _credentials_in(auth_file)
     if auth is not None and not all(auth.partition(":")):
         raise click.UsageError(
             "The credentials have to be USER:PASSWORD, and neither part may be empty.", ctx
@@ -69,8 +71,10 @@ def serve(
         if missing in ("", "localgcl"):
             raise
         raise click.ClickException(f"{missing} is missing; {_INSTALL}") from None
-    # Clients are told which limits there are; the log need not hear it too.
-    logging.getLogger("localgcl").setLevel(logging.ERROR)
+    # Clients are told which limits there are, and what is wrong with their requests; the log need
+    # not hear it too.
+    for name in ("localgcl", "uvicorn"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     credentials = Credentials(auth) if auth is not None else None
     try:
         listening = sockets_for(host, port, credentials)
@@ -78,7 +82,7 @@ def serve(
         raise click.ClickException(str(error)) from None
 
     # Who waits is shown with the command line of its process, which is no place for a password.
-    _owners.show_as((*sys.argv[:1], "serve", "--host", host, "--port", str(port)))
+    _identity.show_as((*sys.argv[:1], "serve", "--host", host, "--port", str(port)))
 
     def opened() -> None:
         for one in listening:
@@ -93,9 +97,13 @@ def serve(
     asyncio.run(run())
 
 
-def _first_line(path: str) -> str:
+def _credentials_in(path: str) -> str:
     try:
-        with open(path, encoding="utf-8") as file:
-            return file.readline().rstrip("\r\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise click.ClickException(f"cannot read {path}: {error}") from None
+        line, warning = first_line(path)
+    except OSError as error:
+        raise click.ClickException(f"{path} cannot be read: {error.strerror}") from None
+    except SecretError as error:
+        raise click.ClickException(str(error)) from None
+    if warning is not None:
+        click.echo(f"Warning: {warning}", err=True)
+    return line

@@ -12,6 +12,8 @@ import click
 
 from localgcl import _clock, _gate, _limits, _processes
 from localgcl._action import together
+from localgcl._file import existing_folder
+from localgcl._folder import GATE
 from localgcl._text import printable
 from localgcl.cli import _screen
 from localgcl.cli._shared import database_of, limiter_of
@@ -79,11 +81,16 @@ class _View:
     at: float = 0.0  # wall time
 
 
+def _is_shut(path: str) -> bool:
+    folder = existing_folder(path)
+    return folder is not None and _gate.is_shut(folder)
+
+
 class _Source:
     """Where the views come from: one transaction each, so that each is of one moment."""
 
     def __init__(self, path: str, name: str | None, administer: Callable[..., Any]) -> None:
-        self._gate = f"{os.path.realpath(path)}-run/gate"
+        self._path = path
         self._name = name
         self._administer = administer
         self._stuck_since: float | None = None
@@ -91,7 +98,7 @@ class _Source:
     def look(self, last: _View) -> _View:
         """Return what is there now; where transactions do not go on, what was seen last."""
         now = _clock.now()
-        if self._stuck_since is not None and _gate.is_shut(self._gate):
+        if self._stuck_since is not None and _is_shut(self._path):
             # Not to stand in the queue of the gate once more with each frame.
             return replace(last, trouble=self._stuck(now - self._stuck_since))
         name = self._name
@@ -120,7 +127,8 @@ class _Source:
 
     def _stuck(self, seconds: float) -> str:
         who = "a process is stopped inside one"
-        for pid, command, stopped in _processes.holders_of(self._gate):
+        gate = f"{os.path.realpath(self._path)}-run/{GATE}"
+        for pid, command, stopped in _processes.holders_of(gate):
             who = f"process {pid} ({command}) {'is stopped' if stopped else 'is'} inside one"
         return f"no transaction went on for {seconds:.0f} s: {who}; `localgcl doctor` tells more"
 

@@ -8,11 +8,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from localgcl import _limits
 from localgcl.errors import LimitAlreadyExistsError, LimitNotFoundError
 from localgcl.models import Limit
+from localgcl.server.addresses import address_of
 from localgcl.server.answers import RefusedError, body_of, limit_json, limit_not_found, no_content
 from localgcl.server.bodies import MAX_LISTED, ChangedLimit, Filter, NewLimit
-from localgcl.server.service import Service, address_of, service_of
+from localgcl.server.service import Service, service_of
 
 PREFIX = "/v2/concurrency_limits"
 
@@ -53,8 +55,9 @@ async def list_all(request: Request) -> Response:
     if not 0 <= wanted.limit <= MAX_LISTED:
         bound = f"less than or equal to {MAX_LISTED}" if wanted.limit > 0 else "0 or more"
         raise RefusedError(422, f"Invalid limit: must be {bound}.")
-    limits = await service_of(request).limiter.read_all()
-    page = limits[wanted.offset : wanted.offset + wanted.limit]
+    page = await service_of(request).limiter._administer(
+        _limits.read_page(wanted.offset, wanted.limit)
+    )
     return JSONResponse([_shown(request, limit) for limit in page])
 
 

@@ -7,22 +7,43 @@ which the command line shows the first message. Every error here has a `detail` 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.responses import JSONResponse, Response
 
 from localgcl.errors import DatabaseError
 from localgcl.models import Limit, first_fault
+from localgcl.server.addresses import is_forwarded, is_loopback
+from localgcl.server.credentials import USER
 
 B = TypeVar("B", bound=BaseModel)
 
-MAX_BODY_BYTES = 1 << 20
+# As many names as can be asked for at once, in any alphabet, are shorter.
+MAX_BODY_BYTES = 1 << 17
+
+# What a body that is wrong is told: the first of its faults, with no more of what was sent than
+# helps to find them.
+_MAX_FAULTS = 10
+_MAX_SHOWN_BYTES = 2048
+_MAX_LOC = 100
 
 NO_CONTENT = 204
+
+# Whoever runs flows against this server finds out here.
+NO_SUCH_API = (
+    "localgcl serves global concurrency limits only; run flows without PREFECT_API_URL and import"
+    " localgcl.sync"
+)
+
+_UNUSABLE = (
+    "The database cannot be used; the log of `localgcl serve` says why, and so does"
+    " `localgcl doctor` on the machine of the server."
+)
 
 
 class RefusedError(Exception):
@@ -62,10 +83,22 @@ async def body_of(request: Request, model: type[B], *, empty: bytes = b"") -> B:
         return model.model_validate_json(bytes(body) or empty)
     except ValidationError as error:
         faults: list[Any] = [
-            {**fault, "loc": ("body", *fault["loc"])} for fault in error.errors(include_url=False)
+            _bounded({**fault, "loc": ("body", *fault["loc"])})
+            for fault in error.errors(include_url=False)[:_MAX_FAULTS]
         ]
-        sent = None if faults[0]["type"] == "json_invalid" else json.loads(body or empty)
-        raise InvalidError(faults, first_fault(error), sent) from None
+        is_json = faults[0]["type"] != "json_invalid"
+        sent = json.loads(body or empty) if is_json and len(body) <= _MAX_SHOWN_BYTES else None
+        raise InvalidError(faults, first_fault(error)[:_MAX_SHOWN_BYTES], sent) from None
+
+
+def _bounded(fault: dict[str, Any]) -> dict[str, Any]:
+    """Return a fault without the value that was sent if that is long, and with a short place."""
+    fault["loc"] = tuple(
+        part[:_MAX_LOC] if isinstance(part, str) else part for part in fault["loc"]
+    )
+    if len(repr(fault.get("input"))) > _MAX_SHOWN_BYTES:
+        fault["input"] = None
+    return fault
 
 
 def limit_json(limit: Limit) -> dict[str, Any]:
@@ -103,17 +136,34 @@ def not_valid(_: Request, error: Exception) -> Response:
     return JSONResponse(json.loads(written, parse_constant=lambda _: None), 422)
 
 
-def database_fault(_: Request, error: Exception) -> Response:
+def fault_shown(connection: HTTPConnection, error: DatabaseError) -> str:
+    """Return what a client is told of a fault of the database.
+
+    Which file it is, and why it cannot be used, is for those who came in with a password on this
+    machine. The log of the server says it too.
+    """
+    client = connection.client.host if connection.client else ""
+    is_told = USER in connection.scope and is_loopback(client) and not is_forwarded(connection)
+    return str(error) if is_told else _UNUSABLE
+
+
+def database_fault(request: Request, error: Exception) -> Response:
     """Answer where the database cannot be used; clients try again after a 503."""
     assert isinstance(error, DatabaseError)
-    content = {"exception_message": "Service Unavailable", "detail": str(error)}
+    content = {
+        "exception_message": "Service Unavailable",
+        "detail": fault_shown(request, error),
+    }
     return JSONResponse(content, 503)
 
 
-def http_error(_: Request, error: Exception) -> Response:
+def http_error(request: Request, error: Exception) -> Response:
     """Answer what no route does."""
     assert isinstance(error, HTTPException)
-    return JSONResponse({"detail": error.detail}, error.status_code, error.headers)
+    detail = error.detail
+    if error.status_code == 404 and re.match(r"/api(/|$)", request.scope["path"]):
+        detail = NO_SUCH_API
+    return JSONResponse({"detail": detail}, error.status_code, error.headers)
 
 
 def gone(_: Request, error: Exception) -> Response:

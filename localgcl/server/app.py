@@ -9,7 +9,7 @@ from starlette.routing import Mount, Route
 from starlette.types import ASGIApp
 
 from localgcl.server import administration, events, metrics, openapi, slots, view, web
-from localgcl.server.answers import HANDLERS, RefusedError
+from localgcl.server.answers import HANDLERS, RefusedError, fault_shown
 from localgcl.server.guard import Guard
 from localgcl.server.service import Service, service_of
 
@@ -26,7 +26,7 @@ async def ready(request: Request) -> Response:
     """Say whether the database can be used."""
     fault = service_of(request).live.fault
     if fault is not None:
-        return JSONResponse({"message": fault}, 503)
+        return JSONResponse({"message": fault_shown(request, fault)}, 503)
     return JSONResponse({"message": "OK"})
 
 

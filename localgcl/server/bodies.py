@@ -5,13 +5,32 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from localgcl._checks import MAX_SLOTS
+from localgcl._checks import MAX_NAME_LENGTH, MAX_SLOTS, check_name
 from localgcl._schema import MAX_LEASE_SECONDS
-from localgcl.models import Name, Rate, WholeNumber
+from localgcl.models import Rate, WholeNumber
 
 MAX_LISTED = 200
+
+# Each name costs a few statements while nobody else is inside the gate.
+MAX_NAMES = 100
+
+# Longer than any slot is held; a mean that is spoilt by more would not recover.
+_MAX_OCCUPANCY_SECONDS = 10 * 365 * 86400.0
+
+
+def _check_name(name: str) -> str:
+    # What was checked is remembered for a while: of a name that is too long, no more than shows it.
+    return check_name(name[: MAX_NAME_LENGTH + 1])
+
+
+Name = Annotated[str, AfterValidator(_check_name)]
+# Names that are asked for may be any text: those that no limit can have are nobody's.
+Names = Annotated[
+    list[Annotated[str, Field(max_length=MAX_NAME_LENGTH)]],
+    Field(min_length=1, max_length=MAX_NAMES),
+]
 
 LeaseSeconds = Annotated[float, Field(ge=1, le=MAX_LEASE_SECONDS, allow_inf_nan=False)]
 
@@ -69,7 +88,7 @@ class Holder(_Body):
 class Take(_Body):
     """Slots that are asked for."""
 
-    names: Annotated[list[str], Field(min_length=1)]
+    names: Names
     slots: Annotated[int, Field(gt=0, le=MAX_SLOTS)]
     mode: Literal["concurrency", "rate_limit"] = "concurrency"
 
@@ -96,9 +115,11 @@ class ReleaseLease(_Body):
 class GiveBack(_Body):
     """Slots that were taken without a lease and are given back."""
 
-    names: Annotated[list[str], Field(min_length=1)]
+    names: Names
     slots: Annotated[int, Field(gt=0, le=MAX_SLOTS)]
-    occupancy_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    occupancy_seconds: (
+        Annotated[float, Field(ge=0, le=_MAX_OCCUPANCY_SECONDS, allow_inf_nan=False)] | None
+    ) = None
     mode: Literal["concurrency", "rate_limit"] = "concurrency"
 
 

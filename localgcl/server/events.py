@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import math
 from collections import OrderedDict, deque
 from typing import Any
 
@@ -13,23 +14,35 @@ from starlette.routing import WebSocketRoute
 from starlette.types import Message
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from localgcl.server.addresses import address_of
 from localgcl.server.bodies import Event
+from localgcl.server.connections import Share, connection_of
 from localgcl.server.credentials import USER, Credentials
 
 _MAX_EVENTS = 100
 _MAX_LIMITS = 1000
+_MAX_OF_ALL_LIMITS = 10_000
+
+# How many tell at once. Of all connections, where there may be few, at most a part.
+MAX_TELLERS = 400
+MAX_TELLERS_OF_ONE = 300
+_TELLERS_PART = 5
 _PREFIX = "prefect.concurrency-limit."
 
 # A client says who it is in its first message, at once.
 _HANDSHAKE_SECONDS = 10.0
 
 _POLICY_VIOLATION = 1008
+_TRY_AGAIN_LATER = 1013
 
 
 class Events:
-    """The latest events of each limit."""
+    """The latest events of each limit, and how many tell them."""
 
-    def __init__(self) -> None:
+    def __init__(self, most_connections: float = math.inf) -> None:
+        most = int(max(1, min(MAX_TELLERS, most_connections // _TELLERS_PART)))
+        self.share = Share(most, max(1, min(MAX_TELLERS_OF_ONE, most * 3 // 4)))
+        self._count = 0
         self._events: OrderedDict[str, deque[dict[str, Any]]] = OrderedDict()
 
     def note(self, text: str) -> None:
@@ -43,8 +56,9 @@ class Events:
         limit = event.resource.id.removeprefix(_PREFIX)
         events = self._events.setdefault(limit, deque(maxlen=_MAX_EVENTS))
         self._events.move_to_end(limit)
-        while len(self._events) > _MAX_LIMITS:
-            self._events.popitem(last=False)
+        self._count += len(events) < _MAX_EVENTS
+        while len(self._events) > _MAX_LIMITS or self._count > _MAX_OF_ALL_LIMITS:
+            self._count -= len(self._events.popitem(last=False)[1])
         events.append(
             {
                 "occurred": event.occurred,
@@ -77,8 +91,18 @@ async def listen(socket: WebSocket) -> None:
         return
     await socket.send_json({"type": "auth_success"})
     events: Events = socket.app.state.service.events
-    while (message := await socket.receive())["type"] == "websocket.receive":
-        events.note(message.get("text") or "")
+    client = (socket.scope.get(USER) or "-", address_of(socket))
+    if not events.share.enter(client):
+        await socket.close(_TRY_AGAIN_LATER)
+        return
+    try:
+        connection = connection_of(socket.scope)
+        connection.tell(is_whole=True, is_answering=True)
+        connection.admit()
+        while (message := await socket.receive())["type"] == "websocket.receive":
+            events.note(message.get("text") or "")
+    finally:
+        events.share.leave(client)
 
 
 def _admits(socket: WebSocket, message: Message) -> bool:

@@ -7,17 +7,19 @@ another site is sent away in any case.
 
 from __future__ import annotations
 
-import ipaddress
 import re
 
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from localgcl.server.addresses import is_loopback
+from localgcl.server.connections import connection_of
 from localgcl.server.credentials import USER, Credentials
 
 _OPEN_TO_ALL = ("/api/health", "/api/ready")
-_SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+_METHODS_OF_LINKS = ("GET", "HEAD")
+_PAGES = re.compile(r"/|/limits/[^/]+|/api/docs")
 _OF_OURS = (None, "same-origin", "none")  # what Sec-Fetch-Site may be
 
 # Terraform's provider may put slashes twice, the folder twice, and its account before it all.
@@ -57,6 +59,9 @@ class Guard:
             return
         scope["path"] = _straight(scope["path"])
         refusal = self._refusal(scope)
+        # A WebSocket is let in by its first message.
+        if refusal is None and scope["type"] == "http" and self._is_admitted(scope):
+            connection_of(scope).admit()
         if refusal is not None and scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008})  # answered with 403
         elif refusal is not None:
@@ -85,6 +90,9 @@ class Guard:
             {"www-authenticate": 'Basic realm="localgcl", charset="UTF-8"'},
         )
 
+    def _is_admitted(self, scope: Scope) -> bool:
+        return self.credentials is None or USER in scope
+
     def _is_ours(self, host: str) -> bool:
         # With credentials the name may be anything, of a proxy or in a network of containers: a
         # browser sends them to the names only for which its user gave them.
@@ -93,14 +101,6 @@ class Guard:
             or is_loopback(_name_in(host))
             or (_name_in(host) == self.host)
         )
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a name or address is this machine's own."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
 
 
 def _name_in(host: str) -> str:
@@ -115,8 +115,16 @@ def _is_cross_site(scope: Scope, headers: Headers) -> bool:
     origin = headers.get("origin")
     if origin is not None and origin.lower().partition("://")[2] != headers.get("host", "").lower():
         return True
-    acts = scope["type"] == "websocket" or scope["method"] not in _SAFE_METHODS
-    return acts and headers.get("sec-fetch-site") not in _OF_OURS
+    if headers.get("sec-fetch-site") in _OF_OURS:
+        return False
+    # A link from elsewhere may be followed: it shows a page to its user, and to nobody else.
+    return not (
+        scope["type"] == "http"
+        and scope["method"] in _METHODS_OF_LINKS
+        and headers.get("sec-fetch-mode", "navigate") == "navigate"
+        and headers.get("sec-fetch-dest", "document") == "document"
+        and _PAGES.fullmatch(scope["path"])
+    )
 
 
 def _straight(path: str) -> str:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
+import math
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Hashable
 from typing import Any
 
 from localgcl import _clock
@@ -13,6 +15,10 @@ from localgcl.asyncio import AsyncLimiter
 from localgcl.errors import DatabaseError
 from localgcl.models import Limit
 from localgcl.server.answers import limit_json
+from localgcl.server.connections import Share
+from localgcl.server.reading import all_limits
+
+_log = logging.getLogger(__name__)
 
 SAMPLE_SECONDS = 1.0
 PAST_SECONDS = 600.0
@@ -20,23 +26,39 @@ PAST_SECONDS = 600.0
 # A comment, so that a connection whose client has vanished is found out.
 _HEARTBEAT_SECONDS = 15.0
 
-_MAX_LISTENERS = 100
+# Of all connections, where there may be few, at most a part.
+MAX_LISTENERS = 100
+MAX_LISTENERS_OF_ONE = 25
+_LISTENERS_PART = 20
+
+# Whoever listens is told of so many changes at once; of more, to read everything anew.
+_MAX_TOLD = 500
 
 # A pause is at least so many times as long as the look before it: looking then takes no more than
 # about a twentieth of the time.
 _PAUSE_PER_LOOK = 20
 
 
+class Listener:
+    """Somebody who wants to hear of changes."""
+
+    def __init__(self, client: Hashable) -> None:
+        self.client = client
+        self.queue: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue(maxsize=10)
+
+
 class Live:
     """The limits as they were a moment ago, their past, and who wants to hear of changes."""
 
-    def __init__(self, limiter: AsyncLimiter) -> None:
+    def __init__(self, limiter: AsyncLimiter, most_connections: float = math.inf) -> None:
         self._limiter = limiter
+        most = max(1, min(MAX_LISTENERS, most_connections // _LISTENERS_PART))
+        self._share = Share(int(most), max(1, min(MAX_LISTENERS_OF_ONE, int(most) // 2)))
         self._limits: dict[str, Limit] = {}
         self._past: dict[str, deque[tuple[float, int, int]]] = {}
-        self._listeners: set[asyncio.Queue[dict[str, Any] | None]] = set()
+        self._listeners: set[Listener] = set()
         self._watching: asyncio.Task[None] | None = None
-        self.fault: str | None = None
+        self.fault: DatabaseError | None = None
 
     def start(self) -> None:
         """Begin to look, once a second."""
@@ -47,8 +69,8 @@ class Live:
         if self._watching is not None:
             self._watching.cancel()
             await asyncio.wait((self._watching,))
-        for queue in self._listeners:
-            _put(queue, None)
+        for listener in self._listeners:
+            _put(listener.queue, None)
 
     async def _watch(self) -> None:
         loop = asyncio.get_running_loop()
@@ -58,7 +80,9 @@ class Live:
                 await self.read()
                 self.fault = None
             except DatabaseError as error:
-                self.fault = str(error)  # shown by /api/ready and tried again
+                if self.fault is None or str(error) != str(self.fault):
+                    _log.error("%s", error)
+                self.fault = error  # told of by /api/ready, and tried again
             # Thousands of limits are looked at less often, and so at no greater cost.
             await asyncio.sleep(max(SAMPLE_SECONDS, _PAUSE_PER_LOOK * (loop.time() - began)))
 
@@ -68,7 +92,7 @@ class Live:
         Whoever is shown limits reads them here: what came and went between two looks would never
         be told of, and stay on the page of somebody who has seen it in between.
         """
-        limits = await self._limiter.read_all()
+        limits = await all_limits(self._limiter)
         self._compare(limits)
         return limits
 
@@ -79,7 +103,12 @@ class Live:
         self._limits = now
         self._remember(changed, deleted)
         if changed or deleted:
-            self._tell({"limits": [limit_json(limit) for limit in changed], "deleted": deleted})
+            many = len(changed) + len(deleted) > _MAX_TOLD
+            self._tell(
+                {"missed": True}
+                if many
+                else {"limits": [limit_json(limit) for limit in changed], "deleted": deleted}
+            )
 
     def _remember(self, changed: list[Limit], deleted: list[str]) -> None:
         at = _clock.wall()
@@ -103,32 +132,37 @@ class Live:
         ]
 
     def _tell(self, change: dict[str, Any]) -> None:
-        for queue in self._listeners:
+        for listener in self._listeners:
             # Who is too slow for the changes is told to read everything anew.
-            _put(queue, {"missed": True} if queue.full() else change)
+            _put(listener.queue, {"missed": True} if listener.queue.full() else change)
 
-    async def changes(self) -> AsyncIterator[bytes]:
+    def listen(self, client: Hashable = None) -> Listener | None:
+        """Return a new listener, who is to `leave`; None where a client, or all, have enough."""
+        if not self._share.enter(client):
+            return None
+        listener = Listener(client)
+        self._listeners.add(listener)
+        return listener
+
+    def leave(self, listener: Listener) -> None:
+        """Tell a listener no more."""
+        self._listeners.remove(listener)
+        self._share.leave(listener.client)
+
+    async def changes(self, listener: Listener) -> AsyncIterator[bytes]:
         """Yield server-sent events: `hello` at once, then a `change` for each second with one."""
-        queue: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue(maxsize=10)
-        self._listeners.add(queue)
-        try:
-            yield b"retry: 2000\nevent: hello\ndata: {}\n\n"
-            while True:
-                try:
-                    async with asyncio.timeout(_HEARTBEAT_SECONDS):
-                        change = await queue.get()
-                except TimeoutError:
-                    yield b": still there\n\n"
-                    continue
-                if change is None:
-                    return
-                yield f"event: change\ndata: {json.dumps(change)}\n\n".encode()
-        finally:
-            self._listeners.discard(queue)
-
-    def is_full(self) -> bool:
-        """Whether no more can listen."""
-        return len(self._listeners) >= _MAX_LISTENERS
+        queue = listener.queue
+        yield b"retry: 2000\nevent: hello\ndata: {}\n\n"
+        while True:
+            try:
+                async with asyncio.timeout(_HEARTBEAT_SECONDS):
+                    change = await queue.get()
+            except TimeoutError:
+                yield b": still there\n\n"
+                continue
+            if change is None:
+                return
+            yield f"event: change\ndata: {json.dumps(change)}\n\n".encode()
 
 
 def _put(queue: asyncio.Queue[dict[str, Any] | None], item: dict[str, Any] | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Iterator
 
 from prometheus_client import CollectorRegistry
@@ -11,7 +12,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from localgcl._metrics import METRICS, Row, counters
+from localgcl._metrics import METRICS, Row
+from localgcl.server.reading import all_counters
 from localgcl.server.service import service_of
 
 
@@ -34,9 +36,11 @@ class _Counters(CollectorRegistry):
 
 async def metrics(request: Request) -> Response:
     """Return the counters of every limit in the format that is asked for."""
-    rows = await service_of(request).limiter._administer(counters())
+    rows = await all_counters(service_of(request).limiter)
     encode, content_type = choose_encoder(request.headers.get("accept", ""))
-    return Response(encode(_Counters(rows)), media_type=content_type)
+    # Thousands of limits take a while, in which others are answered.
+    content = await asyncio.to_thread(encode, _Counters(rows))
+    return Response(content, media_type=content_type)
 
 
 ROUTES = [Route("/metrics", metrics, methods=["GET"])]

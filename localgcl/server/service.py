@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import TypeVar
 from uuid import UUID
@@ -9,11 +10,13 @@ from uuid import UUID
 from starlette.requests import HTTPConnection
 
 from localgcl import _limits
+from localgcl._checks import MAX_NAME_LENGTH
 from localgcl._clients import Client
 from localgcl._database import Transaction
 from localgcl._loop import Session, session_of
 from localgcl.asyncio import AsyncLimiter
 from localgcl.errors import LimitNotFoundError
+from localgcl.server.addresses import address_of
 from localgcl.server.credentials import USER, Credentials
 from localgcl.server.events import Events
 from localgcl.server.live import Live
@@ -22,21 +25,24 @@ from localgcl.server.waiting import WaitingRoom
 
 T = TypeVar("T")
 
+_MAX_AGENT_LENGTH = 200
+
 
 class Service:
     """One database, for the clients of one server."""
 
-    def __init__(self, path: str, credentials: Credentials | None) -> None:
+    def __init__(self, path: str, credentials: Credentials | None, most_connections: int) -> None:
         self.limiter = AsyncLimiter(path)
-        self.room = WaitingRoom(self.limiter)
-        self.live = Live(self.limiter)
-        self.events = Events()
+        self.room = WaitingRoom(self.limiter, most_connections)
+        self.live = Live(self.limiter, most_connections)
+        self.events = Events(most_connections)
         self.shown = Shown()
+        self.empty_leases: deque[str] = deque()
         self.credentials = credentials
 
     async def start(self) -> None:
         """Open the database, before anybody is let in, and begin to look at it."""
-        await self.limiter.read_all()
+        await self.limiter._administer(_limits.read_page(0, 1))
         self.live.start()
 
     async def close(self) -> None:
@@ -55,10 +61,12 @@ class Service:
         return result
 
     async def name_of(self, id_or_name: str) -> str:
-        """Return the name of the limit that a path means; LimitNotFoundError where there is none.
+        """Return the name of the limit that a path means; LimitNotFoundError if it can be none.
 
         What reads as a UUID, in any case and without dashes too, is an id first.
         """
+        if len(id_or_name) > MAX_NAME_LENGTH:
+            raise LimitNotFoundError(f"{id_or_name[:60]}...")
         try:
             identity = str(UUID(id_or_name))
         except ValueError:
@@ -75,13 +83,13 @@ def service_of(connection: HTTPConnection) -> Service:
     return service
 
 
-def address_of(connection: HTTPConnection) -> str:
-    """Return the address that a request comes from, without its port."""
-    return connection.client.host if connection.client else "-"
+def party_of(connection: HTTPConnection) -> tuple[str, str]:
+    """Return for whom a request counts where each may have a share only: user and address."""
+    return connection.scope.get(USER) or "-", address_of(connection)
 
 
 def client_of(connection: HTTPConnection, holder: str | None) -> Client:
     """Return who asks, as `ps` is to show it."""
     user: str | None = connection.scope.get(USER)
-    agent = connection.headers.get("user-agent", "")
+    agent = connection.headers.get("user-agent", "")[:_MAX_AGENT_LENGTH]
     return Client(user or "-", f"{address_of(connection)} {agent}".strip(), holder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import hashlib
 import json
 from collections.abc import Callable
 from typing import Any
@@ -20,14 +21,24 @@ from localgcl._database import Transaction
 from localgcl._request import Terms
 from localgcl._text import quoted
 from localgcl.errors import ConcurrencySlotAcquisitionError
+from localgcl.server.addresses import FORWARDED_HEADERS, is_forwarded
 from localgcl.server.administration import PREFIX
 from localgcl.server.answers import RefusedError, body_of, invalid, no_content
 from localgcl.server.bodies import GiveBack, ReleaseLease, Renewal, Take, TakeLease
-from localgcl.server.service import Service, client_of, service_of
-from localgcl.server.waiting import AgainError, ClosingError, GoneError, Place
+from localgcl.server.connections import Connection, connection_of
+from localgcl.server.service import (
+    Service,
+    client_of,
+    party_of,
+    service_of,
+)
+from localgcl.server.waiting import AgainError, ClosingError, GoneError, Key, Place
 
 # What a client that is told that the server ends waits before it tries again.
 _RESTART_SECONDS = 2
+
+# Leases that hold nothing, which can be renewed like others: the latest of them.
+_MAX_EMPTY_LEASES = 1000
 
 Limits = list[tuple[str, str, int]]
 
@@ -47,7 +58,15 @@ async def increment_with_lease(request: Request) -> Response:
     holder = take.holder and json.dumps(take.holder.model_dump(mode="json"), separators=(",", ":"))
     client = client_of(request, holder or None)
 
-    settle = functools.partial(_clients.entrust, client=client, seconds=take.lease_duration)
+    empty = service_of(request).empty_leases
+
+    def settle(tx: Transaction, asked: _outcomes.Request) -> None:
+        _clients.entrust(tx, asked, client, take.lease_duration)
+        if asked.granted is None or not (asked.holds and asked.granted.taken):
+            # Nothing bounds those of names that no limit has, except this.
+            empty.append(asked.id)
+            if len(empty) > _MAX_EMPTY_LEASES:
+                _clients.release(tx, empty.popleft())
 
     lease, limits = await _take(request, take, client, settle)
     return JSONResponse({"lease_id": str(UUID(hex=lease)), "limits": _minimal(limits)})
@@ -64,10 +83,10 @@ async def _take(
     names = _possible(take.names)
     waiting = client.command if client.holder is None else f"{client.command} {client.holder}"
     terms = Terms(names, take.slots, None, False, holds=take.mode == "concurrency", holder=waiting)
-    key = (client.user, waiting, request.url.path, take.model_dump_json())
+    key, connection = _key_of(request, take), _own_connection(request)
     gone = asyncio.ensure_future(_hang_up(request))
     try:
-        place = await service.room.ask(key, terms, gone)
+        place = await service.room.ask(key, terms, connection, gone)
         return place.request.id, await _settled(service, place, settle, gone)
     except ConcurrencySlotAcquisitionError as error:
         raise RefusedError(422, _reason(error)) from None
@@ -79,6 +98,27 @@ async def _take(
         ) from None
     finally:
         gone.cancel()
+
+
+# Headers by which clients differ, and which stay the same from one request to the next.
+_TELLING_HEADERS = ("user-agent", *FORWARDED_HEADERS)
+_TELLING_PREFIX = "x-prefect-"
+
+
+def _key_of(request: Request, take: Take) -> Key:
+    headers = sorted(
+        (name, value)
+        for name, value in request.headers.items()
+        if name in _TELLING_HEADERS or name.startswith(_TELLING_PREFIX)
+    )
+    # Of a fixed length, however much a client sends.
+    words = repr((headers, request.url.path, take.model_dump_json()))
+    return Key(party_of(request), hashlib.sha256(words.encode(errors="surrogatepass")).digest())
+
+
+def _own_connection(request: Request) -> Connection | None:
+    """Return the connection of a request, unless a proxy sends those of many clients by it."""
+    return None if is_forwarded(request) else connection_of(request.scope)
 
 
 async def _settled(

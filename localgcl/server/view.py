@@ -9,21 +9,32 @@ from uuid import UUID
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from localgcl import _clock, _limits
 from localgcl._action import together
 from localgcl.errors import LimitNotFoundError
 from localgcl.server.answers import RefusedError, limit_json, limit_not_found
-from localgcl.server.service import service_of
+from localgcl.server.live import Listener, Live
+from localgcl.server.service import party_of, service_of
 
 # An answer that is not read for so long has no reader.
 _PATIENCE_SECONDS = 30.0
+
+# Of the holders and of the waiters of one limit, as many as anybody reads.
+_MAX_LISTED = 500
 
 
 async def limits(request: Request) -> Response:
     """List all limits with what is in use and who waits."""
     found = await service_of(request).live.read()
-    return JSONResponse({"limits": [limit_json(limit) for limit in found], "now": _clock.wall()})
+    now = _clock.wall()
+
+    def answer() -> Response:
+        return JSONResponse({"limits": [limit_json(limit) for limit in found], "now": now})
+
+    # Thousands take a while, in which others are answered.
+    return await asyncio.to_thread(answer)
 
 
 async def limit(request: Request) -> Response:
@@ -33,14 +44,20 @@ async def limit(request: Request) -> Response:
         name = await service.name_of(request.path_params["limit"])
         # In one transaction, so that all of it is of one moment.
         shown, holders, waiters = await service.limiter._administer(
-            together(_limits.read(name), _limits.holders(name), _limits.waiters(name))
+            together(
+                _limits.read(name),
+                _limits.holders(name, most=_MAX_LISTED),
+                _limits.waiters(name, most=_MAX_LISTED),
+            )
         )
     except (LimitNotFoundError, ValueError):
         raise limit_not_found() from None
     return JSONResponse(
         {
             **limit_json(shown),
-            "holders": [one.model_dump(mode="json") for one in holders],
+            "holders": [
+                one.model_dump(mode="json") for one in sorted(holders, key=lambda one: one.since)
+            ],
             "waiters": [one.model_dump(mode="json") for one in waiters],
             "past": service.live.past_of(shown.id),
             "events": service.events.of(shown.id),
@@ -63,8 +80,19 @@ async def release(request: Request) -> Response:
     return JSONResponse({"released": True})
 
 
-class _Stream(StreamingResponse):
-    """A stream that ends where nobody reads it."""
+class _Changes(StreamingResponse):
+    """A stream of changes, which ends where nobody reads it."""
+
+    def __init__(self, live: Live, listener: Listener) -> None:
+        super().__init__(live.changes(listener), media_type="text/event-stream")
+        self._live = live
+        self._listener = listener
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._live.leave(self._listener)
 
     async def stream_response(self, send: Any) -> None:
         async def sending(message: Any) -> None:
@@ -80,9 +108,10 @@ class _Stream(StreamingResponse):
 async def changes(request: Request) -> Response:
     """Tell of changes as they come, as server-sent events."""
     live = service_of(request).live
-    if live.is_full():
+    listener = live.listen(party_of(request))
+    if listener is None:
         raise RefusedError(503, "Too many listen already.", {"retry-after": "5"})
-    return _Stream(live.changes(), media_type="text/event-stream")
+    return _Changes(live, listener)
 
 
 ROUTES = [

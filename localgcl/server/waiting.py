@@ -1,7 +1,10 @@
 """Clients that wait: in the real queue, while their connection is held open.
 
 A client that is told to ask again keeps its place until it does, so no order is lost between two
-of its requests. Who hangs up leaves the queue; a grant that nobody comes for is undone.
+of its requests. The place belongs to the connection on which it was told so, as long as that is
+open: clients of one machine look alike, and only the connection tells one from another. Once it is
+closed, the place is for the next one that asks for the same in the same words. Who hangs up while
+it is held leaves the queue; a grant that nobody comes for is undone.
 """
 
 from __future__ import annotations
@@ -9,14 +12,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-from collections import defaultdict, deque
+import math
+from collections import OrderedDict
 from collections.abc import Hashable
+from typing import NamedTuple
 
 from localgcl import _clients, _clock
 from localgcl._database import NoDatabaseError
 from localgcl._loop import session_of
 from localgcl._request import Terms
 from localgcl.asyncio import AsyncLimiter, _obtain
+from localgcl.server.connections import Connection, Share
 
 # A first request is held for no longer than Prefect's own first wait: a client with max_retries
 # counts each answer. The others are held well under the 60 s after which its client gives up.
@@ -27,6 +33,12 @@ NEXT_HOLD_SECONDS = 25.0
 # renews a lease or gives one back be turned away; beyond, a request is held just long enough to be
 # granted what is free, and its client is told to come again later than others.
 MAX_HELD = 800
+_HELD_PART = 2 / 5  # of the connections, where there may be few
+
+# Places that are kept between two requests. Beyond, a client is told to come again, and is last in
+# the queue when it does.
+MAX_KEPT = 2000
+MAX_KEPT_FOR_ONE = 1000
 CROWDED_HOLD_SECONDS = 0.2
 CROWDED_AGAIN_SECONDS = 2.0
 
@@ -56,14 +68,29 @@ class GoneError(Exception):
     """The client has hung up."""
 
 
-class Place:
-    """A request in the queue, which outlives the connections through which it is asked."""
+class Key(NamedTuple):
+    """Who asks, and for what: the same for all who ask for the same in the same words."""
 
-    def __init__(self, terms: Terms, limiter: AsyncLimiter) -> None:
+    client: Hashable
+    words: bytes
+
+
+class Place:
+    """A request in the queue, which outlives the requests of HTTP through which it is asked."""
+
+    def __init__(self, key: Key, terms: Terms, limiter: AsyncLimiter) -> None:
+        self.key = key
         self.terms = terms
         self.request = terms.request()
         self.task = asyncio.create_task(self._wait(limiter))
         self.timer: asyncio.TimerHandle | None = None
+        # Whose it is while it is kept; None where connections do not tell clients apart.
+        self.connection: Connection | None = None
+
+    @property
+    def is_free(self) -> bool:
+        """Whether another connection may take it up."""
+        return self.connection is None or not self.connection.is_open
 
     async def _wait(self, limiter: AsyncLimiter) -> None:
         await _obtain(self.terms, limiter, self.request)
@@ -72,25 +99,29 @@ class Place:
 class WaitingRoom:
     """The places of all clients of a server."""
 
-    def __init__(self, limiter: AsyncLimiter) -> None:
+    def __init__(self, limiter: AsyncLimiter, most_connections: float = math.inf) -> None:
         self._limiter = limiter
-        self._kept: defaultdict[Hashable, deque[Place]] = defaultdict(deque)
+        self._most_held = most_connections * _HELD_PART
+        self._kept: dict[Key, OrderedDict[Place, None]] = {}
+        self._share = Share(MAX_KEPT, MAX_KEPT_FOR_ONE)
         self._undoing: set[asyncio.Task[None]] = set()
         self._closing: asyncio.Future[None] | None = None
         self._held = 0
 
-    async def ask(self, key: Hashable, terms: Terms, gone: asyncio.Future[None]) -> Place:
+    async def ask(
+        self, key: Key, terms: Terms, connection: Connection | None, gone: asyncio.Future[None]
+    ) -> Place:
         """Return a place that was granted; or raise what keeps it from being, the error included.
 
-        Clients with the same `key` ask for the same, and take up each other's places. `gone` is
-        done when the client has hung up.
+        `connection` is the client's own, None where it shares one with others. `gone` is done when
+        the client has hung up.
         """
         closing = self._closes()
-        place, hold = self._take_up(key), NEXT_HOLD_SECONDS
+        place, hold = self._take_up(key, connection), NEXT_HOLD_SECONDS
         if place is None:
-            place, hold = Place(terms, self._limiter), FIRST_HOLD_SECONDS
+            place, hold = Place(key, terms, self._limiter), FIRST_HOLD_SECONDS
         least = AGAIN_SECONDS
-        if self._held >= MAX_HELD:
+        if self._held >= min(MAX_HELD, self._most_held):
             hold, least = CROWDED_HOLD_SECONDS, CROWDED_AGAIN_SECONDS
         self._held += 1
         try:
@@ -114,7 +145,10 @@ class WaitingRoom:
         seconds = max(least, place.request.due - _clock.now())
         if terms.holds:
             seconds = min(seconds, LONGEST_KEPT_SECONDS)
-        self._keep(key, place, seconds + GRACE_SECONDS)
+        if not self._share.enter(key.client):
+            await self.undo(place)
+            raise AgainError(CROWDED_AGAIN_SECONDS)
+        self._keep(place, connection, seconds + GRACE_SECONDS)
         raise AgainError(seconds)
 
     async def undo(self, place: Place) -> None:
@@ -145,26 +179,37 @@ class WaitingRoom:
                     insists=True,
                 )
 
-    def _keep(self, key: Hashable, place: Place, seconds: float) -> None:
-        self._kept[key].append(place)
-        place.timer = asyncio.get_running_loop().call_later(seconds, self._forget, key, place)
+    def _keep(self, place: Place, connection: Connection | None, seconds: float) -> None:
+        place.connection = connection
+        self._kept.setdefault(place.key, OrderedDict())[place] = None
+        if connection is not None:
+            connection.places[place] = None
+        place.timer = asyncio.get_running_loop().call_later(seconds, self._forget, place)
 
-    def _take_up(self, key: Hashable) -> Place | None:
-        places = self._kept.get(key)
-        if not places:
-            return None
-        place = places.popleft()
-        if not places:
-            del self._kept[key]
-        assert place.timer is not None  # it is kept
-        place.timer.cancel()
+    def _take_up(self, key: Key, connection: Connection | None) -> Place | None:
+        """Return the oldest kept place of a connection's own, or else of nobody's any more."""
+        own = () if connection is None else connection.places
+        place = next((one for one in own if one.key == key), None)
+        if place is None:
+            place = next((one for one in self._kept.get(key, ()) if one.is_free), None)
+        if place is not None:
+            self._release(place)
         return place
 
-    def _forget(self, key: Hashable, place: Place) -> None:
-        places = self._kept[key]
-        places.remove(place)
+    def _release(self, place: Place) -> None:
+        """Keep a place no longer."""
+        assert place.timer is not None  # it is kept
+        place.timer.cancel()
+        if place.connection is not None:
+            del place.connection.places[place]
+        places = self._kept[place.key]
+        del places[place]
         if not places:
-            del self._kept[key]
+            del self._kept[place.key]
+        self._share.leave(place.key.client)
+
+    def _forget(self, place: Place) -> None:
+        self._release(place)
         self._begin_undoing(place)
 
     def _closes(self) -> asyncio.Future[None]:
@@ -176,10 +221,8 @@ class WaitingRoom:
     async def close(self) -> None:
         """Answer all who wait, and give up the places that are kept."""
         self._closes().set_result(None)
-        for key, places in tuple(self._kept.items()):
+        for places in tuple(self._kept.values()):
             for place in tuple(places):
-                assert place.timer is not None  # it is kept
-                place.timer.cancel()
-                self._forget(key, place)
+                self._forget(place)
         if self._undoing:
             await asyncio.wait(tuple(self._undoing))

@@ -175,7 +175,7 @@ class Run:
             )
             if intact != "ok":
                 self.witness.wrong(10, f"in the end the file is damaged: {intact}")
-        files = set(os.listdir(f"{self.database}-run")) - {"gate", "create.lock"}
+        files = set(os.listdir(f"{self.database}-run")) - {"gate"}
         if files:
             self.witness.wrong(9, f"in the end the run folder has {sorted(files)}")
 

@@ -283,11 +283,11 @@ MUTANTS = (
         (GATE, DATABASE),
     ),
     Mutant(
-        "clients take up each other's places from behind",
+        "a client takes up the place of another whose connection is open",
         4,
         "server/waiting.py",
-        "place = places.popleft()",
-        "place = places.pop()",
+        "for one in self._kept.get(key, ()) if one.is_free), None)",
+        "for one in self._kept.get(key, ())), None)",
         (SERVER,),
     ),
     Mutant(
@@ -425,9 +425,9 @@ MUTANTS = (
     Mutant(
         "a waiter polls",
         7,
-        "_blocking.py",
-        "_TICK_SECONDS = 2.0",
-        "_TICK_SECONDS = 0.002",
+        "_waiting.py",
+        "PERIOD_SECONDS = 1.0",
+        "PERIOD_SECONDS = 0.002",
         (WATCH,),
     ),
     Mutant(
@@ -501,8 +501,8 @@ MUTANTS = (
         "a place that was kept for a client stays",
         9,
         "server/waiting.py",
-        "            del self._kept[key]\n        self._begin_undoing(place)",
-        "            del self._kept[key]",
+        "        self._release(place)\n        self._begin_undoing(place)",
+        "        self._release(place)",
         (SERVER,),
     ),
     Mutant(
@@ -517,8 +517,8 @@ MUTANTS = (
         "who is granted a slot goes on without a lifeline",
         3,
         "_blocking.py",
-        "        if seems_whole(ear.folder):",
-        "        if ear.folder:",
+        "        if seems_whole(place.ear.folder):",
+        "        if place.ear.folder:",
         (OWNERS,),
     ),
     Mutant(

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import functools
 import multiprocessing
 import os
 import queue
 import random
+import resource
 import signal
+import threading
 import time
+from collections.abc import Callable
 from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from localgcl import AcquireConcurrencySlotTimeoutError, Limiter
-from tests.processes.conftest import DEADLINE_SECONDS, until
+from localgcl import AcquireConcurrencySlotTimeoutError, Limiter, _limits
+from localgcl._action import together
+from tests.processes.conftest import DEADLINE_SECONDS, Actor, until
 
 pytestmark = pytest.mark.processes
+
+_MANY = 2_000  # threads, which have a small stack each
 
 
 class Witness:
@@ -84,17 +91,19 @@ def test_never_too_many(path: Path, method: str) -> None:
     assert max(witness.worst) <= 3
     assert min(witness.turns) > 0
     assert Limiter(path).read("a").active_slots == 0
-    assert set(os.listdir(f"{path}-run")) == {"gate", "create.lock"} | {
+    assert set(os.listdir(f"{path}-run")) == {"gate"} | {
         name for name in os.listdir(f"{path}-run") if name.startswith(own_lifeline(path))
     }
 
 
 def own_lifeline(path: Path) -> str:
     """Return the name of this process's lifeline."""
+    from localgcl._access import Access
     from localgcl._folder import Folder
     from localgcl._lifeline import existing_lifeline
 
-    ours = existing_lifeline(Folder(f"{path}-run", 0o600, os.getgid()))
+    access = Access(os.geteuid(), os.getegid(), 0o600)
+    ours = existing_lifeline(Folder(f"{path}-run", access, str(path)))
     return "none" if ours is None else ours.name
 
 
@@ -175,6 +184,89 @@ def test_ten_processes_create_one_database(path: Path) -> None:
         process.join(DEADLINE_SECONDS)
         assert process.exitcode == 0
     assert len(Limiter(deep).read_all()) == 11
+
+
+def wait_in_many_threads(path: Path, names: list[str], all_wait: Any, results: Any) -> None:
+    """Wait in a thread for each of these names, with few descriptors; tell the order.
+
+    A thread begins once the one before it sleeps.
+    """
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
+    threading.stack_size(128 * 1024)
+    limiter = Limiter(path)
+    served: list[int] = []
+    failed: list[str] = []
+
+    def wait(number: int) -> None:
+        try:
+            with limiter.concurrency(names[number], strict=True):
+                served.append(number)
+        except Exception as error:
+            failed.append(repr(error))
+
+    threads = [threading.Thread(target=wait, args=(number,)) for number in range(len(names))]
+    for begun, thread in enumerate(threads, 1):
+        thread.start()
+        while asleep(limiter) + len(failed) < begun:
+            time.sleep(0.0002)
+    all_wait.set()
+    for thread in threads:
+        thread.join()
+    results.put((served, failed[:3]))
+
+
+def asleep(limiter: Limiter) -> int:
+    """Return how many threads of this process sleep."""
+    ours = limiter._database.lifeline()
+    return 0 if ours is None else len(ours.keeper.asleep())
+
+
+@pytest.mark.parametrize("end", ["release", "kill"])
+def test_many_threads_with_few_descriptors(
+    path: Path, actor: Callable[..., Actor], end: str
+) -> None:
+    """Two thousand wait with 256, and are served in order once another process ends its lease."""
+    holder = actor()
+    holder.do("create", "a", 1)
+    holder.do("acquire", ["a"])
+    context = multiprocessing.get_context("spawn")
+    all_wait, results = context.Event(), context.Queue()
+    (process,) = run_crowd(
+        context, wait_in_many_threads, [(path, ["a"] * _MANY, all_wait, results)]
+    )
+    assert all_wait.wait(2 * DEADLINE_SECONDS)
+    if end == "kill":
+        holder.kill()
+    else:
+        holder.do("release")
+    served, failed = results.get(timeout=2 * DEADLINE_SECONDS)
+    process.join(DEADLINE_SECONDS)
+    assert failed == []
+    assert served == list(range(_MANY))
+
+
+def test_many_threads_with_a_limit_each(path: Path) -> None:
+    """All are served as soon as another process frees the slots: one by one, and all at once."""
+    names = [f"a-{number}" for number in range(_MANY)]
+    with Limiter(path) as limiter:
+        transact = limiter._database.transact
+        create = functools.partial(
+            _limits.create, limit=1, slot_decay_per_second=0.0, active=True, active_slots=1
+        )
+        transact(together(*[create(name) for name in names]).work)
+        context = multiprocessing.get_context("spawn")
+        all_wait, results = context.Event(), context.Queue()
+        (process,) = run_crowd(context, wait_in_many_threads, [(path, names, all_wait, results)])
+        assert all_wait.wait(2 * DEADLINE_SECONDS)
+        for name in names[:50]:
+            limiter.reset(name)
+            until(lambda name=name: limiter.read(name).active_slots == 0)  # type: ignore[misc]
+        transact(together(*[_limits.reset(name) for name in names[50:]]).work)
+        served, failed = results.get(timeout=2 * DEADLINE_SECONDS)
+        process.join(DEADLINE_SECONDS)
+    assert failed == []
+    assert served[:50] == list(range(50))
+    assert sorted(served) == list(range(_MANY))
 
 
 def take_by_rate(path: Path, moments: Any, number: int, seconds: float) -> None:

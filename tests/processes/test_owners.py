@@ -22,7 +22,7 @@ Start = Callable[[], Actor]
 
 def left_over(path: Path) -> set[str]:
     """Return what lies in the run folder that does not belong there for ever."""
-    return set(os.listdir(f"{path}-run")) - {"gate", "create.lock"}
+    return set(os.listdir(f"{path}-run")) - {"gate"}
 
 
 def waiting(limiter: Limiter, name: str, number: int) -> Callable[[], bool]:

@@ -216,12 +216,14 @@ def test_a_full_disk(small_disk: Path) -> None:
         while len(leases) < 10_000:
             leases += [limiter.acquire("a", timeout_seconds=0)]
     assert caught.value.path == str(small_disk / "limits.db")
+    fill(small_disk / "more")  # what the log gave back
     with pytest.raises(DatabaseError):
         limiter.create("b", 1)
     with pytest.raises(DatabaseError):
         leases[0].release()
 
     (small_disk / "filler").unlink()
+    (small_disk / "more").unlink()
     assert limiter.read("a").active_slots == len(leases)
     assert [limit.name for limit in limiter.read_all()] == ["a"]
     for lease in leases:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import fcntl
+import os
 import socket
 from typing import Any
 
@@ -10,7 +12,7 @@ import httpx
 import pytest
 
 from localgcl import Limiter
-from localgcl.server import guard, protocol, run
+from localgcl.server import guard, live, protocol, run
 from localgcl.server.answers import MAX_BODY_BYTES
 from localgcl.server.credentials import Credentials
 from tests.server.conftest import LIMITS, Serve, Served
@@ -124,9 +126,48 @@ def test_other_sites_change_nothing(served: Served, client: httpx.Client, limite
         assert answer.status_code == 403, headers
     for headers in refused[:5]:
         assert client.get("/ui/limits", headers=headers).status_code == 403, headers
-    # A link from elsewhere may be followed: it shows the page to its user, and to nobody else.
-    assert client.get("/", headers={"sec-fetch-site": "cross-site"}).status_code == 200
     assert client.delete(f"{LIMITS}/db", headers={"origin": own}).status_code == 204
+
+
+FETCHED: dict[str, tuple[str, str, int]] = {
+    "a link": ("navigate", "document", 200),
+    "an image": ("no-cors", "image", 403),
+    "a script": ("no-cors", "script", 403),
+    "a call": ("cors", "empty", 403),
+    "a stream": ("cors", "empty", 403),
+    "a frame": ("navigate", "iframe", 403),
+    "an object": ("navigate", "object", 403),
+}
+
+
+@pytest.mark.parametrize("site", ["cross-site", "same-site", "of tomorrow"])
+def test_other_sites_read_nothing(client: httpx.Client, limiter: Limiter, site: str) -> None:
+    """Whatever a page of another site loads is refused; a link to a page may be followed."""
+    limiter.create("db", 1)
+    for what, (mode, kind, status) in FETCHED.items():
+        headers = {"sec-fetch-site": site, "sec-fetch-mode": mode, "sec-fetch-dest": kind}
+        for page in ("/", "/limits/db", "/api/docs"):
+            for method in ("GET", "HEAD"):
+                assert client.request(method, page, headers=headers).status_code == status, what
+        for path in ("/ui/events", "/ui/limits", "/metrics", f"{LIMITS}/db", "/static/base.css"):
+            assert client.get(path, headers=headers).status_code == 403, (what, path)
+        assert client.post(f"{LIMITS}/filter", headers=headers).status_code == 403, what
+    for ours in ("same-origin", "none"):
+        assert client.get("/ui/limits", headers={"sec-fetch-site": ours}).status_code == 200
+
+
+def test_other_sites_use_up_no_streams(served: Served, client: httpx.Client) -> None:
+    """However many images of a page elsewhere ask for the stream, the operator's own opens."""
+    for number in range(live.MAX_LISTENERS + 5):
+        connection = served.connect()
+        connection.sendall(
+            b"GET /ui/events HTTP/1.1\r\nHost: a%d.localhost\r\nSec-Fetch-Site: cross-site\r\n"
+            b"Sec-Fetch-Mode: no-cors\r\nSec-Fetch-Dest: image\r\n\r\n" % number
+        )
+        assert connection.recv(65536).startswith(b"HTTP/1.1 403 ")
+    headers = {"sec-fetch-site": "same-origin"}
+    with client.stream("GET", "/ui/events", headers=headers) as stream:
+        assert stream.status_code == 200
 
 
 def test_every_answer_has_the_headers_that_browsers_heed(client: httpx.Client) -> None:
@@ -278,10 +319,74 @@ def test_addresses_that_are_none() -> None:
             run.sockets_for(host, 0, None)
 
 
+WRONGLY_PASSED: dict[str, tuple[str | None, str | None, str]] = {
+    "to another process": ("1", "1", "LISTEN_PID"),
+    "to a process without a number": ("x", "1", "LISTEN_PID"),
+    "to nobody": ("", "1", "LISTEN_PID"),
+    "without saying to whom": (None, "1", "LISTEN_PID"),
+    "how many is not said": ("ours", None, "LISTEN_FDS"),
+    "none": ("ours", "0", "LISTEN_FDS"),
+    "fewer than none": ("ours", "-1", "LISTEN_FDS"),
+    "no number": ("ours", "one", "LISTEN_FDS"),
+    "a number in other letters": ("ours", "\u0661", "LISTEN_FDS"),
+    "more than there are": ("ours", "2", "LISTEN_FDS"),
+    "more than there can be": ("ours", "9" * 30, "LISTEN_FDS"),
+}
+
+
+@pytest.mark.parametrize(
+    ("pid", "number", "told"), WRONGLY_PASSED.values(), ids=list(WRONGLY_PASSED)
+)
+def test_sockets_that_are_passed_wrongly(
+    monkeypatch: pytest.MonkeyPatch, pid: str | None, number: str | None, told: str
+) -> None:
+    """It is told, and nothing else is served at in their place."""
+    with socket.create_server(("127.0.0.1", 0)) as passed:
+        monkeypatch.setattr(run, "_FIRST_PASSED", _last_of_all(passed))
+        for name, value in (("LISTEN_PID", pid), ("LISTEN_FDS", number)):
+            if value is None:
+                monkeypatch.delenv(name, raising=False)
+            else:
+                monkeypatch.setenv(name, str(os.getpid()) if value == "ours" else value)
+        with pytest.raises(run.AddressError, match=told) as refused:
+            run.sockets_for("127.0.0.1", 0, None)
+    assert "\n" not in str(refused.value)
+
+
+def _last_of_all(passed: socket.socket) -> int:
+    """Return a descriptor of a socket after which there is none."""
+    return fcntl.fcntl(passed, fcntl.F_DUPFD_CLOEXEC, 900)
+
+
+@pytest.mark.parametrize(
+    ("family", "kind", "told"),
+    [
+        (socket.AF_UNIX, socket.SOCK_STREAM, "a UNIX socket"),
+        (socket.AF_INET, socket.SOCK_DGRAM, "TCP"),
+        (socket.AF_INET, socket.SOCK_STREAM, "does not listen"),
+    ],
+)
+def test_sockets_of_other_kinds(
+    monkeypatch: pytest.MonkeyPatch, family: int, kind: int, told: str
+) -> None:
+    """Only what listens for TCP connections is served at."""
+    with socket.socket(family, kind) as passed:
+        monkeypatch.setattr(run, "_FIRST_PASSED", os.dup(passed.fileno()))
+        monkeypatch.setenv("LISTEN_FDS", "1")
+        monkeypatch.setenv("LISTEN_PID", str(os.getpid()))
+        with pytest.raises(run.AddressError, match=told) as refused:
+            run.sockets_for("127.0.0.1", 0, None)
+    assert "ListenStream=" in str(refused.value)
+
+
+def test_the_path_of_a_socket_is_no_address() -> None:
+    """Whoever asks for a UNIX socket is told so."""
+    with pytest.raises(run.AddressError, match="UNIX socket"):
+        run.sockets_for("/run/localgcl.sock", 0, None)
+
+
 def test_sockets_that_systemd_has_opened(monkeypatch: pytest.MonkeyPatch) -> None:
     """They are served at where the variables are meant for this process."""
-    import os
-
     with socket.create_server(("127.0.0.1", 0)) as passed:
         monkeypatch.setattr(run, "_FIRST_PASSED", os.dup(passed.fileno()))
         monkeypatch.setenv("LISTEN_FDS", "1")

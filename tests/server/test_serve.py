@@ -130,6 +130,65 @@ def test_it_serves_at_the_socket_of_systemd(path: str) -> None:
     assert server.wait(DEADLINE_SECONDS) == 0
 
 
+PASSED = {
+    "a UNIX socket": (socket.AF_UNIX, "1", "$$", "ListenStream="),
+    "to another process": (socket.AF_INET, "1", "1", "LISTEN_PID"),
+    "in no number": (socket.AF_INET, "x", "$$", "LISTEN_FDS"),
+    "fewer than said": (socket.AF_INET, "2", "$$", "LISTEN_FDS"),
+}
+
+
+@pytest.mark.parametrize("what", PASSED)
+def test_what_is_passed_by_mistake(path: str, tmp_path: Path, what: str) -> None:
+    """One line says what is wrong, and nothing is served."""
+    family, number, pid, told = PASSED[what]
+    with socket.socket(family) as passed:
+        passed.bind(str(tmp_path / "socket") if family == socket.AF_UNIX else ("127.0.0.1", 0))
+        passed.listen()
+        script = f'exec 3<&"$0"; exec 4<&-; LISTEN_FDS={number} LISTEN_PID={pid} exec "$@"'
+        done = subprocess.run(
+            [
+                *("bash", "-c", script, str(passed.fileno())),
+                *(sys.executable, "-m", "localgcl", "--db", path, "serve", "--port", "0"),
+            ],
+            pass_fds=[passed.fileno()],
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE_SECONDS,
+        )
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert done.stderr.startswith("Error: ")
+    assert told in done.stderr
+
+
+def test_a_fault_is_told_in_the_log(start: Start, limiter: Limiter, path: str) -> None:
+    """Once, with the path that its clients are not told."""
+    limiter.create("db", 1)
+    limiter.close()
+    server = start()
+    Path(path).unlink()
+    Path(path).write_text("no database at all")
+    with server.client() as client:
+        until(lambda: client.get("/api/ready").status_code == 503)
+        for _ in range(3):
+            assert path not in client.get("/api/ready").text
+    status, errors = server.end(signal.SIGTERM)
+    assert status == 0
+    assert errors.count(path) == 1
+
+
+def test_strangers_write_nothing_into_the_log(start: Start) -> None:
+    """Whatever they send."""
+    server = start("--auth", "app:password")
+    address = server.url.removeprefix("http://").partition(":")
+    for request in (b"no HTTP\r\n\r\n", b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: x\r\n"):
+        with socket.create_connection((address[0], int(address[2])), DEADLINE_SECONDS) as one:
+            one.sendall(request + b"Connection: upgrade\r\n\r\n")
+            while one.recv(65536):
+                pass
+    assert server.end(signal.SIGTERM) == (0, "")
+
+
 def test_the_password_is_not_in_the_database(
     start: Start, limiter: Limiter, tmp_path: Path, path: str
 ) -> None:

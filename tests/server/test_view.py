@@ -99,7 +99,9 @@ def test_what_was_shown_is_never_forgotten(path: str, limiter: Limiter) -> None:
 
     async def main() -> None:
         watched = live.Live(AsyncLimiter(path))
-        heard = watched.changes()
+        listener = watched.listen()
+        assert listener is not None
+        heard = watched.changes(listener)
         assert b"hello" in await anext(heard)
         limit = await asyncio.to_thread(limiter.create, "db", 2)
         assert [one.name for one in await watched.read()] == ["db"]

@@ -34,7 +34,7 @@ def nothing_is_left(path: Path) -> None:
     with Limiter(path) as limiter:
         assert [limit.active_slots for limit in limiter.read_all()] == [0] * len(limiter.read_all())
         assert limiter.waiters() == []
-    assert set(os.listdir(f"{path}-run")) == {"gate", "create.lock"}
+    assert set(os.listdir(f"{path}-run")) == {"gate"}
 
 
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:

@@ -356,7 +356,7 @@ def test_a_program_leaves_nothing(path: Path, name: str, loop: str) -> None:
     assert "destroyed" not in done.stderr
     if name == "in a daemon thread":
         Limiter(path).read_all()  # its thread might have gone on to the very end
-    assert set(os.listdir(f"{path}-run")) == {"gate", "create.lock"}
+    assert set(os.listdir(f"{path}-run")) == {"gate"}
     nothing_is_left(path)
 
 

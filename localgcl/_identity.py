@@ -1,0 +1,75 @@
+"""What is told of this process to others: its user, its command line, and which process it is.
+
+It is looked up before a transaction: a name service may take its time to answer, and all wait for
+whoever is inside one.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from localgcl._process import this_process
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+# Command lines can be megabytes long; `ps` needs to tell one from another.
+MAX_COMMAND_LENGTH = 4096
+
+
+class Owner:
+    """A process as the others see it; `process` is what `_process` tells it by."""
+
+    __slots__ = ("command", "process", "user")
+
+    def __init__(self, user: str, command: str, process: str | None) -> None:
+        self.user = user
+        self.command = command
+        self.process = process
+
+
+_users: dict[int, str] = {}  # by user id, as the name service has told them
+_shown: list[str] = []  # what `show_as` was told
+
+
+def look_up() -> None:
+    """Look up what `this_owner` is to tell, where it is not known yet."""
+    this_process()
+    user = os.geteuid()
+    if user not in _users:
+        _users[user] = _name_of(user)
+
+
+def this_owner() -> Owner:
+    """Return what is to be told of this process."""
+    user = os.geteuid()
+    return Owner(_users.get(user, str(user)), _command(), this_process())
+
+
+def show_as(words: Iterable[str]) -> None:
+    """Have `ps` show these words from the next sign-in on, in place of the own command line."""
+    _shown[:] = words
+
+
+def _name_of(user: int) -> str:
+    import pwd
+
+    try:
+        return pwd.getpwuid(user).pw_name
+    except KeyError:  # containers run as users without a name
+        return str(user)
+
+
+def _command() -> str:
+    if _shown:
+        return _readable(_shown)
+    # With `-c` and at a prompt, sys.argv has nothing that tells one process from another.
+    script = sys.argv[:1] not in ([], [""], ["-c"])
+    words = sys.argv if script else sys.orig_argv
+    return _readable(words)
+
+
+def _readable(words: Iterable[str]) -> str:
+    return " ".join(words).encode(errors="replace").decode()[:MAX_COMMAND_LENGTH]

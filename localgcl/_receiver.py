@@ -1,0 +1,271 @@
+"""The wake-up FIFO that many waiting threads of a process share.
+
+One of them is at the poll, of the FIFO and of the lifelines of all that are in their way; it reads
+the hints, which are tickets, and wakes those whom they concern. The others sleep on a lock of their
+own. A thread that leaves the poll, for whatever reason, has another one take its place.
+
+Threads meet here without a lock that all would take, which a signal might leave taken. Each tells
+first (it registers, it asks to be woken) and looks then, so of two that meet one sees the other.
+"""
+
+from __future__ import annotations
+
+import _thread
+import contextlib
+import select
+
+from localgcl import _threads
+from localgcl._descriptors import close_if_ours
+from localgcl._duty import Duty
+from localgcl._folder import HINT_AT_ALL, HINT_AT_NONE, HINT_LENGTH
+from localgcl._lifeline import Ear, seems_there
+from localgcl._waiting import Place
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
+    from localgcl._database import Database
+    from localgcl._folder import Folder
+    from localgcl._lifeline import Lifeline
+    from localgcl._outcomes import Request
+
+# How many lifelines are watched before those are dropped that are in nobody's way any more.
+_MANY_WATCHED = 32
+
+
+class Receiver(Ear):
+    """A FIFO that wakes many threads."""
+
+    def __init__(self, folder: Folder, name: str) -> None:
+        self.poller = Duty()  # the thread at the poll, among those who sleep here
+        self._seats: dict[int, Seat] = {}  # by ticket
+        self._arriving: set[Seat] = set()  # whose ticket may be known to others already
+        # One for each reading of hints or of deaths that was begun. What is in it where a new one
+        # begins was interrupted, by a Ctrl-C perhaps, and nobody knows what has been lost.
+        self._begun: list[None] = []
+        self._replaced: list[int] = []  # descriptors that the thread at the poll has to close
+        self._many_watched = _MANY_WATCHED
+        super().__init__(folder, name)
+
+    def is_used(self) -> bool:
+        return bool(self._seats or self._arriving)
+
+    # Those who wait
+
+    def expect(self, seat: Seat) -> None:
+        """Hear hints for a seat whose ticket is not known yet; before anybody can learn of it."""
+        self._arriving.add(seat)
+
+    def seat(self, seat: Seat) -> None:
+        """Hear hints for a seat, by its ticket."""
+        ticket = seat.request.ticket
+        if seat.ticket != ticket:
+            self._unseat(seat)
+            seat.ticket = ticket
+        former = self._seats.get(ticket)
+        if former is not seat:
+            self._seats[ticket] = seat
+            if former is not None:  # of a file that was replaced, and it has to ask again
+                former.told = []
+                former.poke()
+        self._arriving.discard(seat)
+
+    def _unseat(self, seat: Seat) -> None:
+        if self._seats.get(seat.ticket) is seat:
+            del self._seats[seat.ticket]
+
+    def forget(self, seat: Seat) -> None:
+        """Hear no hints for a seat any more."""
+        self._arriving.discard(seat)
+        self._unseat(seat)
+        if not self.is_used() and self.watch.ends:
+            self._watch_less()
+
+    # Hints
+
+    def ring(self, tickets: Iterable[int]) -> bool:
+        """Wake threads of this process, which needs no FIFO unless one of them is at the poll."""
+        arriving = tuple(self._arriving)  # first: whoever is not among them has its seat by now
+        found: list[Seat] = []
+        for ticket in tickets:
+            if ticket == HINT_AT_ALL:
+                found += arriving
+                found += tuple(self._seats.values())
+            elif (seat := self._seats.get(ticket)) is not None:
+                found.append(seat)
+            elif ticket != HINT_AT_NONE:
+                found += arriving
+        for seat in found:
+            seat.hinted = True
+            seat.poke()
+        return True
+
+    def ring_at_poll(self) -> None:
+        """Have the thread at the poll look round."""
+        if not super().ring((HINT_AT_NONE,)):
+            self.folder.ring(self.name, (HINT_AT_NONE,))
+
+    def _read(self) -> None:
+        self._begun.append(None)
+        hints = self.drain()
+        tickets = {
+            int.from_bytes(hints[start : start + HINT_LENGTH])
+            for start in range(0, len(hints), HINT_LENGTH)
+        }
+        # Where it was closed under us, whoever looks makes it again.
+        self.ring(tickets if seems_there(self) else (HINT_AT_ALL,))
+        del self._begun[-1:]  # which may be empty by now
+
+    # The poll
+
+    def listen(self, seat: Seat, seconds: float) -> None:
+        """Be at the poll for so long, for all, or until something happens."""
+        while self._replaced:
+            close_if_ours(self._replaced.pop())
+        while self._begun:
+            self.ring((HINT_AT_ALL,))
+            del self._begun[-1:]
+        if len(self.watch.ends) > self._many_watched:
+            self._watch_less()
+        if seat.stirred:
+            return  # before it was known to be here
+        fifo = self.descriptor
+        watched = self.watch.ends.copy()  # which keeps them open meanwhile
+        names = {}
+        poll = _threads.poll()
+        poll.register(fifo, select.POLLIN)
+        for name, end in watched.items():
+            names[end.descriptor] = name
+            poll.register(end.descriptor, end.events)
+        events = poll.poll(seconds * 1000)
+        if self.descriptor >= 0:  # or else this is a child, forked by a signal's handler
+            ended = [names[descriptor] for descriptor, _ in events if descriptor != fifo]
+            if len(ended) < len(events):
+                self._read()
+            if ended:
+                self._tell_of_ends(ended)
+
+    # Lifelines
+
+    def watch_for(self, seat: Seat, lifelines: Collection[str]) -> list[str]:
+        """Watch these lifelines for a seat; return those that have ended."""
+        seat.lifelines = lifelines
+        ends = self.watch.ends
+        new = [name for name in lifelines if name not in ends]
+        if not new:
+            seat.unwatched = ()
+            return []
+        opened, dead = self.folder.open_to_watch(new)
+        seat.unwatched = [name for name, end in opened.items() if end is None]
+        try:
+            ends.update({name: end for name, end in opened.items() if end is not None})
+        finally:
+            if self.poller.holder() is not None:
+                self.ring_at_poll()
+        return dead
+
+    def _tell_of_ends(self, names: Collection[str]) -> None:
+        self._begun.append(None)
+        for name in names:
+            self.watch.ends.pop(name, None)
+        # Whether the owner made it anew, only opening it by name tells.
+        ends, dead = self.folder.open_to_watch(names)
+        self.watch.ends.update({name: end for name, end in ends.items() if end is not None})
+        lost = {*dead, *(name for name, end in ends.items() if end is None)}
+        for seat in tuple(self._seats.values()):
+            ended = [name for name in seat.lifelines if name in lost]
+            if ended:
+                seat.told = ended
+                seat.poke()
+        del self._begun[-1:]  # which may be empty by now
+
+    def _watch_less(self) -> None:
+        """Watch no more what is in nobody's way."""
+        ends = self.watch.ends
+        before = ends.copy()
+        try:
+            for name in before.keys() - self._wanted():
+                ends.pop(name, None)
+        finally:
+            # Who came meanwhile may have found that it is watched.
+            missed = (self._wanted() & before.keys()) - ends.keys()
+            if missed:
+                ends.update({name: before[name] for name in missed})
+                self.ring_at_poll()
+        self._many_watched = _MANY_WATCHED + 2 * len(ends)
+
+    def _wanted(self) -> set[str]:
+        return {name for seat in tuple(self._seats.values()) for name in seat.lifelines}
+
+    # The FIFO
+
+    def mend(self) -> None:
+        if self.is_there():
+            return
+        self._begun.append(None)  # hints may have been in it
+        taken = self.renew()
+        if taken is not None:
+            # The thread at the poll wakes, as the last writer of the old one is gone.
+            self._replaced.append(taken)
+
+    def close(self) -> None:
+        super().close()
+        for seat in (*self._arriving, *self._seats.values()):
+            seat.told = []
+            seat.ring()
+
+
+class Seat(Place):
+    """A place at a receiver."""
+
+    __slots__ = ("_bell", "_receiver", "lifelines", "ticket")
+
+    def __init__(
+        self, database: Database, request: Request, lifeline: Lifeline, receiver: Receiver
+    ) -> None:
+        super().__init__(database, request, lifeline, receiver)
+        self.ticket = 0
+        self.lifelines: Collection[str] = ()
+        self._receiver = receiver
+        self._bell = _thread.allocate_lock()
+        self._bell.acquire()
+
+    def expect(self) -> None:
+        """Be heard before its ticket is known."""
+        self._receiver.expect(self)
+
+    def _watch(self, lifelines: Collection[str]) -> list[str]:
+        self._receiver.seat(self)
+        return self._receiver.watch_for(self, lifelines)
+
+    def _rest(self, seconds: float) -> None:
+        receiver = self._receiver
+        # One that has the same thread was interrupted there, by a handler that waits as well.
+        if receiver.poller.claim(self).thread == self.thread:
+            receiver.listen(self, seconds)
+        else:
+            self._bell.acquire(timeout=seconds)
+
+    def _rise(self) -> None:
+        super()._rise()
+        poller = self._receiver.poller
+        poller.leave(self)
+        holder = poller.holder()
+        if holder is not None and holder.thread == self.thread:
+            self._receiver.ring_at_poll()  # what came meanwhile may have been for that one
+
+    def ring(self) -> None:
+        """Wake its thread, unless that is at the poll."""
+        with contextlib.suppress(RuntimeError):  # it was rung already
+            self._bell.release()
+
+    def poke(self) -> None:
+        self.stirred = True
+        self.ring()
+        holder = self._receiver.poller.holder()
+        if holder is not None and holder.thread == self.thread != _thread.get_ident():
+            self._receiver.ring_at_poll()
+
+    def close(self) -> None:
+        self._receiver.forget(self)

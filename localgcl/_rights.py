@@ -1,0 +1,82 @@
+"""Root where others can write: for a moment, a thread of root's has their rights and no more.
+
+SQLite opens its files by name and, for root, gives them to the database's owner. Whoever may write
+in the folder can put another file in their place between any look at them and that. So root opens
+a database there as the database's owner would, or as a stranger in its group: what these cannot
+reach, nothing in the folder can lead root to.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from localgcl._access import Access
+
+_NOBODY = 65534  # who owns nothing; user and group are called so everywhere
+
+# capabilities(7): reading and searching, whatever the modes are.
+_CAPABILITY_VERSION = 0x20080522
+_CAP_DAC_READ_SEARCH = 1 << 2
+
+# setgroups(2) for one thread: the function of that name in the C library is for all of them.
+_SETGROUPS = {"x86_64": 116, "aarch64": 159}
+
+
+@contextlib.contextmanager
+def of_the_writers(folder: os.stat_result, access: Access) -> Iterator[None]:
+    """Use the files of a database with the rights that others have there too, if others do."""
+    if sys.platform != "linux" or os.geteuid() != 0 or not _others_write(folder):
+        yield
+        return
+    user = access.owner or _NOBODY
+    group = access.group if access.mode & 0o020 and access.group else _NOBODY
+    if not (access.owner or (group != _NOBODY or access.mode & 0o002)):
+        yield  # the database is root's alone
+        return
+    if access.owner:
+        group = access.group
+    with _as(user, group):
+        yield
+
+
+def _others_write(folder: os.stat_result) -> bool:
+    """Whether anybody but root may change what is in a folder."""
+    group = folder.st_mode & stat.S_IWGRP and folder.st_gid
+    return bool(folder.st_uid or group or folder.st_mode & stat.S_IWOTH)
+
+
+@contextlib.contextmanager
+def _as(user: int, group: int) -> Iterator[None]:
+    import ctypes
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    number = _SETGROUPS.get(os.uname().machine)
+
+    def set_groups(groups: list[int]) -> None:
+        if number is not None:
+            libc.syscall(number, len(groups), (ctypes.c_uint * len(groups))(*groups))
+
+    before = os.getgroups()
+    try:
+        set_groups([])
+        libc.setfsgid(group)
+        # With it, this thread gives up what makes a user root for the file system.
+        libc.setfsuid(user)
+        # The way to the folder may lead through root's own, and to look for a name writes nothing.
+        header = (ctypes.c_uint * 2)(_CAPABILITY_VERSION, 0)
+        sets = (ctypes.c_uint * 6)()
+        if libc.capget(header, sets) == 0:
+            sets[0] |= sets[1] & _CAP_DAC_READ_SEARCH  # effective, of what is permitted
+            libc.capset(header, sets)
+        yield
+    finally:
+        libc.setfsuid(0)
+        libc.setfsgid(os.getegid())
+        set_groups(before)

@@ -1,0 +1,193 @@
+"""Where a thread sleeps that waits, and what one of those that wait looks after for all of them.
+
+The first few threads of a process have a wake-up FIFO each: they sleep in the kernel, which wakes
+them as soon as somebody writes to it. All others share one, see `_receiver`.
+"""
+
+from __future__ import annotations
+
+import select
+from _thread import get_ident
+
+from localgcl import _clock, _threads
+from localgcl._folder import HINT_AT_NONE
+from localgcl._lifeline import seems_there, seems_whole
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from localgcl._database import Database
+    from localgcl._lifeline import Ear, Lifeline
+    from localgcl._outcomes import Request
+
+# How often one of the threads that wait looks, for all of them, at what no event tells.
+PERIOD_SECONDS = 1.0
+
+# How long the others sleep at a stretch; poll takes no infinity.
+_LONGEST_SECONDS = 60.0
+
+# What HINT_AT_NONE consists of, and what no ticket begins with.
+_AT_NONE = b"\xff"
+
+
+class Place:
+    """Where one thread sleeps for as long as its request waits."""
+
+    __slots__ = (
+        "database",
+        "ear",
+        "hinted",
+        "lifeline",
+        "openings",
+        "request",
+        "stirred",
+        "thread",
+        "told",
+        "until",
+        "unwatched",
+    )
+
+    def __init__(self, database: Database, request: Request, lifeline: Lifeline, ear: Ear) -> None:
+        self.database = database
+        self.request = request
+        self.lifeline = lifeline
+        self.ear = ear
+        self.thread = get_ident()
+        self.openings = 0  # of the database, when the request's row was last seen there
+        self.until = 0.0  # the moment at which its sleep ends
+        self.unwatched: Collection[str] = ()  # lifelines of which no event tells that they end
+        # What other threads of this process set, before they `poke` it:
+        self.hinted = False  # somebody rang for it since it last looked
+        self.told: list[str] | None = None  # it is to look; with these lifelines, which have ended
+        self.stirred = False  # it was poked
+
+    def sleep(self, until: float, lifelines: Collection[str]) -> list[str]:
+        """Sleep until woken, or until one of these lifelines ends; return those that have."""
+        self.until = until
+        keeper = self.lifeline.keeper
+        try:
+            dead = self._watch(lifelines)
+            if dead:
+                return dead
+            self.stirred = False
+            keeper.begin(self)
+            keeps = True
+            while not self.hinted and self.told is None:
+                now = _clock.now()
+                if now >= until:
+                    break
+                if keeps and now >= keeper.due:
+                    keeps = keeper.claim(self) is self
+                    if keeps:
+                        keeper.due = now + PERIOD_SECONDS
+                        look_round(keeper.asleep())
+                    continue
+                self._rest(min(until - now, keeper.due - now if keeps else _LONGEST_SECONDS))
+                if self.stirred:
+                    self.stirred = False
+                    keeps = keeper.claim(self) is self
+            told, self.told = self.told, None
+            return told or []
+        finally:
+            try:
+                self._rise()
+            except BaseException:
+                self._rise()
+                raise
+
+    def _watch(self, lifelines: Collection[str]) -> list[str]:
+        """See to it that a sleep ends with these lifelines; return those that have ended."""
+        raise NotImplementedError
+
+    def _rest(self, seconds: float) -> None:
+        """Sleep for so long, or until something happens."""
+        raise NotImplementedError
+
+    def _rise(self) -> None:
+        self.lifeline.keeper.leave(self)
+
+    def poke(self) -> None:
+        """Wake it."""
+        raise NotImplementedError
+
+    def settle(self) -> None:
+        """Do with hints, before a look, so that none is missed."""
+
+    def close(self) -> None:
+        """Give back what was borrowed."""
+        raise NotImplementedError
+
+
+class OwnPlace(Place):
+    """A place with a wake-up FIFO of its own."""
+
+    __slots__ = ("_lifelines", "_poll")
+
+    def _watch(self, lifelines: Collection[str]) -> list[str]:
+        ear = self.ear
+        self._lifelines = lifelines
+        dead = ear.watch.turn_to(ear.folder, lifelines)
+        self.unwatched = ear.watch.unwatched
+        if not dead:
+            poll = self._poll = _threads.poll()
+            poll.register(ear.descriptor, select.POLLIN)
+            for end in ear.watch.ends.values():
+                poll.register(end.descriptor, end.events)
+        return dead
+
+    def _rest(self, seconds: float) -> None:
+        ear = self.ear
+        for descriptor, _ in self._poll.poll(seconds * 1000):
+            if descriptor != ear.descriptor:
+                self.told = ear.watch.turn_to(ear.folder, self._lifelines)
+            # Mostly it is a hint, which is read away when the FIFO is used again.
+            elif not self.stirred or (self.told is None and ear.drain().strip(_AT_NONE)):
+                self.hinted = True
+
+    def poke(self) -> None:
+        self.stirred = True
+        if not self.ear.ring((HINT_AT_NONE,)):
+            self.ear.folder.ring(self.ear.name, (HINT_AT_NONE,))
+
+    def settle(self) -> None:
+        self.ear.drain()
+
+    def close(self) -> None:
+        self.lifeline.return_ear(self.ear)
+
+
+def look_round(places: list[Place]) -> None:
+    """Look at what no event tells, once for all who sleep, and wake those whom it concerns.
+
+    Was the file replaced, or a FIFO taken away? Has somebody died who could not be watched? Is a
+    time over that no timer has counted, while the machine slept?
+    """
+    now, me = _clock.now(), get_ident()
+    whole = all(seems_whole(folder) for folder in {place.lifeline.folder for place in places})
+    changed = {
+        database
+        for database in {place.database for place in places}
+        if not database.is_intact(database.openings)
+    }
+    missing = {ear for ear in {place.ear for place in places} if not seems_there(ear)}
+    dead = {
+        (folder, name)
+        for folder, name in {
+            (place.lifeline.folder, name) for place in places for name in place.unwatched
+        }
+        if not folder.is_alive(name)
+    }
+    for place in places:
+        ended = [name for name in place.unwatched if (place.lifeline.folder, name) in dead]
+        if (
+            ended
+            or not whole
+            or place.until <= now
+            or place.openings != place.database.openings
+            or place.database in changed
+            or place.ear in missing
+        ):
+            place.told = ended
+            if place.thread != me:
+                place.poke()

@@ -1,0 +1,39 @@
+"""Reading of all limits in parts, so that no request keeps others from the database for long."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from localgcl import _limits
+from localgcl._action import Action
+from localgcl._metrics import Row, counters_part
+from localgcl.asyncio import AsyncLimiter
+from localgcl.models import Limit
+
+T = TypeVar("T")
+
+# A limit takes some microseconds.
+_AT_A_TIME = 200
+
+Part = Callable[[int, int], Action[tuple[list[T], int | None]]]
+
+
+async def all_limits(limiter: AsyncLimiter) -> list[Limit]:
+    """Return all limits by name; of a moment each, but not all of the same one."""
+    return sorted(await _in_parts(limiter, _limits.read_part), key=lambda limit: limit.name)
+
+
+async def all_counters(limiter: AsyncLimiter) -> list[Row]:
+    """Return what is counted of all limits, by name."""
+    rows = await _in_parts(limiter, counters_part)
+    return sorted(rows, key=lambda row: str(row["name"]))
+
+
+async def _in_parts(limiter: AsyncLimiter, part: Part[T]) -> list[T]:
+    found: list[T] = []
+    last: int | None = 0
+    while last is not None:
+        more, last = await limiter._administer(part(last, _AT_A_TIME))
+        found += more
+    return found

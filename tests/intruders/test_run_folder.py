@@ -1,0 +1,62 @@
+"""Whose the run folder may be: root's, that of the database's owner, or the user's own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+import pytest
+
+from tests.intruders.player import ROOT, User
+from tests.intruders.stage import COLLEAGUE, GROUNDS, LOOSE_COLLEAGUE, MEMBER, Ground, Scene
+from tests.needs import takes_root
+
+pytestmark = [pytest.mark.processes, takes_root]
+SetUp = Callable[[Ground], Scene]
+
+
+def look(folder: os.PathLike[str]) -> list[tuple[object, ...]]:
+    """Return what is known of a folder and of what lies in it."""
+    found = []
+    for path in (os.fspath(folder), *(one.path for one in os.scandir(folder))):
+        status = os.lstat(path)
+        found.append((path, status.st_mode, status.st_uid, status.st_gid, status.st_mtime_ns))
+    return sorted(found)
+
+
+@pytest.mark.parametrize("caller", ["root", "a colleague"])
+@pytest.mark.parametrize("ground", GROUNDS[:3], ids=str)
+def test_of_another_member(scene: SetUp, ground: Ground, caller: str) -> None:
+    """It is refused, and nothing in it is touched."""
+    set_up = scene(ground)
+    founder, intruder = set_up.player(ROOT), set_up.player(ground.intruder)
+    founder.do("create", "x")
+    founder.do("close")
+    assert set_up.put(intruder, "directory", set_up.run) is not None
+    names = {"gate": "file", "create.lock": "file", "0123456789abcdef" * 2: "FIFO", "other": "file"}
+    for name, kind in names.items():
+        assert set_up.put(intruder, kind, set_up.run / name) is not None
+    before = look(set_up.run)
+
+    colleague = LOOSE_COLLEAGUE if ground.mode == 0o770 else COLLEAGUE
+    user = set_up.player(ROOT if caller == "root" else colleague)
+    outcomes = user.do("uses")
+    assert look(set_up.run) == before
+    refused = [one for one in outcomes if one != "done"]
+    assert len(refused) >= 4, outcomes  # all that read or write
+    for one in refused:
+        assert one.startswith("DatabaseError: "), one
+        assert str(set_up.run) in one
+    set_up.remove(set_up.run)
+    assert founder.do("works") is None
+
+
+@pytest.mark.parametrize("owner", [ROOT, MEMBER, COLLEAGUE], ids=["root", "database", "user"])
+def test_of_somebody_who_is_trusted(scene: SetUp, owner: User) -> None:
+    """Members use a run folder of root's, of the owner of the database, and of their own."""
+    set_up = scene(GROUNDS[0])
+    founder, user = set_up.player(MEMBER), set_up.player(COLLEAGUE)
+    founder.do("create", "x")
+    founder.do("close")
+    os.chown(set_up.run, owner.uid, -1)
+    assert user.do("works") is None

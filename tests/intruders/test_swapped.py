@@ -1,0 +1,102 @@
+"""What an intruder puts in the place of what is localgcl's while root's call is under way.
+
+First at each single step of a call, one after another: whichever moment there is to be hit, it is
+hit. Then by another process, as fast as it can. Hard links to files of root's and device nodes are
+only put where localgcl itself opens: nobody can make them today, and SQLite opens its files by
+name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.intruders.player import ALLOWED, DEADLINE_SECONDS, LAID_AT_HAND, ROOT
+from tests.intruders.stage import GROUNDS, Ground, Scene
+from tests.needs import takes_root
+
+pytestmark = [pytest.mark.processes, takes_root]
+SetUp = Callable[[Ground], Scene]
+
+# Where, and the worst that can be put there.
+STEPS = {
+    "limits.db": ("symlink, empty", "dangling"),
+    "limits.db-wal": ("symlink",),
+    "limits.db-shm": ("symlink",),
+    "limits.db-journal": ("symlink",),
+    "limits.db-run": ("symlink to a folder",),
+    "limits.db-run/gate": ("symlink", "hard link"),
+    "limits.db-run/create.lock": ("symlink", "hard link"),
+    "limits.db-run/LIFELINE": ("symlink", "hard link to a FIFO", "device"),
+    "limits.db-run/NEW": ("symlink", "hard link"),
+    "NEW": ("symlink", "hard link"),
+}
+CASES = [(place, kind) for place, kinds in STEPS.items() for kind in kinds]
+
+
+@pytest.mark.parametrize(("place", "kind"), CASES)
+def test_at_each_step_of_a_call(scene: SetUp, place: str, kind: str) -> None:
+    """Root makes a database and uses it; before one of its steps, an entry is swapped in."""
+    ground = GROUNDS[0]
+    root = scene(ground).player(ROOT)
+    wrong: dict[str, object] = {}
+    step, steps, put = 1, 1, 0
+    while step <= steps:
+        set_up = scene(ground)
+        set_up.prepare(kind)
+        root.do("turn_to", str(set_up.database))
+        there, mine, private = set_up.folder / place, set_up.mine, set_up.private.path
+        steps, done, outcomes = root.do(
+            "uses_while_swapped", step, kind, *map(str, (there, mine, private)), ground.intruder
+        )
+        put += bool(done and done[-1])
+        changes = set_up.private.changes()
+        foreign = [one for one in outcomes if not one.startswith(ALLOWED)]
+        if changes or foreign:
+            wrong[f"step {step}, before {done}"] = (changes, foreign)
+        step += 1
+    assert put, "the intruder never had a chance"
+    assert wrong == {}
+
+
+SECONDS = 0.4
+BY_NAME = ("symlink", "dangling", "symlink to a folder", "directory", "FIFO", "socket", "file")
+LOOPS = {
+    "limits.db": (*BY_NAME, "symlink, empty"),
+    "limits.db-wal": BY_NAME,
+    "limits.db-shm": BY_NAME,
+    # SQLite opens it by name and waits for a FIFO's writer. Members can keep everybody waiting in
+    # any case, by the gate.
+    "limits.db-journal": tuple(kind for kind in BY_NAME if kind != "FIFO"),
+    "limits.db-run": BY_NAME,
+    "limits.db-run/gate": (*BY_NAME, *LAID_AT_HAND),
+    "limits.db-run/create.lock": (*BY_NAME, *LAID_AT_HAND),
+    "limits.db-run/[0-9a-f]{32}": (*BY_NAME, *LAID_AT_HAND),
+    "limits.db-run/[0-9a-f]{32}[.].*": (*BY_NAME, *LAID_AT_HAND),
+}
+
+
+@pytest.mark.parametrize("place", LOOPS)
+@pytest.mark.parametrize("ground", GROUNDS, ids=str)
+def test_in_a_tight_loop(scene: SetUp, ground: Ground, place: str) -> None:
+    """Another process swaps every kind of entry in, while root uses the database all the time."""
+    set_up = scene(ground)
+    kinds = LOOPS[place]
+    set_up.lay_stock(kind for kind in kinds if kind in LAID_AT_HAND)
+    founder = set_up.player(ground.founder)
+    founder.do("create", "x")
+    founder.do("close")
+    intruder, root = set_up.player(ground.intruder), set_up.player(ROOT)
+    there, mine, private = set_up.folder / place, set_up.mine, set_up.private.path
+    intruder.tell("swap", kinds, *map(str, (there, mine, private)))
+    root.tell("uses_often", SECONDS, place == "limits.db-run/create.lock")
+    outcomes = root.answer(SECONDS + DEADLINE_SECONDS)
+    assert not intruder.has_answered(), intruder.answer()
+    intruder.kill()
+
+    assert set_up.private.changes() == {}
+    assert [one for one in outcomes if not one.startswith(ALLOWED)] == []
+    set_up.remove_all()
+    assert root.do("works") is None
+    assert set_up.private.changes() == {}
