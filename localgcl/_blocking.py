@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import functools
 import os
-import time
 
-from localgcl import _clock, _slots
+from localgcl import _clock, _slots, _threads
 from localgcl._database import NestedCallError, NoDatabaseError
 from localgcl._gate import GateTimeoutError
 from localgcl._later import run_later
 from localgcl._lifeline import lifeline, seems_whole
+from localgcl._problems import explained, is_foreign
 from localgcl._receiver import Receiver, Seat
 from localgcl._request import Transact, flow
 from localgcl._waiting import OwnPlace
-from localgcl.errors import DatabaseError
+from localgcl.errors import DatabaseError, GreenThreadsError, LocalGCLError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class Listener:
         place = self._place
         if step.ways is None or place is None:
             while (seconds := step.until - _clock.now()) > 0:
-                time.sleep(seconds)
+                _threads.sleep(seconds)
             return []
         dead = place.sleep(step.until, step.ways)
         self.rung, place.hinted = place.hinted, False
@@ -138,10 +138,17 @@ def drive(terms: Terms, request: Request, database: Database, listener: Listener
         if isinstance(step, Transact):
             try:
                 result = database.transact(step.work, deadline=step.deadline)
-            except (DatabaseError, GateTimeoutError) as error:
+            except (LocalGCLError, GateTimeoutError) as error:
                 advance, result = steps.throw, error
         else:
-            result = listener.sleep(step)
+            if (library := _threads.unfit()) is not None:
+                raise GreenThreadsError(library)
+            try:
+                result = listener.sleep(step)
+            except OSError as error:
+                if is_foreign(error):
+                    raise
+                raise explained(database.path, error) from error
             if request.pid != os.getpid():
                 raise DatabaseError(
                     database.path,
@@ -169,7 +176,7 @@ def insist(
         pass  # and so nothing to free
     except NestedCallError:
         run_later(database, work)
-    except (DatabaseError, GateTimeoutError):
+    except (LocalGCLError, GateTimeoutError):
         raise
     except BaseException as error:
         if isinstance(error, Exception) and faults >= _MAX_FAULTS:
@@ -184,6 +191,6 @@ def clean_up(database: Database, request: Request) -> None:
     work = functools.partial(_slots.abandon, request=request)
     try:
         insist(database, work, _clock.now() + _CLEAN_UP_SECONDS)
-    except (DatabaseError, GateTimeoutError):
+    except (LocalGCLError, GateTimeoutError):
         run_later(database, work)
     request.settled = True

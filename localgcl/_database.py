@@ -7,11 +7,10 @@ import math
 import os
 import sqlite3
 import threading
-import time
 import weakref
 from _thread import get_ident
 
-from localgcl import _clock, _identity, _schema
+from localgcl import _clock, _identity, _schema, _threads
 from localgcl._file import (
     File,
     VanishedError,
@@ -27,8 +26,8 @@ from localgcl._forks import at_fork, catch_up
 from localgcl._gate import GateTimeoutError
 from localgcl._lifeline import existing_lifeline, seems_whole
 from localgcl._problems import explained, is_foreign, strange
-from localgcl._threads import holding, inside
-from localgcl.errors import DatabaseError, LocalGCLError
+from localgcl._threads import holding, inside, make_lock
+from localgcl.errors import DatabaseError, GreenThreadsError, LocalGCLError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,6 +42,9 @@ if TYPE_CHECKING:
     Rings = dict[str, set[int]]  # the tickets that each ear is to hear of
     Ends = dict[str, int]  # the write ends of ears among them that are open already
 
+
+# What is called after each transaction, outside of it, until it takes itself off: see `_later`.
+afterwards: list[Callable[[], None]] = []
 
 _TURN_SECONDS = 0.001
 
@@ -90,7 +92,7 @@ class Database:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self._lock = threading.RLock()
+        self._lock = make_lock()
         self._file: File | None = None
         self._folder: Folder | None = None  # of the file that was open last
         self.openings = 0
@@ -129,7 +131,7 @@ class Database:
                         deadline, self._inside, work, deadline, durable, create, rings, ends
                     )
                 except _InUseError:
-                    time.sleep(_TURN_SECONDS)  # in which the other thread can have its turn
+                    _threads.sleep(_TURN_SECONDS)  # in which the other thread can have its turn
         finally:
             if (rings or ends) and self._folder is not None:
                 try:
@@ -137,6 +139,9 @@ class Database:
                 except BaseException:
                     _ring(self._folder, rings, ends)
                     raise
+            if afterwards:
+                for do in tuple(afterwards):
+                    do()
 
     def _alone(self, deadline: float | None, do: Callable[[*Args], T], *args: *Args) -> T:
         """Keep this process's other threads out; GateTimeoutError if `deadline` comes first.
@@ -244,6 +249,12 @@ class Database:
             if is_foreign(error):
                 raise
             raise explained(self.path, error) from error
+        except (MemoryError, ImportError) as error:
+            with contextlib.suppress(
+                sqlite3.Error, OSError, MemoryError, _InUseError
+            ):  # of the same cause
+                self._discard()
+            raise explained(self.path, error) from error
         except LocalGCLError:
             raise
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
@@ -270,6 +281,9 @@ class Database:
         return None if file is None or not file.is_there() else file
 
     def _reopen(self, deadline: float | None) -> File:
+        if (library := _threads.unfit()) is not None:
+            raise GreenThreadsError(library)
+        _threads.be_ready()
         if (identity := identity_of(self.path)) is not None and identity in _crossed:
             raise DatabaseError(
                 self.path,
@@ -377,7 +391,7 @@ class Database:
             if file is not None:
                 file.never_close()
         self._file = None
-        self._lock = threading.RLock()
+        self._lock = make_lock()
         self._pid = os.getpid()
 
 
@@ -414,7 +428,7 @@ _FORK_PATIENCE_SECONDS = 1.0
 class _Forking(threading.local):
     """What this thread keeps from the others while it forks."""
 
-    lock = threading.RLock()  # of all threads: no database is to be made meanwhile
+    lock: threading.RLock = make_lock()  # of all threads: no database is to be made meanwhile
 
     def __init__(self) -> None:
         self.databases: list[Database] = []  # kept closed
@@ -454,7 +468,7 @@ def _forget_all_after_fork() -> None:
     _forking.databases.clear()
     _forking.is_inside = None
     inside.clear()
-    _Forking.lock = threading.RLock()
+    _Forking.lock = make_lock()
 
 
 at_fork(

@@ -14,7 +14,7 @@ from localgcl import _clock, _owners, _threads
 from localgcl._database import NoDatabaseError, open_databases
 from localgcl._gate import GateTimeoutError
 from localgcl._queue import promote
-from localgcl.errors import DatabaseError
+from localgcl.errors import LocalGCLError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,5 +46,5 @@ def _depart_from_all() -> None:
         try:
             depart(database, if_idle=goes_on)
             database.close(_clock.now() + _PATIENCE_SECONDS)
-        except DatabaseError:
+        except LocalGCLError:
             continue  # a full disk, a corrupt file: the dead are found without our help

@@ -21,6 +21,7 @@ import select
 import stat
 import weakref
 
+from localgcl import _threads
 from localgcl._access import adopt, by_descriptor, kind_of, looked_at, open_ours, user_called
 from localgcl._descriptors import FOLDER_OF_DESCRIPTORS, Kept, mark
 from localgcl._forks import at_fork
@@ -41,7 +42,7 @@ MAX_WATCHED = 256
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 _WRITE = os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW
 _GONE = (errno.ENXIO, errno.ENOENT)
-_NONE_LEFT = (errno.EMFILE, errno.ENFILE)
+_NONE_LEFT = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 _TAKEN = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR)
 GATE = "gate"
 NAME_LENGTH = 32
@@ -511,7 +512,7 @@ class WriteEnd(Kept):
         """Whether nobody reads it any more; its owner may have made it anew, under its name."""
         if self.is_lost():
             return True
-        poll = select.poll()
+        poll = _threads.poll()
         poll.register(self.descriptor, self.events)  # errors are always reported
         return bool(poll.poll(0))
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import _thread
 import contextlib
+import errno
 import fcntl
 import math
 import os
-import time
 
 from localgcl import _clock, _threads
 from localgcl._descriptors import close_if_ours, is_ours, mark
@@ -33,6 +33,15 @@ _SPINS = 30
 _TRIES = 3
 _LOOKS = 200  # to tell a gate that is used much from one that is stuck
 _PAUSE_SECONDS = 50e-6
+_LONGEST_PAUSE_SECONDS = 0.01
+
+# A greenlet that queues stops all others of its thread. So it queues for some transactions' time,
+# and lets them run for a while before it does so again.
+_GREEN_TURN_SECONDS = 0.01
+_GREEN_PAUSE_SECONDS = 0.02
+
+# Without a descriptor, a thread or memory, there is no turn to be had.
+_NONE_LEFT = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC)
 
 # How often it is asked whether a cleaner took the file; meanwhile SQLite's own lock stands alone.
 _CHECK_SECONDS = 0.05
@@ -79,7 +88,10 @@ class Gate:
                 if self._turn is not None:
                     self._turn.give_up()  # a Ctrl-C may have kept it from being given up
                 if not _locks_now(self._descriptor) and not self._spins():
-                    fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+                    if _threads.are_green:
+                        self._enter_before(math.inf)
+                    else:
+                        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
             else:
                 self._enter_before(deadline)
             now = _clock.now()
@@ -116,32 +128,75 @@ class Gate:
 
     def _enter_before(self, deadline: float) -> None:
         descriptor = self._descriptor
-        if _locks_now(descriptor) or self._spins() or _locks(descriptor, _TRIES):
-            if self._turn is not None:
-                self._turn.give_up()
-            return
+        try:
+            if _locks_now(descriptor) or self._spins() or _locks(descriptor, _TRIES):
+                if self._turn is not None:
+                    self._turn.give_up()
+                return
+            if _threads.are_green:
+                self._take_green_turns(deadline)
+            elif not self._takes_turn(max(0.0, deadline - _clock.now()), deadline):
+                raise GateTimeoutError
+        except _ForkedError:
+            self._descriptor = -1
+            raise DatabaseError(
+                self._folder.path.removesuffix("-run"),
+                "this process was forked while its parent waited; ask again in the child",
+            ) from None
+
+    def _take_green_turns(self, deadline: float) -> None:
+        while not self._takes_turn(
+            max(0.0, min(_GREEN_TURN_SECONDS, deadline - _clock.now())), deadline
+        ):
+            if _clock.now() >= deadline:
+                raise GateTimeoutError
+            _pause(_GREEN_PAUSE_SECONDS)
+
+    def _takes_turn(self, seconds: float, deadline: float) -> bool:
+        """Queue for so long, or try until `deadline` where nobody can queue.
+
+        Return whether the gate is ours.
+        """
         # No flock has a deadline, and polling would starve behind those who queue: so a thread
         # queues, through a descriptor of its own, and what it gets too late it closes again, unless
         # somebody here has come after it by then.
         turn = self._turn
         try:
             if turn is None or not turn.is_wanted_again():
-                turn = _Turn(self._open())
-                turn.start()
-                self._turn = turn
-            if turn.comes_within(max(0.0, deadline - _clock.now())):
+                turn = self._turn = None
+                turn = self._new_turn()
+                if turn is not None:
+                    turn.start()
+                    self._turn = turn
+            if turn is not None and turn.comes_within(seconds):
                 self._entered, self._turn = turn.descriptor, None
-        except RuntimeError:
-            # There is no thread to be had: the interpreter is ending, or the machine has too many.
-            while not _locks(self._descriptor, 1):
-                if _clock.now() >= deadline:
-                    raise GateTimeoutError from None
-            return
+                return True
+            if turn is not None and not turn.is_over():
+                return False
         finally:
             if self._entered is None and turn is not None:
                 turn.give_up()
-        if self._entered is None:
-            raise GateTimeoutError
+        return self._tries_until(deadline)
+
+    def _new_turn(self) -> _Turn | None:
+        """Return a turn that is still to be started; None where there is none to be had."""
+        try:
+            return _Turn(self._open())
+        except MemoryError:
+            return None
+        except OSError as error:
+            if error.errno not in _NONE_LEFT:
+                raise
+            return None
+
+    def _tries_until(self, deadline: float) -> bool:
+        pause = _PAUSE_SECONDS
+        while not _locks_now(self._descriptor):
+            if _clock.now() >= deadline:
+                return False
+            _pause(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+        return True
 
     def leave(self) -> None:
         """Open the gate for the next; harmless where it is not ours, and when done twice."""
@@ -219,8 +274,21 @@ def _locks(descriptor: int, tries: int) -> bool:
     for _ in range(tries):
         if _locks_now(descriptor):
             return True
-        time.sleep(_PAUSE_SECONDS)
+        _pause(_PAUSE_SECONDS)
     return False
+
+
+class _ForkedError(Exception):
+    """This is a child now, which has no gate of its parent's."""
+
+
+def _pause(seconds: float) -> None:
+    # All greenlets go on in a child that one of them forks; so does what was interrupted by a
+    # signal's handler that forks. The descriptors are closed there, and the numbers others' maybe.
+    pid = os.getpid()
+    _threads.sleep(seconds)
+    if pid != os.getpid():
+        raise _ForkedError
 
 
 def _locks_now(descriptor: int) -> bool:
@@ -240,35 +308,47 @@ class _Turn:
         self._has_come = False
         self._is_given_up = False
         self._is_over = False
-        self._arrival = _thread.allocate_lock()
+        self._arrival = _threads.allocate_real_lock()
         self._arrival.acquire()
 
     def start(self) -> None:
-        """Begin to queue; apart from the constructor, so that an interrupted start is known of."""
+        """Begin to queue, unless there is no thread to be had: it is over then.
+
+        This is apart from the constructor, so that an interrupted start is known of.
+        """
         try:
-            _threads.start(self._queue)
-        except RuntimeError:
-            self._is_over = True
-            _close(self.descriptor)
-            raise
+            _threads.start_real(_queue, _Queueing(self))
+        except (RuntimeError, MemoryError):  # the interpreter is ending, say
+            self.end()
 
     def comes_within(self, seconds: float) -> bool:
         """Wait for so long, and return whether the turn has come."""
-        return self._arrival.acquire(timeout=min(_thread.TIMEOUT_MAX, seconds))
+        self._arrival.acquire(timeout=min(_thread.TIMEOUT_MAX, seconds))
+        return self._has_come
 
-    def _queue(self) -> None:
-        me = _thread.get_ident()
-        _threads.inside.add(me)  # a finalizer in this thread would wait for the same gate
-        try:
-            fcntl.flock(self.descriptor, fcntl.LOCK_EX)
-            _threads.holding(self._lock, self._come)
-        finally:
-            _threads.inside.discard(me)
+    def queue(self) -> None:
+        """Come to the gate, and pass it on where that is not wanted any more."""
+        fcntl.flock(self.descriptor, fcntl.LOCK_EX)
+        _threads.holding(self._lock, self._come)
 
     def _come(self) -> None:
         self._has_come = True
         self._arrival.release()
         self._end_if_unwanted()
+
+    def end(self) -> None:
+        """Be over, unless the turn has come; to be called when the thread has ended."""
+        _threads.holding(self._lock, self._end)
+
+    def _end(self) -> None:
+        if not self._has_come and not self._is_over:
+            self._is_over = True
+            _close(self.descriptor)
+            self._arrival.release()
+
+    def is_over(self) -> bool:
+        """Whether it never comes any more."""
+        return self._is_over
 
     def give_up(self) -> None:
         """Pass the turn on, whether it has come or not."""
@@ -292,12 +372,40 @@ class _Turn:
             _close(self.descriptor)
 
 
+class _Queueing:
+    """What the thread of a turn alone has, so that its end is known of, whatever it died of."""
+
+    turn: _Turn | None = None  # where `__init__` was interrupted
+
+    def __init__(self, turn: _Turn) -> None:
+        self.turn = turn
+
+    def __del__(self) -> None:
+        if self.turn is not None:
+            self.turn.end()
+
+
+def _queue(queueing: _Queueing) -> None:
+    turn = queueing.turn
+    assert turn is not None
+    me = _thread.get_ident()
+    _threads.inside.add(me)  # a finalizer in this thread would wait for the same gate
+    try:
+        # Whoever waits for the turn goes on without it, and is told if that fails, too.
+        with contextlib.suppress(OSError, MemoryError):
+            turn.queue()
+    finally:
+        _threads.inside.discard(me)
+
+
 _descriptors: set[int] = set()
 
 
 def _close(descriptor: int) -> None:
-    _descriptors.discard(descriptor)
-    close_if_ours(descriptor)
+    # A child that was forked in the middle of something has closed it already.
+    if descriptor in _descriptors:
+        _descriptors.discard(descriptor)
+        close_if_ours(descriptor)
 
 
 def _close_after_fork() -> None:

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import _thread
 import contextlib
-import time
+import sys
 import weakref
 from collections import deque
 
 from localgcl import _clock, _threads
-from localgcl._database import NoDatabaseError
+from localgcl._database import NoDatabaseError, afterwards
 from localgcl._forks import at_fork
-from localgcl.errors import DatabaseError
+from localgcl._gate import GateTimeoutError
+from localgcl.errors import LocalGCLError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,6 +30,9 @@ _FIRST_PAUSE_SECONDS = 0.5
 _LONGEST_PAUSE_SECONDS = 30.0
 _CLOSE_SECONDS = 1.0
 
+# Without a thread somebody is held up by this who is there for something else.
+_AT_ONCE_SECONDS = 0.5
+
 
 class _Backlog:
     """What is still to be done at one database, and the lock of the one thread that does it."""
@@ -37,30 +41,135 @@ class _Backlog:
 
     def __init__(self) -> None:
         self.works: deque[Work] = deque()
-        self.lock = _thread.allocate_lock()
+        self.lock = _threads.allocate_real_lock()  # for which nobody ever waits
 
 
 _backlogs: weakref.WeakKeyDictionary[Database, _Backlog] = weakref.WeakKeyDictionary()
 
+# Those that no thread is known to be at: none was to be had, or it has died.
+_left: dict[Database, _Backlog] = {}
+
 
 def run_later(database: Database, work: Work) -> None:
-    """Run a transaction, which may be run twice, as soon as that is possible."""
+    """Run a transaction, which may be run twice, as soon as that is possible.
+
+    A thread runs it. Where none can be had, it is run here, or after the next transaction of this
+    process if this is inside of one, or if it fails.
+    """
     backlog = _backlogs.setdefault(database, _Backlog())
-    backlog.works.append(work)
-    with contextlib.suppress(RuntimeError):  # at the interpreter's end, which frees everything
-        _threads.start(_run, database, backlog)
+    try:
+        backlog.works.append(work)
+        begun = _begin(database, backlog)
+    except BaseException:
+        _leave(database, backlog)
+        raise
+    if not begun:
+        _leave(database, backlog)
+        if not _is_in_a_loop() and not sys.is_finalizing():
+            _catch_up()
+    elif _threads.are_green:
+        _leave(database, backlog)  # whoever has the processor may never let another greenlet run
 
 
-def _run(database: Database, backlog: _Backlog) -> None:
+def _begin(database: Database, backlog: _Backlog) -> bool:
+    """Have a thread work at it; return whether one was to be had."""
+    try:
+        _threads.start(_run, _Errand(database, backlog))
+    except (RuntimeError, MemoryError):
+        return False
+    return True
+
+
+def _is_in_a_loop() -> bool:
+    """Whether this would hold up an event loop."""
+    asyncio = sys.modules.get("asyncio")
+    return asyncio is not None and asyncio._get_running_loop() is not None
+
+
+class _Errand:
+    """What the thread alone has that is begun, so that its end is known of, whatever it died of."""
+
+    is_over = True  # where `__init__` was interrupted
+
+    def __init__(self, database: Database, backlog: _Backlog) -> None:
+        self.database = database
+        self.backlog = backlog
+        self.is_over = False  # or else somebody else is at what is left
+
+    def __del__(self) -> None:
+        if not self.is_over and self.backlog.works:
+            _leave(self.database, self.backlog)
+
+
+def _run(errand: _Errand) -> None:
+    database, backlog = errand.database, errand.backlog
     # Whoever is at it may have seen the last of the works before the newest came, so look again.
     while backlog.works and backlog.lock.acquire(blocking=False):
         try:
             _work_off(database, backlog.works)
         finally:
             backlog.lock.release()
+    errand.is_over = True
     # It may be that of a loop that has ended, and nobody else closes what was opened for this.
-    with contextlib.suppress(DatabaseError):  # whoever looks next finds out
+    with contextlib.suppress(LocalGCLError):  # whoever looks next finds out
         database.close(_clock.now() + _CLOSE_SECONDS)
+
+
+def _leave(database: Database, backlog: _Backlog) -> None:
+    """Have it done after a transaction."""
+    _left[database] = backlog
+    afterwards[:] = [_catch_up]
+
+
+_catching_up = _threads.allocate_real_lock()
+_not_before = 0.0
+
+
+def _catch_up() -> None:
+    """Do what no thread is at, or have one do it if there is one to be had now."""
+    global _not_before
+    if _thread.get_ident() in _threads.inside or _clock.now() < _not_before:
+        return  # whoever was interrupted does it at the end
+    if not _catching_up.acquire(blocking=False):
+        return
+    try:
+        for database, backlog in tuple(_left.items()):
+            del _left[database]
+            try:
+                if (_threads.are_green or not _begin(database, backlog)) and not _work_off_at_once(
+                    database, backlog
+                ):
+                    _not_before = _clock.now() + _FIRST_PAUSE_SECONDS
+                    _left[database] = backlog
+            except BaseException:
+                _left[database] = backlog
+                raise
+        if not _left:
+            afterwards.clear()
+        if _left:  # by now
+            afterwards[:] = [_catch_up]
+    finally:
+        _catching_up.release()
+
+
+def _work_off_at_once(database: Database, backlog: _Backlog) -> bool:
+    """Do each once, in a moment; return whether all is done, or somebody is at it."""
+    if not backlog.lock.acquire(blocking=False):
+        return True
+    deadline = _clock.now() + _AT_ONCE_SECONDS
+    try:
+        for _ in range(len(backlog.works)):
+            try:
+                database.transact(backlog.works[0], deadline=deadline, create=False)
+            except NoDatabaseError:
+                pass  # and so nothing to free
+            except (LocalGCLError, GateTimeoutError):
+                backlog.works.rotate(-1)
+                continue
+            backlog.works.popleft()
+        return not backlog.works
+    finally:
+        backlog.lock.release()
 
 
 def _work_off(database: Database, works: deque[Work]) -> None:
@@ -72,11 +181,19 @@ def _work_off(database: Database, works: deque[Work]) -> None:
             pass  # and so nothing to free
         except Exception:  # a DatabaseError, or a fault: its first caller has been told
             works.rotate(-1)  # lest one that never succeeds keep the others from it
-            time.sleep(pause)
+            _threads.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
             continue
         works.popleft()
 
 
-# The child owns nothing that its parent has to undo.
-at_fork(after_in_child=_backlogs.clear)
+def _forget_after_fork() -> None:
+    # The child owns nothing that its parent has to undo.
+    global _catching_up
+    _backlogs.clear()
+    _left.clear()
+    afterwards.clear()
+    _catching_up = _threads.allocate_real_lock()
+
+
+at_fork(after_in_child=_forget_after_fork)

@@ -10,6 +10,7 @@ import os
 import select
 import weakref
 
+from localgcl import _threads
 from localgcl._descriptors import close_if_ours, is_ours
 from localgcl._duty import Duty
 from localgcl._folder import NAME_LENGTH, Folder, WriteEnd, hint, keep_spare
@@ -94,7 +95,7 @@ class Watch:
         # Whether the owner made it anew, only opening it by name tells.
         if not self.ends:
             return set()
-        poll = select.poll()
+        poll = _threads.poll()
         for end in self.ends.values():
             poll.register(end.descriptor, end.events)
         failed = {descriptor for descriptor, _ in poll.poll(0)}

@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterable
 from typing import Any
 
-from localgcl import _clock, _departure, _slots
+from localgcl import _clock, _departure, _slots, _threads
 from localgcl._database import Database, NoDatabaseError, Transaction
 from localgcl._folder import HINT_AT_ALL, HINT_LENGTH, Folder
 from localgcl._forks import at_fork
@@ -25,10 +25,11 @@ from localgcl._lifeline import Ear, Lifeline, lifeline
 from localgcl._loop_thread import Job, Thread
 from localgcl._loop_watch import Watch
 from localgcl._outcomes import Gone, Granted, NotNow, Refused, Request, Waiting
+from localgcl._problems import explaining
 from localgcl._processor import Processor
 from localgcl._queue import promote
 from localgcl._request import Sleep
-from localgcl.errors import DatabaseError
+from localgcl.errors import GreenThreadsError, LocalGCLError
 
 # How often a loop looks, for all its waiters, whether an event was missed.
 _NET_SECONDS = 1.0
@@ -428,7 +429,7 @@ class Session:
         closed: asyncio.Future[None] = self.loop.create_future()
 
         def close_file() -> None:
-            with contextlib.suppress(DatabaseError):  # whoever looks next finds out
+            with contextlib.suppress(LocalGCLError):  # whoever looks next finds out
                 self.database.close(_clock.now() + PATIENCE_SECONDS)
             self.loop.call_soon_threadsafe(_succeed, closed, None)
 
@@ -485,7 +486,7 @@ class Session:
         if self._ear is not None and self._lifeline is not None:
             self._lifeline.return_ear(self._ear)
         # A full disk, a corrupt file: whoever looks next finds out.
-        with contextlib.suppress(DatabaseError):
+        with contextlib.suppress(LocalGCLError):
             _departure.depart(self.database, if_idle=True)
             self.database.close(_clock.now() + PATIENCE_SECONDS)
 
@@ -509,11 +510,10 @@ async def session_of(path: str) -> Session:
         for (other, _), left in tuple(_sessions.items()):
             if other.is_closed():
                 left.end_without_loop()
-        try:
+        if (library := _threads.unfit()) is not None:
+            raise GreenThreadsError(library)
+        with explaining(path):
             session = _sessions[loop, path] = Session(loop, path)
-        except OSError as error:
-            problem = f"{error}; keep fewer files open, or raise the limit (`ulimit -n`)"
-            raise DatabaseError(path, problem) from error
         if loop in _ending:
             session.ends_when_idle = True
         else:

@@ -9,6 +9,7 @@ import asyncio
 import selectors
 from collections.abc import Callable, Iterable
 
+from localgcl import _threads
 from localgcl._folder import Folder, WriteEnd
 from localgcl._outcomes import Request
 
@@ -19,7 +20,8 @@ class Watch:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.is_on = False
         self._loop = loop
-        self._selector = selectors.DefaultSelector()
+        # The loop waits for it, and nobody else.
+        self._selector: selectors.DefaultSelector = _threads.real(selectors, "DefaultSelector")()
         self._ear = -1  # the descriptor
         self._ends: dict[str, WriteEnd] = {}  # by lifeline
         self._concerned: dict[str, set[Request]] = {}

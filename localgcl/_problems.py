@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import grp
 import os
 import sqlite3
@@ -17,6 +19,36 @@ def code_of(error: sqlite3.Error) -> int:
     return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
 
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# What a process cannot go on without.
+Failure = sqlite3.Error | OSError | MemoryError | ImportError | RuntimeError
+
+# The gate, the file, its log and index, and what SQLite opens beside them for a moment.
+_DESCRIPTORS_OF_A_DATABASE = 8
+
+_DESCRIPTORS = (
+    "this process has no file descriptor left; keep fewer files open, or raise the limit"
+    " (`ulimit -n`)"
+)
+_MEMORY = (
+    "there is no memory left; end other programs, or raise the limit (`ulimit -v`, a cgroup's)"
+)
+_THREADS = (
+    "no thread can be started; end some threads or processes, or raise the limit (`ulimit -u`, or"
+    " the pids limit of the container)"
+)
+_USED_UP = {
+    errno.EMFILE: _DESCRIPTORS,
+    errno.ENFILE: "the machine has no file descriptor left; end other programs, or raise the limit"
+    " (`sysctl fs.file-max`)",
+    errno.ENOMEM: _MEMORY,
+    errno.EAGAIN: _THREADS,
+    errno.EDQUOT: "the disk quota is used up; free some space, or have the quota raised (`quota`)",
+}
+
 _REMEDIES = {
     sqlite3.SQLITE_BUSY: "another program keeps it locked; end that program's transaction",
     sqlite3.SQLITE_FULL: "the disk is full; free some space and try again",
@@ -31,7 +63,60 @@ def is_foreign(error: Exception) -> bool:
     return isinstance(error, OSError) and error.errno is None
 
 
-def explained(path: str, error: sqlite3.Error | OSError) -> DatabaseError:
+def used_up(path: str, error: Failure) -> str | None:
+    """Return which resource is used up, and what to do next, if the error is of that kind."""
+    if isinstance(error, MemoryError):
+        return _MEMORY
+    if isinstance(error, RuntimeError):
+        return _THREADS
+    if isinstance(error, OSError):
+        if error.errno == errno.ENOSPC:
+            return _disk_problem(path)
+        return _USED_UP.get(error.errno or 0)
+    # SQLite and the loader of modules say only that they could not open something; what had been
+    # opened until then is closed again.
+    with contextlib.ExitStack() as opened:
+        try:
+            for _ in range(_DESCRIPTORS_OF_A_DATABASE):
+                opened.callback(os.close, os.open("/", os.O_RDONLY | os.O_CLOEXEC))
+        except OSError as refused:
+            return _USED_UP.get(refused.errno or 0)
+    if isinstance(error, sqlite3.Error):
+        code = code_of(error)
+        if code == sqlite3.SQLITE_NOMEM:
+            return _MEMORY
+        if code == sqlite3.SQLITE_FULL or (code == sqlite3.SQLITE_IOERR and _is_full(path)):
+            return _disk_problem(path)
+    return None
+
+
+def _disk_problem(path: str) -> str:
+    with contextlib.suppress(OSError):
+        status = os.statvfs(os.path.dirname(os.path.realpath(path)))
+        if status.f_files and not status.f_favail:
+            return "the disk has no inode left; remove some files (`df -i`) and try again"
+    return "the disk is full; free some space (`df`) and try again"
+
+
+def _is_full(path: str) -> bool:
+    with contextlib.suppress(OSError):
+        status = os.statvfs(os.path.dirname(os.path.realpath(path)))
+        return not status.f_bavail or bool(status.f_files and not status.f_favail)
+    return False
+
+
+@contextlib.contextmanager
+def explaining(path: str) -> Iterator[None]:
+    """Have what is imported or started in a block fail with a DatabaseError."""
+    try:
+        yield
+    except (OSError, MemoryError, ImportError, RuntimeError) as error:
+        if isinstance(error, OSError) and is_foreign(error):
+            raise
+        raise explained(path, error) from error
+
+
+def explained(path: str, error: Failure) -> DatabaseError:
     """Return the error for a user: which file, what is wrong, and what to do next."""
     problem = known_problem(path, error)
     return DatabaseError(path, problem or f"{error}; `localgcl doctor` tells more")
@@ -46,8 +131,11 @@ def strange(path: str, found: object) -> DatabaseError:
     )
 
 
-def known_problem(path: str, error: sqlite3.Error | OSError) -> str | None:
+def known_problem(path: str, error: Failure) -> str | None:
     """Return what is wrong and what to do next, where that can be told from the error."""
+    resource = used_up(path, error)
+    if resource is not None:
+        return f"{resource} ({error})" if str(error) else resource
     forbidden = denied(path)
     if forbidden is not None:
         return "; ".join(forbidden)

@@ -12,7 +12,7 @@ import contextlib
 import os
 from collections.abc import Callable
 
-from localgcl import _clock
+from localgcl import _clock, _threads
 
 # To leave the processor costs the time of a transaction where nobody else wants it, and others'
 # slices where somebody does. Where it has cost so much, it is not left again for so many times as
@@ -25,6 +25,8 @@ _TIMES_AS_LONG = 100
 def _find() -> Callable[[], int] | None:
     """Return what tells the processor of the calling thread; None where threads cannot be moved."""
     if not hasattr(os, "sched_setaffinity"):  # pragma: no cover - macOS, not tested there
+        return None
+    if _threads.are_green:  # and all of them in one thread
         return None
     try:
         import ctypes

@@ -14,6 +14,7 @@ import _thread
 import contextlib
 import select
 
+from localgcl import _threads
 from localgcl._descriptors import close_if_ours
 from localgcl._duty import Duty
 from localgcl._folder import HINT_AT_ALL, HINT_AT_NONE, HINT_LENGTH
@@ -132,7 +133,7 @@ class Receiver(Ear):
         fifo = self.descriptor
         watched = self.watch.ends.copy()  # which keeps them open meanwhile
         names = {}
-        poll = select.poll()
+        poll = _threads.poll()
         poll.register(fifo, select.POLLIN)
         for name, end in watched.items():
             names[end.descriptor] = name

@@ -23,7 +23,7 @@ from localgcl._slots import acquire, ask_again, look, withdraw
 from localgcl.errors import (
     AcquireConcurrencySlotTimeoutError,
     ConcurrencySlotAcquisitionError,
-    DatabaseError,
+    LocalGCLError,
 )
 
 TYPE_CHECKING = False
@@ -129,7 +129,7 @@ def flow(terms: Terms, request: Request, listener: Listener) -> Flow:
         except GateTimeoutError as error:
             request.settled = not error.under_way  # or else nothing was begun
             raise
-        except DatabaseError:
+        except LocalGCLError:
             request.settled = True  # it was rolled back
             raise
         while True:
@@ -179,7 +179,10 @@ def flow(terms: Terms, request: Request, listener: Listener) -> Flow:
 def _warn(missing: tuple[str, ...], warned: set[str]) -> None:
     for name in missing:
         if name not in warned:
-            import logging
+            try:
+                import logging
+            except (OSError, MemoryError, ImportError):
+                return  # without descriptors, say; the slots are taken, and the next one is told
 
             warned.add(name)
             logging.getLogger("localgcl").warning(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import select
 from _thread import get_ident
 
-from localgcl import _clock
+from localgcl import _clock, _threads
 from localgcl._folder import HINT_AT_NONE
 from localgcl._lifeline import seems_there, seems_whole
 from localgcl._recheck import concerned
@@ -131,7 +131,7 @@ class OwnPlace(Place):
         dead = ear.watch.turn_to(ear.folder, lifelines)
         self.unwatched = ear.watch.unwatched
         if not dead:
-            poll = self._poll = select.poll()
+            poll = self._poll = _threads.poll()
             poll.register(ear.descriptor, select.POLLIN)
             for end in ear.watch.ends.values():
                 poll.register(end.descriptor, end.events)

@@ -20,11 +20,11 @@ from localgcl._later import run_later
 from localgcl._location import choose
 from localgcl._loop import LEAST_SECONDS, PATIENCE_SECONDS, Session, last_database, session_of
 from localgcl._outcomes import Granted, Request
+from localgcl._problems import explained, is_foreign
 from localgcl._request import Terms, Transact, flow
 from localgcl.errors import (
     AcquireConcurrencySlotTimeoutError,
     ConcurrencySlotAcquisitionError,
-    DatabaseError,
     LocalGCLError,
 )
 from localgcl.models import Holder, Limit, Waiter
@@ -194,10 +194,15 @@ async def _drive(terms: Terms, request: Request, session: Session) -> Granted:
         if isinstance(step, Transact):
             try:
                 result = await session.transact(step.work, request=request, deadline=step.deadline)
-            except (DatabaseError, GateTimeoutError) as error:
+            except (LocalGCLError, GateTimeoutError) as error:
                 advance, result = steps.throw, error
         else:
-            result = await session.sleep(request, step)
+            try:
+                result = await session.sleep(request, step)
+            except OSError as error:
+                if is_foreign(error):
+                    raise
+                raise explained(session.path, error) from error
 
 
 class AsyncLimiter:

@@ -7,7 +7,8 @@
     ├── AcquireConcurrencySlotTimeoutError    not granted in time; also a TimeoutError
     ├── LimitNotFoundError                    no limit of that name; also a LookupError
     ├── LimitAlreadyExistsError               a limit of that name is there already
-    └── DatabaseError                         the file cannot be used
+    ├── DatabaseError                         the file cannot be used
+    └── GreenThreadsError                     the program's green threads cannot be used
 
 Each error carries its data as attributes, builds its own message from them and pickles.
 """
@@ -127,3 +128,25 @@ class DatabaseError(LocalGCLError):
         self.path = path
         self.problem = problem
         super().__init__(f"The database {path} cannot be used: {problem}")
+
+
+class GreenThreadsError(LocalGCLError):
+    """`library`, whose green threads have replaced the threads of this program, cannot be used.
+
+    With gevent everything works that is patched before localgcl is imported.
+    """
+
+    _fields = ("library",)
+
+    def __init__(self, library: str) -> None:
+        self.library = library
+        helps = {
+            "gevent": "call gevent.monkey.patch_all(), threads included, before localgcl is"
+            " imported: at the very beginning of the program",
+            "eventlet": "run it with threads that eventlet has not patched, with gevent, patched"
+            " before localgcl is imported, or with asyncio",
+        }
+        super().__init__(
+            f"localgcl cannot work with threads as {library} has patched them in this program;"
+            f" {helps.get(library, 'run it without')}"
+        )

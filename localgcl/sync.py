@@ -11,6 +11,7 @@ from localgcl._checks import check_lease_id
 from localgcl._database import Database, NoDatabaseError
 from localgcl._later import run_later
 from localgcl._location import choose
+from localgcl._problems import explaining
 from localgcl._request import Terms
 from localgcl.errors import AcquireConcurrencySlotTimeoutError, ConcurrencySlotAcquisitionError
 
@@ -299,7 +300,8 @@ class Limiter:
         >>> limiter.create("api", 10, slot_decay_per_second=2.0).slot_decay_per_second
         2.0
         """
-        from localgcl import _limits
+        with explaining(self._database.path):
+            from localgcl import _limits
 
         return self._administer(
             _limits.create(
@@ -313,13 +315,15 @@ class Limiter:
 
     def read(self, name: str) -> Limit:
         """Return a limit as it is now; LimitNotFoundError where there is none."""
-        from localgcl import _limits
+        with explaining(self._database.path):
+            from localgcl import _limits
 
         return self._administer(_limits.read(name))
 
     def read_all(self) -> list[Limit]:
         """Return all limits as they are now, by name."""
-        from localgcl import _limits
+        with explaining(self._database.path):
+            from localgcl import _limits
 
         return self._administer(_limits.read_all())
 
@@ -339,7 +343,8 @@ class Limiter:
         where nothing is given, LimitNotFoundError, LimitAlreadyExistsError for a `new_name` that
         is taken.
         """
-        from localgcl import _limits
+        with explaining(self._database.path):
+            from localgcl import _limits
 
         return self._administer(
             _limits.update(
@@ -365,7 +370,8 @@ class Limiter:
 
         Slots in use and leases stay, unless `active_slots` is given: as for `update`.
         """
-        from localgcl import _limits
+        with explaining(self._database.path):
+            from localgcl import _limits
 
         return self._administer(
             _limits.upsert(
@@ -382,25 +388,29 @@ class Limiter:
 
         Strict waiters get the error of a missing limit, the others pass it by.
         """
-        from localgcl import _limits
+        with explaining(self._database.path):
+            from localgcl import _limits
 
         self._administer(_limits.delete(name))
 
     def reset(self, name: str) -> None:
         """Free every slot of a limit, whoever holds it; LimitNotFoundError where there is none."""
-        from localgcl import _limits
+        with explaining(self._database.path):
+            from localgcl import _limits
 
         self._administer(_limits.reset(name))
 
     def holders(self, name: str | None = None) -> list[Holder]:
         """Return who holds slots, of one limit or of all; LimitNotFoundError for an unknown one."""
-        from localgcl import _limits
+        with explaining(self._database.path):
+            from localgcl import _limits
 
         return self._administer(_limits.holders(name))
 
     def waiters(self, name: str | None = None) -> list[Waiter]:
         """Return who waits, in order, at one limit or at all; LimitNotFoundError if unknown."""
-        from localgcl import _limits
+        with explaining(self._database.path):
+            from localgcl import _limits
 
         return self._administer(_limits.waiters(name))
 

@@ -150,7 +150,7 @@ def test_no_thread_is_to_be_had(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> 
     def start(*_: object) -> None:
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(_threads, "start", start)
+    monkeypatch.setattr(_threads, "_start_real", start)
     before = set(_gate._descriptors)
     for _ in range(3):
         with pytest.raises(GateTimeoutError):
