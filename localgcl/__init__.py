@@ -1,7 +1,6 @@
 """Named concurrency limits and rate limits for the processes of one machine, without a server."""
 
-from __future__ import annotations
-
+# Nothing is imported here: see `__main__`.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from localgcl.asyncio import AsyncLease, AsyncLimiter

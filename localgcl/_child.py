@@ -36,6 +36,9 @@ _STOPPING = (signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)
 # Python ignores these in itself; the command is to find them as a shell has them.
 _IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
 
+# An error is the last thing that is said: whoever reads slowly is given a moment.
+ERROR_PATIENCE_SECONDS = 1.0
+
 NOT_EXECUTABLE, NOT_FOUND = 126, 127
 _SIGNALLED = 128
 
@@ -129,10 +132,56 @@ else:  # pragma: no cover - macOS, not tested there
             os.close(terminal)
 
 
-def say(line: str) -> None:
-    """Write a line to standard error, if there is one."""
-    if sys.stderr is not None:
-        print(line, file=sys.stderr, flush=True)
+def say(line: str, patience_seconds: float = 0.0) -> None:
+    """Write a line to standard error, if there is one, as far as it takes it in time.
+
+    People read that, and no command is to fail, or to wait for long, because they cannot.
+    """
+    stream = sys.stderr
+    if stream is None:
+        return
+    try:
+        descriptor = stream.fileno()
+    except OSError:  # it is in memory
+        print(line, file=stream, flush=True)
+        return
+    content = f"{line}\n".encode(stream.encoding, "backslashreplace")
+    write_in_time(descriptor, content, patience_seconds)
+
+
+def write_in_time(descriptor: int, content: bytes, patience_seconds: float) -> None:
+    """Write what is taken within some seconds; what cannot be written is dropped."""
+    import select
+
+    ours = _never_waiting(descriptor)
+    target = descriptor if ours is None else ours
+    poll = select.poll()
+    poll.register(target, select.POLLOUT)
+    try:
+        # One part at a time, each no larger than what a pipe that is ready has room for.
+        while content and poll.poll(patience_seconds * 1000):
+            content = content[os.write(target, content[: select.PIPE_BUF]) :]
+    except OSError:
+        pass  # it is full, or nobody reads it
+    finally:
+        if ours is not None:
+            os.close(ours)
+
+
+def _never_waiting(descriptor: int) -> int | None:
+    """Return a descriptor on the same pipe or terminal that never waits, where one can be had.
+
+    Who else writes there may take the room between a look and a write. The descriptor that was
+    given is not to be changed: others have it too, the command above all.
+    """
+    import stat
+
+    try:
+        if not (stat.S_ISFIFO(os.fstat(descriptor).st_mode) or os.isatty(descriptor)):
+            return None
+        return os.open(f"/proc/self/fd/{descriptor}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
+    except OSError:
+        return None
 
 
 def start(command: Sequence[str], mask: Collection[int], keep_open: int | None) -> int:

@@ -14,7 +14,7 @@ from localgcl._gate import GateTimeoutError
 from localgcl._lifeline import end_lifeline
 from localgcl._queue import promote
 from localgcl._text import printable, quoted
-from localgcl.errors import ConcurrencySlotAcquisitionError, DatabaseError, LimitNotFoundError
+from localgcl.errors import ConcurrencySlotAcquisitionError, DatabaseError, LocalGCLError
 from localgcl.sync import Limiter
 
 TYPE_CHECKING = False
@@ -159,9 +159,12 @@ class _Teller(Listener):
 
     def _tell_of(self, name: str) -> None:
         try:
-            holders = self._limiter.holders(name)
-        except LimitNotFoundError:
-            return  # deleted meanwhile, of which the request learns by itself
+            from localgcl import _limits  # which loads pydantic
+
+            deadline = _clock.now() + _PATIENCE_SECONDS
+            holders = self._limiter._administer(_limits.holders(name), deadline=deadline)
+        except (GateTimeoutError, ImportError, LocalGCLError, OSError):
+            return  # the request learns by itself what concerns it
         for one in holders:
             about = f" ({one.holder})" if one.holder else ""
             _tell(

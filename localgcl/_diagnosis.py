@@ -27,6 +27,11 @@ _WAL_PER_DATABASE = 2
 # https://sqlite.org/wal.html#walresetbug
 _AFFECTED_FROM, _AFFECTED_TO = (3, 7, 0), (3, 51, 2)
 
+# What a job needs that finds a database which nobody has open, or none: SQLite's -wal and -shm, the
+# FIFOs, the run folder with its files, and the database itself.
+_JOB_BYTES = 128 * 1024
+_JOB_INODES = 8
+
 _SHOWN = 3  # of a list in which each says the same
 
 
@@ -52,6 +57,19 @@ class Entry:
 
     def __str__(self) -> str:
         return f"{self.path} is {stat.filemode(self.mode)} of group {self.group}"
+
+
+@dataclass(frozen=True)
+class Space:
+    """What is free in the file system of a folder, as `statvfs` tells; None where it tells nothing.
+
+    `reserved_bytes` are free for root alone.
+    """
+
+    folder: str
+    free_bytes: int | None
+    reserved_bytes: int = 0
+    free_inodes: int | None = None
 
 
 def choice(path: str, chosen_by: ChosenBy, environment: str | None, *, exists: bool) -> Check:
@@ -91,6 +109,38 @@ def file_system(path: str, kind: str | None, point: str | None) -> Check:
         f"{kind}, where neither SQLite's WAL nor FIFOs reach all processes: limits do not hold",
         f"move the database to a local disk, with all processes ended, and name it in {VARIABLE}",
     )
+
+
+def disk(spaces: Sequence[Space]) -> Check:
+    """Tell whether there is room for what a job makes: bytes, and inodes for its files."""
+    lacking = []
+    for one in spaces:
+        missing = []
+        if one.free_bytes is not None and one.free_bytes < _JOB_BYTES:
+            besides = f" ({_size(one.reserved_bytes)} more for root)" if one.reserved_bytes else ""
+            missing.append(f"{_size(one.free_bytes)} free{besides} where {_size(_JOB_BYTES)}")
+        if one.free_inodes is not None and one.free_inodes < _JOB_INODES:
+            missing.append(f"{one.free_inodes} inodes free where {_JOB_INODES}")
+        if missing:
+            lacking.append((one.folder, " and ".join(missing)))
+    if lacking:
+        folder = shlex.quote(lacking[0][0])
+        return Check(
+            "disk",
+            "fault",
+            "; ".join(f"{folder} has {missing} are needed" for folder, missing in lacking)
+            + ": no job may be able to start",
+            f"remove files there (see `df -h {folder}` and `df -i {folder}`), or have the file"
+            " system, its quota or its size= and nr_inodes= made larger",
+        )
+    known = [
+        f"{_size(one.free_bytes)} free"
+        + (f" and {one.free_inodes} inodes" if one.free_inodes is not None else "")
+        + f" in {one.folder}"
+        for one in spaces
+        if one.free_bytes is not None
+    ]
+    return Check("disk", "ok", _listed(known) or "how much is free cannot be told here")
 
 
 def sqlite(version: tuple[int, int, int]) -> Check:
@@ -222,7 +272,12 @@ def wal(database_bytes: int, wal_bytes: int, readers: Sequence[str]) -> Check:
 
 
 def _size(number: int) -> str:
-    return f"{number} bytes" if number < 1024 else f"{number / 1024:.0f} KiB"
+    if number < 1024:
+        return f"{number} bytes"
+    for unit, size in (("GiB", 2**30), ("MiB", 2**20)):
+        if number >= 100 * size:
+            return f"{number // size} {unit}"
+    return f"{number / 1024:.0f} KiB"
 
 
 def run_folder(path: str, mode: int | None, strays: Sequence[str]) -> Check:

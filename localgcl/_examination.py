@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 
 from localgcl import _clock, _diagnosis, _location, _processes, _schema
 from localgcl._access import fault_of
-from localgcl._diagnosis import Check, Entry
+from localgcl._diagnosis import Check, Entry, Space
 from localgcl._file import folder_of, in_address
 from localgcl._folder import GATE, Folder, is_fifo_name
 from localgcl._gate import Gate, GateTimeoutError
@@ -47,6 +47,7 @@ def examine(path: str, chosen_by: _location.ChosenBy) -> list[Check]:
     checks = [
         _diagnosis.choice(path, chosen_by, _other(path, chosen_by), exists=bool(status or problem)),
         _diagnosis.file_system(real, *(_location.mount_of(real) or (None, None))),
+        _diagnosis.disk(_spaces(real)),
         _diagnosis.sqlite(sqlite3.sqlite_version_info),
         _diagnosis.clock(_clock_error()),
     ]
@@ -112,6 +113,26 @@ def _clock_error() -> str | None:
         return None if _clock.boot_id() else "the boot's identity is empty"
     except (OSError, ValueError) as error:
         return str(error)
+
+
+def _spaces(real: str) -> list[Space]:
+    """Return what is free where the files of a job are made, or will be."""
+    folder = os.path.dirname(real)
+    while not os.path.isdir(folder) and folder != "/":
+        folder = os.path.dirname(folder)
+    spaces: dict[int, Space] = {}
+    for one in (folder, f"{real}-run"):  # which may lie elsewhere
+        with contextlib.suppress(OSError):
+            spaces.setdefault(os.stat(one).st_dev, _space(one))
+    return list(spaces.values())
+
+
+def _space(folder: str) -> Space:
+    found = os.statvfs(folder)
+    # Some have no number of blocks, or of inodes, that could be used up: they say 0 of 0.
+    free = found.f_bavail * found.f_frsize if found.f_blocks else None
+    reserved = max(0, found.f_bfree - found.f_bavail) * found.f_frsize
+    return Space(folder, free, reserved, found.f_favail if found.f_files else None)
 
 
 # The files, without opening any

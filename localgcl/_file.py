@@ -148,12 +148,9 @@ class File:
     def _verify_place(self) -> None:
         """See that there is one file, which has no other name, and that its log is its own."""
         try:
-            status = os.lstat(self.real)
+            status = _status_of_one(self.real)
         except FileNotFoundError:
             raise VanishedError from None
-        if status.st_nlink > 1:
-            _remove_leftovers(self.real, status)
-            status = os.lstat(self.real)
         refuse_foreign(status, None, self.path, self.real)
         if status.st_size == 0:
             raise VanishedError
@@ -168,10 +165,14 @@ class File:
         made = []
         for name in self._names[1:]:
             try:
-                refuse_foreign(os.lstat(name), None, self.path, name)
+                refuse_foreign(_status_of_one(name), None, self.path, name)
             except FileNotFoundError:
                 make_file(name, self.folder.access)
                 made.append(name)
+        # SQLite looks for one that a crash has left, and would wait for the writer of a FIFO.
+        with contextlib.suppress(FileNotFoundError):
+            journal = f"{self.real}-journal"
+            refuse_foreign(os.lstat(journal), None, self.path, journal)
         return made
 
     def _correct_access(self) -> None:
@@ -419,8 +420,14 @@ def _remove(names: Iterable[str]) -> None:
             os.unlink(name)
 
 
-def _remove_leftovers(real: str, status: os.stat_result) -> None:
-    """Remove the name under which a database was made, by a process that ended in between."""
+def _status_of_one(real: str) -> os.stat_result:
+    """Return the status of a file, without the name under which it was made.
+
+    A process that ended in the middle of `make_file` has left it that.
+    """
+    status = os.lstat(real)
+    if status.st_nlink == 1 or not stat.S_ISREG(status.st_mode):
+        return status
     folder, name = os.path.split(real)
     for other in os.listdir(folder):
         end = other.removeprefix(f"{name}.")
@@ -429,6 +436,7 @@ def _remove_leftovers(real: str, status: os.stat_result) -> None:
             with contextlib.suppress(FileNotFoundError):
                 if os.path.samestat(os.lstat(path), status):
                     os.unlink(path)
+    return os.lstat(real)
 
 
 def _prepare(path: str, deadline: float | None) -> tuple[str, Folder]:

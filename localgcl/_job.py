@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from localgcl._child import Signals, say, start, status_of
+from localgcl._child import ERROR_PATIENCE_SECONDS, Signals, say, start, status_of
 from localgcl._claim import Claim
 from localgcl._request import Terms
 from localgcl._text import quoted
@@ -90,7 +90,8 @@ class Job:
             try:
                 pid = start(command, signals.mask, claim.descriptor)
             except OSError as error:
-                say(f"Error: cannot run {command[0]!r}: {error.strerror}")
+                claim.leave()  # before anything is said, which may take its time
+                say(f"Error: cannot run {command[0]!r}: {error.strerror}", ERROR_PATIENCE_SECONDS)
                 return status_of(error)
             claim.used = True
             if self.terms.holds:

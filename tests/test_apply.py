@@ -311,15 +311,16 @@ def run(words: list[str], **options: Any) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(program, capture_output=True, check=False, **options)
 
 
+@pytest.mark.parametrize("file", ["-", "/dev/stdin"])
 @pytest.mark.parametrize("redirected", ["<&-", "0>/dev/null"])
-def test_standard_input_that_cannot_be_read(path: str, redirected: str) -> None:
+def test_standard_input_that_cannot_be_read(path: str, redirected: str, file: str) -> None:
     """It is an error of one line."""
-    program = [sys.executable, "-m", "localgcl", "--db", path, "apply", "-"]
+    program = [sys.executable, "-m", "localgcl", "--db", path, "apply", file]
     ended = subprocess.run(
         ["sh", "-c", f'exec "$@" {redirected}', "sh", *program], capture_output=True, text=True
     )
     assert (ended.returncode, ended.stdout) == (1, "")
-    assert ended.stderr.startswith("Error: standard input")
+    assert ended.stderr.startswith(("Error: standard input", "Error: /dev/stdin"))
     assert len(ended.stderr.splitlines()) == 1
 
 

@@ -558,7 +558,7 @@ def test_answers_that_are_no_text(
         (">/dev/full", ["top"]),
         (">/dev/full", ["export"]),
         (">/dev/full", ["doctor"]),
-        (">/dev/full", ["apply", "/dev/null"]),
+        ("</dev/null >/dev/full", ["apply", "-"]),
         (">/dev/full", ["--help"]),
     ],
     ids=lambda one: one if isinstance(one, str) else " ".join(one),

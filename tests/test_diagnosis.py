@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from localgcl import _diagnosis, _processes
-from localgcl._diagnosis import Check, Entry
+from localgcl._diagnosis import Check, Entry, Space
 
 MIB = 2**20
 
@@ -48,6 +48,49 @@ def test_choice_beside_another() -> None:
 def test_file_system(kind: str | None, status: str) -> None:
     """A network file system is a fault."""
     told(_diagnosis.file_system("/srv/limits.db", kind, "/srv"), status, kind or "cannot be told")
+
+
+KIB = 1024
+
+
+@pytest.mark.parametrize(
+    ("space", "words"),
+    [
+        (Space("/a", 0), ["/a has 0 bytes free"]),
+        (Space("/a", 128 * KIB - 1, free_inodes=10**6), ["128 KiB free"]),
+        (Space("/a", 4 * KIB, 500 * MIB), ["4 KiB free (500 MiB more for root)"]),
+        (Space("/a", 10**9, free_inodes=0), ["/a has 0 inodes free"]),
+        (Space("/a", 10**9, free_inodes=7), ["7 inodes free where 8 are needed"]),
+        (Space("/a", 0, free_inodes=0), ["0 bytes free", "and 0 inodes free"]),
+        (Space("/a", None, free_inodes=0), ["0 inodes free"]),
+        (Space("/two words", 0), ["df -h '/two words'", "df -i '/two words'"]),
+    ],
+    ids=repr,
+)
+def test_a_full_disk(space: Space, words: list[str]) -> None:
+    """Too few bytes or inodes for a job are a fault, wherever its files lie."""
+    roomy = Space("/b", 10**9, free_inodes=10**6)
+    for spaces in ([space], [space, roomy], [roomy, space]):
+        check = _diagnosis.disk(spaces)
+        told(check, "fault", *words)
+        assert "/b" not in check.detail
+    both = _diagnosis.disk([space, Space("/c", 0)])
+    told(both, "fault", *words, "/c has 0 bytes free")
+
+
+@pytest.mark.parametrize(
+    ("spaces", "words"),
+    [
+        ([Space("/a", 128 * KIB, free_inodes=8)], ["128 KiB free", "8 inodes", "/a"]),
+        ([Space("/a", 10**12), Space("/b", 10**9)], ["931 GiB free in /a", "953 MiB free in /b"]),
+        ([Space("/a", None)], ["cannot be told"]),
+        ([], ["cannot be told"]),
+    ],
+    ids=repr,
+)
+def test_a_disk_with_room(spaces: list[Space], words: list[str]) -> None:
+    """How much is free is shown; what no number limits is no fault."""
+    told(_diagnosis.disk(spaces), "ok", *words)
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import importlib
-import io
-import os
 import sys
 from typing import Any
 
@@ -13,6 +10,7 @@ import click
 
 from localgcl import __version__
 from localgcl._text import on_one_line
+from localgcl.cli import _streams
 from localgcl.errors import LocalGCLError
 
 # Loaded when used: a cron job that runs one command waits for no other's imports.
@@ -77,10 +75,8 @@ class _Commands(click.Group):
             raise click.ClickException(on_one_line(str(error))) from error
         except KeyboardInterrupt:
             raise click.ClickException("interrupted") from None
-        except OSError as error:
-            if error.errno == errno.EPIPE:
-                raise  # whoever read has enough, which click deals with
-            raise _unwritable(error) from None
+        except OSError as error:  # of a terminal that is gone, say
+            raise click.ClickException(f"reading or writing failed: {error}") from None
 
 
 def _in_one_line(error: click.UsageError) -> click.UsageError:
@@ -112,21 +108,9 @@ def localgcl(database: str | None) -> None:
 
 def main() -> None:
     """Run the command line under one name, however it was started, so that completion finds it."""
-    if sys.stderr is None:  # closed: what is told there is not to come out elsewhere
-        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - to the very end
-    for stream in (sys.stdout, sys.stderr):
-        # A name in any alphabet is shown, escaped, where the terminal cannot write it.
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+    _streams.prepare()
     try:
         localgcl(prog_name="localgcl")
-    except OSError as error:  # of --help and --version, which end before there is a command
-        failed = _unwritable(error)
-        failed.show()
-        sys.exit(failed.exit_code)
-
-
-def _unwritable(error: OSError) -> click.ClickException:
-    # What could not be written is not to be tried again when the interpreter ends.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return click.ClickException(f"cannot write: {error.strerror}")
+    except click.ClickException as error:  # of a shell that completes, whose turn is before all
+        error.show()
+        sys.exit(error.exit_code)

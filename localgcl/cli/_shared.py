@@ -44,8 +44,8 @@ def confirm(question: str, yes: bool) -> None:
         return
     click.echo(f"{question} [y/N]: ", err=True, nl=False)
     answer = ""
-    # It is None where it was closed; and what is no text is not yes.
-    with contextlib.suppress(AttributeError, UnicodeDecodeError):
+    # It is None where it was closed; what cannot be read, or is no text, is not yes.
+    with contextlib.suppress(AttributeError, OSError, UnicodeDecodeError):
         answer = sys.stdin.readline()
     if not answer or not sys.stdin.isatty():
         click.echo(err=True)  # nobody pressed Enter here

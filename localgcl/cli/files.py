@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import sys
 
 import click
 
 from localgcl import _apply, _plan
+from localgcl._reading import read_descriptor, read_file
 from localgcl._text import quoted
 from localgcl.cli._shared import echo_json, limiter_of, output_option
 from localgcl.models import Settings
 
+_STANDARD_INPUT = ("-", "/dev/stdin")
+
 
 @click.command()
-@click.argument(
-    "file", type=click.Path(exists=True, dir_okay=False, readable=True, allow_dash=True)
-)
+@click.argument("file", type=click.Path(allow_dash=True))
 @click.option("--dry-run", is_flag=True, help="Print the changes, make none.  [default: make them]")
 @click.option(
     "--prune",
@@ -50,6 +52,11 @@ def apply(ctx: click.Context, file: str, dry_run: bool, prune: bool, output: str
     shown = "standard input" if file == "-" else click.format_filename(file)
     try:
         wanted = _plan.settings_of(_content(file))
+    except (FileNotFoundError, IsADirectoryError) as error:
+        if file in _STANDARD_INPUT:
+            raise _refusal(f"{shown} cannot be read: {error.strerror}") from None
+        what = "is a directory" if isinstance(error, IsADirectoryError) else "does not exist"
+        raise click.BadParameter(f"File {shown!r} {what}.", ctx, param_hint="'FILE'") from None
     except OSError as error:
         raise _refusal(f"{shown} cannot be read: {error.strerror}") from None
     except ValueError as error:
@@ -83,12 +90,15 @@ def apply(ctx: click.Context, file: str, dry_run: bool, prune: bool, output: str
 
 
 def _content(file: str) -> bytes:
-    if file != "-":
-        with open(file, "rb") as opened:
-            return opened.read()
+    if file not in _STANDARD_INPUT:
+        return read_file(file)
     if sys.stdin is None:
         raise ValueError("it is closed")
-    return sys.stdin.buffer.read()
+    try:
+        descriptor = sys.stdin.fileno()
+    except io.UnsupportedOperation:  # it is in memory
+        return sys.stdin.buffer.read()
+    return read_descriptor(descriptor)
 
 
 def _refusal(reason: str) -> click.ClickException:

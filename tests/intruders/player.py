@@ -256,7 +256,8 @@ class Script:
             os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
             os.dup2(streams[0], 1)
             os.dup2(streams[1], 2)
-            sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w", buffering=1)
+            sys.stdout = sys.__stdout__ = os.fdopen(1, "w")  # type: ignore[misc]
+            sys.stderr = sys.__stderr__ = os.fdopen(2, "w", buffering=1)  # type: ignore[misc]
             status = 70
             try:
                 _command(["localgcl", "--db", self.database, *arguments])
@@ -432,7 +433,7 @@ def _load_everything() -> None:
     for module in pkgutil.walk_packages(localgcl.__path__, "localgcl."):
         if not module.name.startswith(("localgcl.server", "localgcl.testing")):
             importlib.import_module(module.name)
-    for name in ("encodings.ascii", "encodings.idna", "filelock", "grp", "pwd", "uuid"):
+    for name in ("difflib", "encodings.ascii", "encodings.idna", "filelock", "grp", "pwd", "uuid"):
         importlib.import_module(name)
 
 

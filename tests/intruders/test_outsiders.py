@@ -104,7 +104,7 @@ def messages_of(scene: Scene, player: Player) -> list[str]:
     for one in refused:
         assert one.startswith("DatabaseError: "), one
     status, _, errors = player.do("command", "run", "--no-wait", "x", "true")
-    assert status == 1
+    assert status == 1, errors
     return [*refused, errors]
 
 
@@ -122,8 +122,8 @@ def test_a_user_is_told_how_to_be_let_in(scene: SetUp, mode: int) -> None:
         assert f"usermod -aG {group} {user}" in message
         check_message(set_up, message, group)
 
-    status, out, _ = player.do("command", "doctor", "-o", "json")
-    assert status == 1
+    status, out, errors = player.do("command", "doctor", "-o", "json")
+    assert status == 1, errors
     faults = {one["name"]: one for one in json.loads(out)["checks"] if one["status"] == "fault"}
     assert "permissions" in faults
     assert f"usermod -aG {group} {user}" in str(faults["permissions"]["remedy"])

@@ -80,6 +80,7 @@ def test_doctor_says_what_it_means(scene: SetUp, ground: Ground) -> None:
     first.do("create", "x")
     for user in (FIRST, STRANGER, ROOT):
         status, out, errors = set_up.player(user).do("command", "doctor", "-o", "json")
+        assert out, errors
         checks = json.loads(out)["checks"]
         assert [one for one in checks if one["status"] == "fault"] == []
         assert (status, errors) == (0, "")

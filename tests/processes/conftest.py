@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -122,3 +123,55 @@ def actor(path: Path) -> Iterator[Callable[..., Actor]]:
     yield start
     for one in started:
         one.close()
+
+
+Process = subprocess.Popen[str]
+
+
+class Program:
+    """`localgcl` on one database: run to its end, or started and ended with the test."""
+
+    def __init__(self, database: Path) -> None:
+        self.words = [sys.executable, "-m", "localgcl", "--db", str(database)]
+        self.started: list[Process] = []
+
+    def __call__(self, *words: str, **options: Any) -> subprocess.CompletedProcess[str]:
+        """Run `localgcl` with these words."""
+        return subprocess.run(
+            [*self.words, *words],
+            **{"capture_output": True, "text": True, "timeout": DEADLINE_SECONDS, **options},
+        )
+
+    def start(self, *words: str, **options: Any) -> Process:
+        """Start `localgcl` with these words."""
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        process: Process = subprocess.Popen(
+            [*self.words, *words], text=True, **{**pipes, **options}
+        )
+        self.started.append(process)
+        return process
+
+    def close(self) -> None:
+        """End what was started."""
+        for process in self.started:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process.pid, signal.SIGKILL)
+            process.wait(DEADLINE_SECONDS)
+            for stream in (process.stdin, process.stdout, process.stderr):
+                if stream is not None:
+                    stream.close()
+
+
+@pytest.fixture
+def localgcl(path: Path) -> Iterator[Program]:
+    """The program."""
+    program = Program(path)
+    yield program
+    program.close()
+
+
+@pytest.fixture
+def database(limiter: Limiter) -> Limiter:
+    """A limiter of a database with one limit of one slot, `a`."""
+    limiter.create("a", 1)
+    return limiter

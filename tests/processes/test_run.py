@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from localgcl import Limiter
 from tests.conftest import tables
-from tests.processes.conftest import DEADLINE_SECONDS, until
+from tests.processes.conftest import DEADLINE_SECONDS, Process, Program, until
 
 pytestmark = pytest.mark.processes
 
@@ -45,57 +43,6 @@ while len(got) < int(sys.argv[1]):
     time.sleep(0.01)
 sys.exit(9)
 """
-
-Process = subprocess.Popen[str]
-
-
-class Program:
-    """`localgcl` on one database: run to its end, or started and ended with the test."""
-
-    def __init__(self, database: Path) -> None:
-        self.words = [sys.executable, "-m", "localgcl", "--db", str(database)]
-        self.started: list[Process] = []
-
-    def __call__(self, *words: str, **options: Any) -> subprocess.CompletedProcess[str]:
-        """Run `localgcl` with these words."""
-        return subprocess.run(
-            [*self.words, *words],
-            **{"capture_output": True, "text": True, "timeout": DEADLINE_SECONDS, **options},
-        )
-
-    def start(self, *words: str, **options: Any) -> Process:
-        """Start `localgcl` with these words."""
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        process: Process = subprocess.Popen(
-            [*self.words, *words], text=True, **{**pipes, **options}
-        )
-        self.started.append(process)
-        return process
-
-    def close(self) -> None:
-        """End what was started."""
-        for process in self.started:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(process.pid, signal.SIGKILL)
-            process.wait(DEADLINE_SECONDS)
-            for stream in (process.stdin, process.stdout, process.stderr):
-                if stream is not None:
-                    stream.close()
-
-
-@pytest.fixture
-def localgcl(path: Path) -> Iterator[Program]:
-    """The program."""
-    program = Program(path)
-    yield program
-    program.close()
-
-
-@pytest.fixture
-def database(limiter: Limiter) -> Limiter:
-    """A limiter of a database with one limit of one slot, `a`."""
-    limiter.create("a", 1)
-    return limiter
 
 
 def line(process: Process) -> str:
