@@ -309,9 +309,9 @@ class File:
     def _migrate(self, deadline: float | None) -> None:
         import filelock
 
-        lock = self.folder.lock_file()
         try:
             with (
+                self.folder.lock_file() as lock,
                 filelock.FileLock(lock, timeout=remaining(deadline), mode=self.folder.access.mode),
                 self.gate.entered(deadline),
                 of_the_writers(os.stat(self._parent), self.folder.access),

@@ -30,7 +30,7 @@ from localgcl.errors import DatabaseError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Iterator
     from typing import NoReturn
 
     from localgcl._access import Access
@@ -161,8 +161,9 @@ class Folder:
         """Whether a file that is open is still the gate that everybody finds here."""
         if not self.is_there():
             return False
+        folder = self.opened()  # which another thread may close but for this
         try:
-            status = os.stat(GATE, dir_fd=self.opened().descriptor, follow_symlinks=False)
+            status = os.stat(GATE, dir_fd=folder.descriptor, follow_symlinks=False)
         except FileNotFoundError:
             return False
         return os.path.samestat(status, os.fstat(descriptor))
@@ -211,7 +212,8 @@ class Folder:
 
     def correct_access(self) -> None:
         """Give the folder and the gate their owner, group and mode, where this user may."""
-        folder, access = self.opened().descriptor, self.access
+        directory, access = self.opened(), self.access
+        folder = directory.descriptor
         status = os.fstat(folder)
         mode = access.folder_mode
         if stat.S_IMODE(status.st_mode) != mode or status.st_gid != access.group:
@@ -225,14 +227,18 @@ class Folder:
                 finally:
                     os.close(descriptor)
 
-    def lock_file(self) -> str:
-        """Return the path of the file that is locked while an older file is brought up to date."""
+    @contextlib.contextmanager
+    def lock_file(self) -> Iterator[str]:
+        """Tell the path of the file that is locked while an older file is brought up to date.
+
+        It leads into the folder that is open, whatever is at the path of the folder by now.
+        """
         name = "create.lock"
-        folder = self.opened().descriptor
+        directory = self.opened()
+        folder = directory.descriptor
         with contextlib.suppress(FileNotFoundError):
             os.close(open_ours(name, self.access, self.database, f"{self.path}/{name}", folder))
-        # In this very folder, whatever is at its path by now.
-        return f"{FOLDER_OF_DESCRIPTORS}/{folder}/{name}"
+        yield f"{FOLDER_OF_DESCRIPTORS}/{directory.descriptor}/{name}"
 
     def remove_empty(self) -> None:
         """Remove the folder, in which there is nothing but the gate."""
@@ -251,7 +257,8 @@ class Folder:
                     self._directory = None
                     self.make()
                 elif self.access.may_begin():
-                    make_gate(self.access, self.opened().descriptor)
+                    folder = self.opened()
+                    make_gate(self.access, folder.descriptor)
                 else:
                     owner = user_called(self.access.owner)
                     raise DatabaseError(
@@ -263,7 +270,8 @@ class Folder:
 
     def open_existing_gate(self) -> int:
         """Return the file of the gate, open; FileNotFoundError where it or the folder is not."""
-        return self._open_gate(self.opened().descriptor)
+        folder = self.opened()
+        return self._open_gate(folder.descriptor)
 
     def refuse_gate(self) -> NoReturn:
         """Raise DatabaseError for a gate in which another program has written."""
@@ -308,12 +316,14 @@ class Folder:
 
     def open_for_writing(self, name: str) -> int:
         """Return the write end of a FIFO; OSError with ENXIO where nobody reads it."""
-        return _open_for_writing(name, self.opened().descriptor)
+        folder = self.opened()
+        return _open_for_writing(name, folder.descriptor)
 
     def fifos(self, besides: Collection[str] = ()) -> list[str]:
         """Return the names of the lifelines and ears that are there, without those of `besides`."""
         try:
-            names = os.listdir(self.opened().descriptor)
+            folder = self.opened()
+            names = os.listdir(folder.descriptor)
         except FileNotFoundError:
             return []  # a cleaner took the folder
         # Thousands of threads that wait have an ear each, and most are of a few who live.
@@ -420,7 +430,8 @@ class Folder:
 
     def discard(self, fifo: str) -> None:
         """Unlink one FIFO if it is there."""
-        _unlink(fifo, self.opened().descriptor)
+        folder = self.opened()
+        _unlink(fifo, folder.descriptor)
 
     def remove(self, lifeline: str) -> None:
         """Unlink a lifeline and its ears, which are numbered from 1 without a gap."""
