@@ -62,7 +62,7 @@ def examine(path: str, chosen_by: _location.ChosenBy) -> list[Check]:
     folder = folder_of(real, status, path)
     foreign = [
         f"{name} {fault}"
-        for name in (real, f"{real}-wal", f"{real}-shm")
+        for name in (real, f"{real}-wal", f"{real}-shm", f"{real}-journal")
         if (fault := _fault(name)) is not None
     ]
     if foreign:

@@ -47,7 +47,7 @@ _STEP_NANOSECONDS = 50_000_000
 _COMPANIONS = ("-wal", "-shm")
 
 # How long another user has to make the database whose run folder it has made.
-_MAKER_SECONDS = 2.0
+_MAKER_SECONDS = 0.5
 _MAKER_PAUSE_SECONDS = 0.005
 
 
