@@ -196,7 +196,9 @@ class Database:
 
     def _look(self, work: Callable[..., Any], args: tuple[Any, ...]) -> Any:
         file = self._file
-        return None if file is None else work(file.execute, *args)
+        if file is None or not file.has_its_descriptors():
+            return None
+        return work(file.execute, *args)
 
     def _inside(
         self,

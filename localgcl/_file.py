@@ -216,9 +216,8 @@ class File:
         Nor may the program have closed it.
         """
         try:
-            for descriptor in self._descriptors:
-                if not is_ours(descriptor):
-                    return False
+            if not self.has_its_descriptors():
+                return False
             # While no name in the folder changes, each leads to what it led to.
             status = os.stat(self._parent)
             seen = status.st_mtime_ns, status.st_ino, status.st_dev
@@ -236,6 +235,13 @@ class File:
             return os.stat(self.path).st_size > 0
         except (FileNotFoundError, NotADirectoryError):
             return False
+
+    def has_its_descriptors(self) -> bool:
+        """Whether the program has closed none of the descriptors that SQLite has opened."""
+        for descriptor in self._descriptors:  # noqa: SIM110 - this takes half as long
+            if not is_ours(descriptor):
+                return False
+        return True
 
     def close(self, deadline: float | None = None) -> None:
         """Close it, the checkpoint that this means under the gate like any other."""
