@@ -24,10 +24,11 @@ def look(folder: os.PathLike[str]) -> list[tuple[object, ...]]:
     return sorted(found)
 
 
+@pytest.mark.parametrize("gate", ["a gate of its own", "the gate of the database"])
 @pytest.mark.parametrize("caller", ["root", "a colleague"])
 @pytest.mark.parametrize("ground", GROUNDS[:3], ids=str)
-def test_of_another_member(scene: SetUp, ground: Ground, caller: str) -> None:
-    """It is refused, and nothing in it is touched."""
+def test_of_another_member(scene: SetUp, ground: Ground, caller: str, gate: str) -> None:
+    """It is refused, and nothing in it is touched, even if the gate was moved into it."""
     set_up = scene(ground)
     founder, intruder = set_up.player(ROOT), set_up.player(ground.intruder)
     founder.do("create", "x")
@@ -36,6 +37,9 @@ def test_of_another_member(scene: SetUp, ground: Ground, caller: str) -> None:
     names = {"gate": "file", "create.lock": "file", "0123456789abcdef" * 2: "FIFO", "other": "file"}
     for name, kind in names.items():
         assert set_up.put(intruder, kind, set_up.run / name) is not None
+    if gate == "the gate of the database":
+        (former,) = set_up.folder.glob("*-run.*/gate")
+        former.rename(set_up.run / "gate")
     before = look(set_up.run)
 
     colleague = LOOSE_COLLEAGUE if ground.mode == 0o770 else COLLEAGUE
