@@ -33,6 +33,7 @@ DESCRIPTORS = "tests/processes/test_descriptors.py"
 GREEN = "tests/processes/test_green.py"
 EXHAUSTED = "tests/processes/test_exhausted.py"
 LOCATION = "tests/test_location.py"
+PROCESS = "tests/test_process.py"
 ERRORS_OF_OTHERS = "tests/test_errors_of_others.py"
 PLANTED = "tests/intruders/test_planted.py"
 OUTSIDERS = "tests/intruders/test_outsiders.py"
@@ -295,7 +296,7 @@ MUTANTS = (
         "_process.py",
         "        and _started(int(pid)) == started",
         "        and _started(int(pid)) is not None",
-        (DESCRIPTORS, OWNERS),
+        (PROCESS,),
     ),
     Mutant(
         "the owners in a copy of the file live",
@@ -749,8 +750,8 @@ MUTANTS = (
         "what is no FIFO is removed",
         10,
         "_folder.py",
-        "        if not stat.S_ISFIFO(status.st_mode) or status.st_nlink > 1:\n            return False",
-        "        if stat.S_ISDIR(status.st_mode):\n            return False",
+        "        if not stat.S_ISFIFO(status.st_mode) or status.st_nlink > 1:\n",
+        "        if stat.S_ISDIR(status.st_mode):\n",
         (PLANTED,),
     ),
     Mutant(
