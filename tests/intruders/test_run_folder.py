@@ -64,3 +64,27 @@ def test_of_somebody_who_is_trusted(scene: SetUp, owner: User) -> None:
     founder.do("close")
     os.chown(set_up.run, owner.uid, -1)
     assert user.do("works") is None
+
+
+def test_that_of_another_database(scene: SetUp) -> None:
+    """A link to it is refused: the limits of two databases are not behind one gate."""
+    set_up, another = scene(GROUNDS[0]), scene(GROUNDS[0])
+    root = set_up.player(ROOT)
+    for one in (another, set_up):
+        root.do("turn_to", str(one.database))
+        root.do("create", "x")
+        root.do("close")
+    set_up.run.rename(set_up.folder / "away")
+    set_up.run.symlink_to(another.run)
+    os.lchown(set_up.run, GROUNDS[0].intruder.uid, -1)
+    before = look(another.run)
+
+    outcomes = root.do("uses")
+    assert look(another.run) == before
+    refused = [one for one in outcomes if one != "done"]
+    assert len(refused) >= 4, outcomes  # all that read or write
+    for one in refused:
+        assert one.startswith("DatabaseError: "), one
+        assert "a symbolic link and not a folder" in one
+    set_up.run.unlink()
+    assert root.do("works") is None

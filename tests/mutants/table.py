@@ -768,7 +768,7 @@ MUTANTS = (
         "_folder.py",
         "_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC",
         "_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC",
-        (PLANTED,),
+        (RUN_FOLDER,),
     ),
     Mutant(
         "a gate is opened through a link",
