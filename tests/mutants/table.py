@@ -41,6 +41,7 @@ RUN_FOLDER = "tests/intruders/test_run_folder.py"
 ROOT_AND_APP = "tests/intruders/test_root_and_app.py"
 SWAPPED = "tests/intruders/test_swapped.py"
 MEMBERS = "tests/intruders/test_members.py"
+STICKY = "tests/intruders/test_sticky.py"
 HOT_JOURNAL = "tests/intruders/test_hot_journal.py"
 
 # What is run where a mutant does not say, in this order.
@@ -761,6 +762,22 @@ MUTANTS = (
         "            if status.st_uid not in self.access.trusted():",
         "            if not self.access.trusted():",
         (RUN_FOLDER,),
+    ),
+    Mutant(
+        "SQLite makes its log with the group of whoever comes first",
+        10,
+        "_file.py",
+        "                make_file(name, self.folder.access)\n",
+        "",
+        (MEMBERS,),
+    ),
+    Mutant(
+        "anybody makes what all are to trust",
+        10,
+        "_access.py",
+        "        return os.geteuid() in (0, self.owner)",
+        "        return os.geteuid() >= 0",
+        (MEMBERS, STICKY),
     ),
     Mutant(
         "a link in the place of the run folder is followed",
