@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 
 import pytest
@@ -88,3 +89,26 @@ def test_that_of_another_database(scene: SetUp) -> None:
         assert "a symbolic link and not a folder" in one
     set_up.run.unlink()
     assert root.do("works") is None
+
+
+@pytest.mark.parametrize("what", ["the run folder", "the gate"])
+@pytest.mark.parametrize("maker", [MEMBER, ROOT], ids=["the owner", "root"])
+def test_only_the_trusted_make_it_again(scene: SetUp, what: str, maker: User) -> None:
+    """A member would make one that others refuse: it is told who can, and goes on after that."""
+    set_up = scene(GROUNDS[0])
+    founder, other = set_up.player(MEMBER), set_up.player(COLLEAGUE)
+    founder.do("create", "x")
+    founder.do("close")
+    if what == "the gate":
+        (set_up.run / "gate").unlink()
+    else:
+        shutil.rmtree(set_up.run)
+
+    refused = [one for one in other.do("uses") if one != "done"]
+    assert len(refused) >= 4  # all that read or write
+    for one in refused:
+        assert one.startswith("DatabaseError: "), one
+        assert f"is missing, and only {MEMBER.uid} or root can make it" in one
+    assert not (set_up.run / "gate").exists()
+    assert set_up.player(maker).do("works") is None
+    assert other.do("works") is None

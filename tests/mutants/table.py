@@ -41,7 +41,6 @@ RUN_FOLDER = "tests/intruders/test_run_folder.py"
 ROOT_AND_APP = "tests/intruders/test_root_and_app.py"
 SWAPPED = "tests/intruders/test_swapped.py"
 MEMBERS = "tests/intruders/test_members.py"
-STICKY = "tests/intruders/test_sticky.py"
 HOT_JOURNAL = "tests/intruders/test_hot_journal.py"
 
 # What is run where a mutant does not say, in this order.
@@ -777,7 +776,7 @@ MUTANTS = (
         "_access.py",
         "        return os.geteuid() in (0, self.owner)",
         "        return os.geteuid() >= 0",
-        (MEMBERS, STICKY),
+        (RUN_FOLDER,),
     ),
     Mutant(
         "a link in the place of the run folder is followed",
