@@ -261,6 +261,22 @@ def test_network_file_systems_are_refused(
     assert not os.path.exists(path)
 
 
+@pytest.mark.parametrize("kind", ["nfs4", "fuse.sshfs"])
+def test_a_database_on_a_network_file_system_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """One that another machine has made, or that was copied there, is not opened either."""
+    with Limiter(tmp_path / "limits.db") as maker:
+        maker.create("database", 1)
+    names = sorted(os.listdir(tmp_path))
+    monkeypatch.setattr(_location, "mount_of", lambda _: (kind, "/"))
+    limiter = Limiter(tmp_path / "limits.db")
+    for call in (limiter.read_all, lambda: limiter.acquire("database"), limiter.waiters):
+        with pytest.raises(DatabaseError, match=kind):
+            call()
+    assert sorted(os.listdir(tmp_path)) == names
+
+
 @pytest.mark.parametrize("kind", ["ext4", "xfs", "btrfs", "tmpfs", "overlay", "zfs", None])
 def test_other_file_systems_are_not(
     path: str, monkeypatch: pytest.MonkeyPatch, kind: str | None

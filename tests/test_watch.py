@@ -11,12 +11,13 @@ import select
 import signal
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from localgcl import Limiter, _folder, _lifeline
+from localgcl import Limiter, _descriptors, _folder, _lifeline
 from localgcl._access import Access
 from localgcl._folder import Folder
 from localgcl._lifeline import Ear, Lifeline, Watch
@@ -124,6 +125,25 @@ def test_a_watch_that_ends_is_no_longer_found(folder: Folder, other: Lifeline) -
         over.set()
         for watcher in watchers:
             watcher.join()
+
+
+def test_a_watch_is_closed_when_nobody_can_find_it(
+    folder: Folder, other: Lifeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or else a thread that finds it just then would ask a descriptor of something else."""
+    found: list[object] = []
+    close = _descriptors.close_if_ours
+
+    def look_and_close(descriptor: int) -> bool:
+        found.append(end())
+        return close(descriptor)
+
+    monkeypatch.setattr(_descriptors, "close_if_ours", look_and_close)
+    watch = Watch()
+    watch.turn_to(folder, [other.name])
+    end = weakref.ref(watch.ends[other.name])
+    watch.close()
+    assert found == [None]
 
 
 def test_a_file_in_place_of_a_lifeline_is_dead(folder: Folder) -> None:

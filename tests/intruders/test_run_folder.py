@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 
 import pytest
@@ -24,10 +25,11 @@ def look(folder: os.PathLike[str]) -> list[tuple[object, ...]]:
     return sorted(found)
 
 
+@pytest.mark.parametrize("gate", ["a gate of its own", "the gate of the database"])
 @pytest.mark.parametrize("caller", ["root", "a colleague"])
 @pytest.mark.parametrize("ground", GROUNDS[:3], ids=str)
-def test_of_another_member(scene: SetUp, ground: Ground, caller: str) -> None:
-    """It is refused, and nothing in it is touched."""
+def test_of_another_member(scene: SetUp, ground: Ground, caller: str, gate: str) -> None:
+    """It is refused, and nothing in it is touched, even if the gate was moved into it."""
     set_up = scene(ground)
     founder, intruder = set_up.player(ROOT), set_up.player(ground.intruder)
     founder.do("create", "x")
@@ -36,6 +38,9 @@ def test_of_another_member(scene: SetUp, ground: Ground, caller: str) -> None:
     names = {"gate": "file", "create.lock": "file", "0123456789abcdef" * 2: "FIFO", "other": "file"}
     for name, kind in names.items():
         assert set_up.put(intruder, kind, set_up.run / name) is not None
+    if gate == "the gate of the database":
+        (former,) = set_up.folder.glob("*-run.*/gate")
+        former.rename(set_up.run / "gate")
     before = look(set_up.run)
 
     colleague = LOOSE_COLLEAGUE if ground.mode == 0o770 else COLLEAGUE
@@ -60,3 +65,50 @@ def test_of_somebody_who_is_trusted(scene: SetUp, owner: User) -> None:
     founder.do("close")
     os.chown(set_up.run, owner.uid, -1)
     assert user.do("works") is None
+
+
+def test_that_of_another_database(scene: SetUp) -> None:
+    """A link to it is refused: the limits of two databases are not behind one gate."""
+    set_up, another = scene(GROUNDS[0]), scene(GROUNDS[0])
+    root = set_up.player(ROOT)
+    for one in (another, set_up):
+        root.do("turn_to", str(one.database))
+        root.do("create", "x")
+        root.do("close")
+    set_up.run.rename(set_up.folder / "away")
+    set_up.run.symlink_to(another.run)
+    os.lchown(set_up.run, GROUNDS[0].intruder.uid, -1)
+    before = look(another.run)
+
+    outcomes = root.do("uses")
+    assert look(another.run) == before
+    refused = [one for one in outcomes if one != "done"]
+    assert len(refused) >= 4, outcomes  # all that read or write
+    for one in refused:
+        assert one.startswith("DatabaseError: "), one
+        assert "a symbolic link and not a folder" in one
+    set_up.run.unlink()
+    assert root.do("works") is None
+
+
+@pytest.mark.parametrize("what", ["the run folder", "the gate"])
+@pytest.mark.parametrize("maker", [MEMBER, ROOT], ids=["the owner", "root"])
+def test_only_the_trusted_make_it_again(scene: SetUp, what: str, maker: User) -> None:
+    """A member would make one that others refuse: it is told who can, and goes on after that."""
+    set_up = scene(GROUNDS[0])
+    founder, other = set_up.player(MEMBER), set_up.player(COLLEAGUE)
+    founder.do("create", "x")
+    founder.do("close")
+    if what == "the gate":
+        (set_up.run / "gate").unlink()
+    else:
+        shutil.rmtree(set_up.run)
+
+    refused = [one for one in other.do("uses") if one != "done"]
+    assert len(refused) >= 4  # all that read or write
+    for one in refused:
+        assert one.startswith("DatabaseError: "), one
+        assert f"is missing, and only {MEMBER.uid} or root can make it" in one
+    assert not (set_up.run / "gate").exists()
+    assert set_up.player(maker).do("works") is None
+    assert other.do("works") is None

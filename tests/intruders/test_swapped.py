@@ -8,12 +8,13 @@ name.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 
 import pytest
 
 from tests.intruders.player import ALLOWED, DEADLINE_SECONDS, LAID_AT_HAND, ROOT
-from tests.intruders.stage import GROUNDS, Ground, Scene
+from tests.intruders.stage import GROUNDS, Ground, Player, Scene
 from tests.needs import takes_root
 
 pytestmark = [pytest.mark.processes, takes_root]
@@ -39,6 +40,29 @@ CASES = [(place, kind) for place, kinds in STEPS.items() for kind in kinds]
 @pytest.mark.parametrize(("place", "kind"), CASES)
 def test_at_each_step_of_a_call(scene: SetUp, place: str, kind: str) -> None:
     """Root makes a database and uses it; before one of its steps, an entry is swapped in."""
+    check_each_step(scene, place, kind, lambda *_: None)
+
+
+@pytest.mark.parametrize("place", ["limits.db-run/gate", "limits.db-wal"])
+def test_at_each_step_of_a_correction(scene: SetUp, place: str) -> None:
+    """Root corrects the mode of what is there; no link has it change that of something else."""
+
+    def leave(set_up: Scene, root: Player) -> None:
+        root.do("create", "x")
+        root.do("close")
+        log = set_up.folder / "limits.db-wal"
+        log.touch()
+        os.chown(log, 0, set_up.folder.stat().st_gid)
+        for path in (log, set_up.run / "gate"):
+            path.chmod(0o600)
+
+    check_each_step(scene, place, "symlink", leave)
+
+
+def check_each_step(
+    scene: SetUp, place: str, kind: str, prepare: Callable[[Scene, Player], object]
+) -> None:
+    """Swap an entry in before one step of root's, each time before the next one."""
     ground = GROUNDS[0]
     root = scene(ground).player(ROOT)
     wrong: dict[str, object] = {}
@@ -47,6 +71,7 @@ def test_at_each_step_of_a_call(scene: SetUp, place: str, kind: str) -> None:
         set_up = scene(ground)
         set_up.prepare(kind)
         root.do("turn_to", str(set_up.database))
+        prepare(set_up, root)
         there, mine, private = set_up.folder / place, set_up.mine, set_up.private.path
         steps, done, outcomes = root.do(
             "uses_while_swapped", step, kind, *map(str, (there, mine, private)), ground.intruder

@@ -29,6 +29,19 @@ CANCELLATION = "tests/tasks/test_cancellation.py"
 OWNERS = "tests/processes/test_owners.py"
 CROWDS = "tests/processes/test_crowds.py"
 TRANSACTIONS = "tests/processes/test_transactions.py"
+DESCRIPTORS = "tests/processes/test_descriptors.py"
+GREEN = "tests/processes/test_green.py"
+EXHAUSTED = "tests/processes/test_exhausted.py"
+LOCATION = "tests/test_location.py"
+PROCESS = "tests/test_process.py"
+ERRORS_OF_OTHERS = "tests/test_errors_of_others.py"
+PLANTED = "tests/intruders/test_planted.py"
+OUTSIDERS = "tests/intruders/test_outsiders.py"
+RUN_FOLDER = "tests/intruders/test_run_folder.py"
+ROOT_AND_APP = "tests/intruders/test_root_and_app.py"
+SWAPPED = "tests/intruders/test_swapped.py"
+MEMBERS = "tests/intruders/test_members.py"
+HOT_JOURNAL = "tests/intruders/test_hot_journal.py"
 
 # What is run where a mutant does not say, in this order.
 USUAL = (SLOTS, AT_ONCE, HAND_OVER, LIMITS, DATABASE, MACHINE, OWNERS, CROWDS)
@@ -86,16 +99,41 @@ MUTANTS = (
         "a child opens what crossed the fork",
         1,
         "_database.py",
-        "        if self._file is not None or not kept_closed:\n",
-        "        if self._file is None and kept_closed is None:\n",
+        "        elif file is not None or not kept_closed:\n",
+        "        elif file is not None and kept_closed is None:\n",
         (TRANSACTIONS,),
     ),
     Mutant(
         "a file that was replaced is used on",
         1,
         "_file.py",
-        "return (status.st_dev, status.st_ino) == self.identity and status.st_size > 0",
-        "return status.st_size > 0",
+        "if tuple(map(identity_of, self._names)) != self._found:",
+        "if tuple(map(identity_of, self._names))[1:] != self._found[1:]:",
+        (DATABASE,),
+    ),
+    Mutant(
+        "a log that was replaced is used on",
+        1,
+        "_file.py",
+        "if tuple(map(identity_of, self._names)) != self._found:",
+        "if tuple(map(identity_of, self._names))[:1] != self._found[:1]:",
+        (DESCRIPTORS,),
+    ),
+    Mutant(
+        "a file that is a mount point itself is used",
+        1,
+        "_location.py",
+        "    if point == real:",
+        "    if not point:",
+        (DESCRIPTORS,),
+    ),
+    Mutant(
+        "a network file system is refused only for a new file",
+        1,
+        "_file.py",
+        "            refuse_unfit_place(real, path)\n            return",
+        "            return",
+        (LOCATION,),
     ),
     Mutant(
         "what the dead hold stays taken",
@@ -128,10 +166,11 @@ MUTANTS = (
     Mutant(
         "a watch that is just ending is still asked",
         2,
-        "_folder.py",
+        "_descriptors.py",
         "        self._end.atexit = False\n",
         "        self._end.detach()\n"
-        "\n    def __del__(self) -> None:\n        os.close(self.descriptor)\n",
+        "        self._end = lambda: close_if_ours(descriptor)\n"
+        "\n    def __del__(self) -> None:\n        close_if_ours(self.descriptor)\n",
         (WATCH,),
     ),
     Mutant(
@@ -220,6 +259,14 @@ MUTANTS = (
         (TRANSACTIONS, OWNERS),
     ),
     Mutant(
+        "a child that Python was not told of goes on as its parent",
+        2,
+        "_forks.py",
+        "    if pid != _pid:",
+        "    if pid < 0:",
+        (DESCRIPTORS,),
+    ),
+    Mutant(
         "a clean-up that failed is not tried again",
         2,
         "_later.py",
@@ -234,6 +281,38 @@ MUTANTS = (
         "passed = None if keep_open is None else _inheritable(keep_open)",
         "passed = None",
         (CLI_RUN, RUN),
+    ),
+    Mutant(
+        "who has closed its lifeline counts as dead",
+        3,
+        "_folder.py",
+        "        if not is_running(process):\n            return False",
+        "        if process:\n            return False",
+        (DESCRIPTORS,),
+    ),
+    Mutant(
+        "a pid that is given again is the same process",
+        2,
+        "_process.py",
+        "        and _started(int(pid)) == started",
+        "        and _started(int(pid)) is not None",
+        (PROCESS,),
+    ),
+    Mutant(
+        "the owners in a copy of the file live",
+        2,
+        "_owners.py",
+        "return inode == str(tx.inode) and",
+        "return",
+        (DESCRIPTORS, DATABASE),
+    ),
+    Mutant(
+        "a file of the program's is taken for one of ours",
+        10,
+        "_descriptors.py",
+        "            return _fcntl(descriptor, _GET) == _MARK",
+        "            return _fcntl(descriptor, _GET) >= 0",
+        (DESCRIPTORS, WATCH),
     ),
     Mutant(
         "a lifeline that was taken is not made anew",
@@ -372,8 +451,8 @@ MUTANTS = (
         "a reboot does not count as time",
         6,
         "_boot.py",
-        "if recorded is not None and recorded[0] != self.id:",
-        "if recorded is None:",
+        "self._bring_over(execute, recorded[1] - self.offset)",
+        "self._bring_over(execute, 0.0)",
         (BOOT, DATABASE, MACHINE, SLOTS),
     ),
     Mutant(
@@ -593,8 +672,8 @@ MUTANTS = (
         "an emptied file is used on",
         10,
         "_file.py",
-        " and status.st_size > 0",
-        "",
+        "return os.fstat(self._descriptors[0]).st_size > 0",
+        "return True",
         (DATABASE,),
     ),
     Mutant(
@@ -610,6 +689,158 @@ MUTANTS = (
         "_file.py",
         "if version > _schema.VERSION:",
         "if version < 0:",
+    ),
+    Mutant(
+        "a schema that becomes newer is not noticed",
+        10,
+        "_database.py",
+        "!= _schema.VERSION:\n                    raise newer",
+        "< 0:\n                    raise newer",
+        (DESCRIPTORS,),
+    ),
+    Mutant(
+        "any error inside a transaction is the file's",
+        10,
+        "_database.py",
+        "        if problem is not None:\n            raise strange",
+        "        if self._file is not None:\n            raise strange",
+        (ERRORS_OF_OTHERS,),
+    ),
+    Mutant(
+        "memory that is used up is not explained",
+        10,
+        "_database.py",
+        "        except (MemoryError, ImportError) as error:",
+        "        except ImportError as error:",
+        (EXHAUSTED,),
+    ),
+    Mutant(
+        "a connection whose log is another's is closed as usual",
+        10,
+        "_file.py",
+        "            return self._found == () or self.is_there()",
+        "            return True",
+        (DESCRIPTORS,),
+    ),
+    Mutant(
+        "what is used up is not said",
+        10,
+        "_problems.py",
+        "    if resource is not None:",
+        "    if resource == '':",
+        (EXHAUSTED,),
+    ),
+    Mutant(
+        "threads that were replaced after the import are gone on with",
+        9,
+        "_threads.py",
+        'return None if library == "gevent" and are_green else library',
+        "return None",
+        (GREEN,),
+    ),
+    Mutant(
+        "links are followed to the FIFOs of others",
+        2,
+        "_folder.py",
+        "_WRITE = os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW",
+        "_WRITE = os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC",
+        (PLANTED, SWAPPED),
+    ),
+    Mutant(
+        "what is no FIFO is removed",
+        10,
+        "_folder.py",
+        "        if not stat.S_ISFIFO(status.st_mode) or status.st_nlink > 1:\n",
+        "        if stat.S_ISDIR(status.st_mode):\n",
+        (PLANTED,),
+    ),
+    Mutant(
+        "anybody's run folder is used",
+        10,
+        "_folder.py",
+        "            if status.st_uid not in self.access.trusted():",
+        "            if not self.access.trusted():",
+        (RUN_FOLDER,),
+    ),
+    Mutant(
+        "SQLite makes its log with the group of whoever comes first",
+        10,
+        "_file.py",
+        "                make_file(name, self.folder.access)\n",
+        "",
+        (MEMBERS,),
+    ),
+    Mutant(
+        "anybody makes what all are to trust",
+        10,
+        "_access.py",
+        "        return os.geteuid() in (0, self.owner)",
+        "        return os.geteuid() >= 0",
+        (RUN_FOLDER,),
+    ),
+    Mutant(
+        "a link in the place of the run folder is followed",
+        10,
+        "_folder.py",
+        "_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC",
+        "_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC",
+        (RUN_FOLDER,),
+    ),
+    Mutant(
+        "a gate is opened through a link",
+        10,
+        "_access.py",
+        "flags = os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC",
+        "flags = os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC",
+        (SWAPPED,),
+    ),
+    Mutant(
+        "a file is changed through a link",
+        10,
+        "_access.py",
+        "_O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC",
+        "_O_PATH | os.O_CLOEXEC",
+        (SWAPPED,),
+    ),
+    Mutant(
+        "a file with other names is one of ours",
+        10,
+        "_access.py",
+        "    if status.st_nlink > 1:",
+        "    if status.st_nlink > 9:",
+        (PLANTED,),
+    ),
+    Mutant(
+        "links of others lead to the database",
+        10,
+        "_location.py",
+        "        if status.st_uid not in (0, os.geteuid()):",
+        "        if status.st_uid < 0:",
+        (PLANTED,),
+    ),
+    Mutant(
+        "root opens with root's rights what others can replace",
+        10,
+        "_rights.py",
+        'if sys.platform != "linux" or os.geteuid() != 0 or not _others_write(folder):',
+        'if sys.platform == "linux" or os.geteuid() != 0 or not _others_write(folder):',
+        (HOT_JOURNAL, SWAPPED),
+    ),
+    Mutant(
+        "what root makes is root's",
+        10,
+        "_access.py",
+        "return Access(owner or folder.st_uid, folder.st_gid, folder.st_mode)",
+        "return Access(owner, folder.st_gid, folder.st_mode)",
+        (ROOT_AND_APP,),
+    ),
+    Mutant(
+        "who may only read can open what there is",
+        10,
+        "_access.py",
+        "    return writers | writers << 1\n",
+        "    return writers | mode & 0o444\n",
+        (OUTSIDERS,),
     ),
     Mutant(
         "another program's file is used",
