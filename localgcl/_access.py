@@ -50,9 +50,10 @@ class Access:
         """The mode of a folder: who may use a file in it may also enter and list it."""
         return self.mode | (self.mode & 0o444) >> 2
 
-    def is_that_of(self, status: os.stat_result) -> bool:
+    def is_that_of(self, status: os.stat_result, mode: int | None = None) -> bool:
         """Whether a file has it already, as far as this process may give it."""
-        return (stat.S_IMODE(status.st_mode), status.st_gid) == (self.mode, self.group) and (
+        wanted = self.mode if mode is None else mode
+        return (stat.S_IMODE(status.st_mode), status.st_gid) == (wanted, self.group) and (
             status.st_uid == self.owner or os.geteuid() != 0
         )
 
@@ -185,13 +186,16 @@ def by_descriptor(descriptor: int) -> int | str:
     return f"/proc/self/fd/{descriptor}" if sys.platform == "linux" else descriptor
 
 
-def correct(name: str, access: Access, database: str) -> None:
+def correct(name: str, access: Access, database: str, opened: Collection[os.stat_result]) -> None:
     """Give a file that belongs to the database its owner, group and mode, where this user may.
 
-    It is not opened for this: SQLite may have it open. DatabaseError for what is no file of ours.
+    It is one of those that SQLite has `opened`, and so it is not opened for this. DatabaseError
+    for what is no file of ours.
     """
     with looked_at(name) as (descriptor, status):
         refuse_foreign(status, None, database, name)
+        if not any(os.path.samestat(status, one) for one in opened):
+            return  # another file has been put in its place by now
         if os.geteuid() not in (0, status.st_uid):
             return
         with contextlib.suppress(PermissionError):  # a root that is none here

@@ -7,53 +7,93 @@ its own may then have their numbers. So each of ours is marked, and looked at be
 from __future__ import annotations
 
 import fcntl
+import itertools
 import os
 import sys
 import weakref
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+
+class Descriptor(int):
+    """The number of what was opened, and what tells that from all that has the number later."""
+
+    told_by: Any
+
+    def called(self, number: int) -> Descriptor:
+        """Return another number of the same open file."""
+        other = Descriptor(number)
+        other.told_by = self.told_by
+        return other
+
+
 if sys.platform == "linux":
     # The signal that a file would send if it were asked to (O_ASYNC); nothing else reads it. It
     # belongs to the open file, so that a file opened later has none, and asking for it takes a
-    # fifth of the time of fstat(2).
-    _GET, _SET, _MARK = fcntl.F_GETSIG, fcntl.F_SETSIG, 61
+    # fifth of the time of fstat(2). The marks differ, since the number may be another of ours.
+    _GET, _SET = fcntl.F_GETSIG, fcntl.F_SETSIG
+    _marks = itertools.cycle(range(2, 64))
     _fcntl = fcntl.fcntl
 
-    def mark(descriptor: int) -> None:
-        """Mark what was just opened as ours."""
-        _fcntl(descriptor, _SET, _MARK)
+    def mark(descriptor: int) -> Descriptor:
+        """Mark what was just opened, and return what tells it from now on."""
+        marked = Descriptor(descriptor)
+        marked.told_by = next(_marks)
+        _fcntl(descriptor, _SET, marked.told_by)
+        return marked
 
-    def is_ours(descriptor: int) -> bool:
-        """Whether a descriptor, which was marked once, is what it was then."""
+    def is_ours(descriptor: Descriptor) -> bool:
+        """Whether a descriptor that was marked is what it was then."""
         try:
-            return _fcntl(descriptor, _GET) == _MARK
+            return bool(_fcntl(descriptor, _GET) == descriptor.told_by)
         except OSError as error:
             if error.errno is None:
                 raise  # what a signal's handler has raised
             return False
-        except ValueError:
-            if descriptor >= 0:
+
+    def has_a_mark(descriptor: int) -> bool:
+        """Whether something of ours has this number, whichever."""
+        try:
+            return bool(_fcntl(descriptor, _GET))
+        except OSError as error:
+            if error.errno is None:
                 raise
-            return False  # closed by ourselves
+            return False
 
     FOLDER_OF_DESCRIPTORS = "/proc/self/fd"
 
 else:  # pragma: no cover - macOS and others, not tested there
-    _identities: dict[int, tuple[int, int]] = {}
+    _told: dict[int, tuple[int, int]] = {}
 
-    def mark(descriptor: int) -> None:
-        """Mark what was just opened as ours."""
+    def mark(descriptor: int) -> Descriptor:
+        """Mark what was just opened, and return what tells it from now on."""
         status = os.fstat(descriptor)
-        _identities[descriptor] = status.st_dev, status.st_ino
+        marked = Descriptor(descriptor)
+        marked.told_by = _told[descriptor] = (status.st_dev, status.st_ino)
+        return marked
 
-    def is_ours(descriptor: int) -> bool:
-        """Whether a descriptor, which was marked once, is what it was then."""
+    def is_ours(descriptor: Descriptor) -> bool:
+        """Whether a descriptor that was marked is what it was then."""
         try:
             status = os.fstat(descriptor)
         except OSError:
             return False
-        return _identities.get(descriptor) == (status.st_dev, status.st_ino)
+        return bool(descriptor.told_by == (status.st_dev, status.st_ino))
+
+    def has_a_mark(descriptor: int) -> bool:
+        """Whether something of ours has this number, whichever."""
+        try:
+            status = os.fstat(descriptor)
+        except OSError:
+            return False
+        return _told.get(descriptor) == (status.st_dev, status.st_ino)
 
     FOLDER_OF_DESCRIPTORS = "/dev/fd"
+
+NONE = Descriptor(-1)  # closed by ourselves
+NONE.told_by = None
 
 
 def opened() -> set[int]:
@@ -74,9 +114,9 @@ def _is_open(descriptor: int) -> bool:
     return True
 
 
-def close_if_ours(descriptor: int) -> bool:
+def close_if_ours(descriptor: Descriptor) -> bool:
     """Close a descriptor unless it is lost; return whether it was closed."""
-    if not is_ours(descriptor):
+    if descriptor < 0 or not is_ours(descriptor):
         return False
     os.close(descriptor)
     return True
@@ -88,10 +128,9 @@ class Kept:
     __slots__ = ("__weakref__", "_end", "descriptor")
 
     def __init__(self, descriptor: int) -> None:
-        self.descriptor = descriptor
-        mark(descriptor)
+        self.descriptor = mark(descriptor)
         # Not by `__del__`: while that runs, another thread may still find this by a weak reference.
-        self._end = weakref.finalize(self, close_if_ours, descriptor)
+        self._end = weakref.finalize(self, close_if_ours, self.descriptor)
         self._end.atexit = False
 
     def close(self) -> bool:

@@ -89,15 +89,14 @@ def choice(path: str, chosen_by: ChosenBy, environment: str | None, *, exists: b
     )
 
 
-def file_system(path: str, kind: str | None, point: str | None) -> Check:
-    """Tell whether one kernel sees all of it, by one name; `point` is where that is mounted."""
-    if point == path:
+def file_system(kind: str | None, point: str | None) -> Check:
+    """Tell whether one kernel sees all of it; `point` is one of its files that is mounted."""
+    if point is not None:
         return Check(
             "file system",
             "fault",
-            "the file is a mount point itself, so that the files beside it are not those that"
-            " others use",
-            "mount the folder that it lies in, in place of the file",
+            f"{point} is a mount point itself, so that not all processes see the same files there",
+            "mount the folder that the database lies in, in place of one of its files",
         )
     if kind is None:
         return Check("file system", "ok", "its type cannot be told here; it has to be a local disk")

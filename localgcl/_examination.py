@@ -46,7 +46,7 @@ def examine(path: str, chosen_by: _location.ChosenBy) -> list[Check]:
         problem, forbidden = _problem(path, error), denied(path)
     checks = [
         _diagnosis.choice(path, chosen_by, _other(path, chosen_by), exists=bool(status or problem)),
-        _diagnosis.file_system(real, *(_location.mount_of(real) or (None, None))),
+        _diagnosis.file_system(_kind(real), _location.mounted_beside(real)),
         _diagnosis.disk(_spaces(real)),
         _diagnosis.sqlite(sqlite3.sqlite_version_info),
         _diagnosis.clock(_clock_error()),
@@ -81,6 +81,11 @@ def _fault(name: str) -> str | None:
         return fault_of(os.lstat(name))
     except OSError:
         return None
+
+
+def _kind(real: str) -> str | None:
+    mount = _location.mount_of(real)
+    return None if mount is None else mount[0]
 
 
 def exists(path: str) -> bool:

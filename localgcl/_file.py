@@ -22,7 +22,14 @@ from localgcl._access import (
     refuse_foreign,
 )
 from localgcl._boot import Boot
-from localgcl._descriptors import close_if_ours, is_ours, mark, opened
+from localgcl._descriptors import (
+    Descriptor,
+    close_if_ours,
+    has_a_mark,
+    is_ours,
+    mark,
+    opened,
+)
 from localgcl._folder import Folder, folder_at
 from localgcl._gate import Gate, GateTimeoutError
 from localgcl._location import make_parents, real_path, refuse_unfit_place
@@ -63,6 +70,7 @@ class File:
         "_cursor",
         "_descriptors",
         "_found",
+        "_is_known",
         "_names",
         "_parent",
         "_unchanged",
@@ -82,7 +90,7 @@ class File:
         self.real, self.folder = _prepare(path, deadline)
         self._parent = os.path.dirname(self.real)
         self._names = (path, *(self.real + suffix for suffix in _COMPANIONS))
-        self._descriptors: tuple[int, ...] = ()
+        self._descriptors: tuple[Descriptor, ...] = ()
         self._unchanged: tuple[int, int, int] | None = None
         _clock.boot_id()  # read here, where nobody waits for it
         made = self.folder.make()
@@ -168,7 +176,10 @@ class File:
         SQLite would make them with this user's own group, and others would be shut out.
         """
         made = []
-        for name in self._names[1:]:
+        log, index = self._names[1:]
+        if not os.path.lexists(log):
+            _remove([index])  # of a log that is gone, in which whoever has it open goes on
+        for name in (log, index):
             try:
                 refuse_foreign(_status_of_one(name), None, self.path, name)
             except FileNotFoundError:
@@ -183,16 +194,23 @@ class File:
     def _correct_access(self) -> None:
         """Give all that belongs to the database its owner, group and mode, where this user may."""
         access = self.folder.access
+        opened_ones = [os.fstat(descriptor) for descriptor in self._descriptors]
         for name in (self.real, *self._names[1:]):
             with contextlib.suppress(FileNotFoundError):
                 status = os.lstat(name)
                 if not access.is_that_of(status):
-                    correct(name, access, self.path)
-        self.folder.correct_access()
+                    correct(name, access, self.path, opened_ones)
+        if self._is_known:
+            self.folder.correct_access(self.gate.descriptor)
 
     def _find_descriptors(self, before: set[int]) -> None:
         """Mark the descriptors that SQLite has opened, to know when the program closes them."""
-        elsewhere = {one for file in list(_open_files) for one in file._descriptors}
+        others = {
+            int(one): one
+            for file in files_of(self.identity)
+            for one in file._descriptors
+            if is_ours(one)
+        }
         beside = {identity_of(name) for name in self._names[1:]}
         shared = identity_of(self._names[2])  # that of -shm is one for the whole process
         found = []
@@ -202,12 +220,13 @@ class File:
                 identity = (status.st_dev, status.st_ino)
                 if identity != self.identity and identity not in beside:
                     continue
-                if descriptor in before and not is_ours(descriptor):
+                other = others.get(descriptor)
+                if other is None and descriptor in before and not has_a_mark(descriptor):
                     continue  # the program's own
-                if descriptor in elsewhere and identity != shared:
-                    continue
-                mark(descriptor)
-                found.append((identity != self.identity, descriptor))
+                if other is None:
+                    found.append((identity != self.identity, mark(descriptor)))
+                elif identity == shared:
+                    found.append((True, other))
         self._descriptors = tuple(descriptor for _, descriptor in sorted(found))
 
     def is_there(self) -> bool:
@@ -354,6 +373,7 @@ class File:
         log = identity_of(f"{self.real}-wal")
         noted = self.gate.note().split()
         replaced = noted[:2] != _words(identity)
+        self._is_known = not replaced
         if log is not None and replaced and noted[2:] == _words(log):
             _remove(self._names[1:])
         if replaced:
@@ -388,18 +408,18 @@ def drop(files: Iterable[File]) -> None:
     its checkpoint; whose it is by now gets it back.
     """
     files = list(files)
-    numbers = {number for file in files for number in file._descriptors}
+    numbers = {int(one): one for file in files for one in file._descriptors}
     theirs: dict[int, tuple[int, bool]] = {}
-    nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    nothing = mark(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
     try:
-        mark(nothing)
-        for number in numbers:
-            if not is_ours(number):
+        for number, ours in numbers.items():
+            if number == nothing:
+                continue  # it has got the number of a lost one
+            if not is_ours(ours):
                 with contextlib.suppress(OSError):  # closed, and not in use by the program
                     copy = fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, 3)
                     theirs[number] = copy, os.get_inheritable(number)
-            if number != nothing:  # which may have got the number of a lost one
-                os.dup2(nothing, number, inheritable=False)
+            os.dup2(nothing, number, inheritable=False)
         for file in files:
             _open_files.discard(file)
             with contextlib.suppress(sqlite3.Error):
@@ -407,8 +427,8 @@ def drop(files: Iterable[File]) -> None:
             file.connection.close()
             file._forget_files()
     finally:
-        for number in {nothing, *numbers} - theirs.keys():
-            close_if_ours(number)  # what SQLite has not closed
+        for number in {int(nothing), *numbers} - theirs.keys():
+            close_if_ours(nothing.called(number))  # what SQLite has not closed
         for number, (copy, inheritable) in theirs.items():
             os.dup2(copy, number, inheritable)
             os.close(copy)
@@ -496,7 +516,10 @@ def _create(
             folder.access = Access(owner, access.group, access.mode)
         gate = Gate(folder)
         try:
-            with gate.entered(deadline):
+            # Others' gate may be shut for any time.
+            until = _clock.now() + _MAKER_SECONDS
+            ends = until if deadline is None else min(deadline, until)
+            with gate.entered(ends if is_foreign else deadline):
                 if _holds_something(real):
                     return  # somebody was first
                 if not is_foreign:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from localgcl._access import Access
+    from localgcl._descriptors import Descriptor
 
 # How many one process watches at the most; deaths beyond are found by looking again and again. The
 # usual soft limit on open files is 1,024.
@@ -45,7 +46,12 @@ _GONE = (errno.ENXIO, errno.ENOENT)
 _NONE_LEFT = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 _TAKEN = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR)
 GATE = "gate"
+_LOCK = "create.lock"
+_NO_NOTE = b"0"  # of a gate that nobody has noted anything in: an empty file is none
 NAME_LENGTH = 32
+
+_LOCK_TRIES = 50
+_LOCK_PAUSE_SECONDS = 0.01
 
 # A cleaner may take a file at any moment, also while it is being made.
 _TRIES = 3
@@ -210,22 +216,34 @@ class Folder:
         self._directory = None
         return is_made
 
-    def correct_access(self) -> None:
-        """Give the folder and the gate their owner, group and mode, where this user may."""
+    def correct_access(self, gate: int) -> None:
+        """Give the folder and its gate, which is open, their owner, group and mode if need be.
+
+        A folder that holds anything else is not ours to give away, whoever's it is.
+        """
         directory, access = self.opened(), self.access
-        folder = directory.descriptor
-        status = os.fstat(folder)
-        mode = access.folder_mode
-        if stat.S_IMODE(status.st_mode) != mode or status.st_gid != access.group:
-            with contextlib.suppress(PermissionError):
-                adopt(folder, access, mode)
-        with contextlib.suppress(FileNotFoundError, PermissionError):
-            if not access.is_that_of(os.stat(GATE, dir_fd=folder, follow_symlinks=False)):
-                descriptor = self.open_existing_gate()
-                try:
-                    adopt(descriptor, access)
-                finally:
-                    os.close(descriptor)
+        with contextlib.suppress(PermissionError):
+            if not access.is_that_of(os.fstat(gate)):
+                adopt(gate, access)
+            status = os.fstat(directory.descriptor)
+            if not access.is_that_of(status, access.folder_mode) and not self._holds_others(
+                directory
+            ):
+                adopt(directory.descriptor, access, access.folder_mode)
+
+    def _holds_others(self, directory: _Directory) -> bool:
+        """Whether there is anything in the folder that localgcl does not make there."""
+        for name in os.listdir(directory.descriptor):
+            with contextlib.suppress(FileNotFoundError):
+                status = os.stat(name, dir_fd=directory.descriptor, follow_symlinks=False)
+                known = name.partition(".")[0] == GATE or name == _LOCK
+                if not (
+                    stat.S_ISFIFO(status.st_mode)
+                    if is_fifo_name(name)
+                    else known and stat.S_ISREG(status.st_mode)
+                ):
+                    return True
+        return False
 
     @contextlib.contextmanager
     def lock_file(self) -> Iterator[str]:
@@ -233,7 +251,7 @@ class Folder:
 
         It leads into the folder that is open, whatever is at the path of the folder by now.
         """
-        name = "create.lock"
+        name = _LOCK
         directory = self.opened()
         folder = directory.descriptor
         with contextlib.suppress(FileNotFoundError):
@@ -258,6 +276,8 @@ class Folder:
                     self.make()
                 elif self.access.may_begin():
                     folder = self.opened()
+                    if self._holds_others(folder):
+                        self._refuse()
                     make_gate(self.access, folder.descriptor)
                 else:
                     owner = user_called(self.access.owner)
@@ -273,6 +293,13 @@ class Folder:
         folder = self.opened()
         return self._open_gate(folder.descriptor)
 
+    def _refuse(self) -> NoReturn:
+        raise DatabaseError(
+            self.database,
+            f"{self.path} has no {GATE} and holds what is not localgcl's; move it away, once you"
+            " know whose it is",
+        )
+
     def refuse_gate(self) -> NoReturn:
         """Raise DatabaseError for a gate in which another program has written."""
         raise DatabaseError(
@@ -284,7 +311,7 @@ class Folder:
     def _open_gate(self, folder: int) -> int:
         return open_ours(GATE, self.access, self.database, f"{self.path}/{GATE}", folder)
 
-    def make_fifo(self, name: str) -> int:
+    def make_fifo(self, name: str) -> Descriptor:
         """Make the FIFO `name`, in place of one that may be there, and return its read end."""
         for _ in range(_TRIES):
             try:
@@ -295,7 +322,7 @@ class Folder:
                     self.make()
         return self._make_fifo(name)
 
-    def _make_fifo(self, name: str) -> int:
+    def _make_fifo(self, name: str) -> Descriptor:
         folder = self.opened()
         try:
             os.mkfifo(name, self.access.mode, dir_fd=folder.descriptor)
@@ -307,12 +334,12 @@ class Folder:
             os.mkfifo(name, self.access.mode, dir_fd=folder.descriptor)
         descriptor = _open_made(name, folder.descriptor, _READ)
         try:
-            mark(descriptor)
+            marked = mark(descriptor)
             adopt(descriptor, self.access)
         except BaseException:
             os.close(descriptor)
             raise
-        return descriptor
+        return marked
 
     def open_for_writing(self, name: str) -> int:
         """Return the write end of a FIFO; OSError with ENXIO where nobody reads it."""
@@ -485,7 +512,13 @@ def _open_made(name: str, folder: int | None, flags: int) -> int:
 
 def make_gate(access: Access, folder: int) -> None:
     """Make the file of the gate in the run folder, unless it is there."""
-    fcntl.flock(folder, fcntl.LOCK_EX)  # of two that make it at once, each would use its own
+    # Of two that make it at once, each would use its own; but a lock that somebody keeps is not
+    # waited for long.
+    for _ in range(_LOCK_TRIES):
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        _threads.sleep(_LOCK_PAUSE_SECONDS)
     try:
         with contextlib.suppress(FileNotFoundError):
             os.stat(GATE, dir_fd=folder, follow_symlinks=False)
@@ -494,6 +527,7 @@ def make_gate(access: Access, folder: int) -> None:
         flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
         descriptor = os.open(unfinished, flags, 0o600, dir_fd=folder)
         try:
+            os.write(descriptor, _NO_NOTE)
             adopt(descriptor, access)
         finally:
             os.close(descriptor)

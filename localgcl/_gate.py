@@ -15,7 +15,7 @@ import math
 import os
 
 from localgcl import _clock, _threads
-from localgcl._descriptors import close_if_ours, is_ours, mark
+from localgcl._descriptors import NONE, Descriptor, close_if_ours, is_ours, mark
 from localgcl._folder import Folder
 from localgcl._forks import at_fork
 from localgcl.errors import DatabaseError
@@ -67,21 +67,21 @@ class Gate:
         self._folder = folder
         self._descriptor = self._open()
         self._seen_at = -math.inf  # when the file was last known to be the one that others use
-        self._entered: int | None = None  # the descriptor that holds the lock, if a helper got it
+        self._entered: Descriptor | None = (
+            None  # the descriptor that holds the lock, if a helper got it
+        )
         self._turn: _Turn | None = None  # a helper that still queues
         self._noted = ""  # what the file held last, for the next one
 
-    def _open(self) -> int:
+    def _open(self) -> Descriptor:
         descriptor = self._folder.open_gate()
-        mark(descriptor)
-        _descriptors.add(descriptor)
-        return descriptor
+        return _keep_in_mind(mark(descriptor))
 
     def enter(self, deadline: float | None = None) -> None:
         """Wait until the gate is ours; GateTimeoutError if `deadline` (boot clock) comes first."""
         renewed = False
         if not is_ours(self._descriptor):
-            self._forget()
+            self._forget_lost()
             self._descriptor = self._open()
         while True:
             if deadline is None:
@@ -99,7 +99,7 @@ class Gate:
                 return
             if self._folder.has_gate(self._descriptor):
                 self._seen_at = now
-                if renewed and not os.fstat(self._descriptor).st_size:
+                if renewed and os.fstat(self._descriptor).st_size <= 1:
                     self.write_note(self._noted)
                 return
             # The file or its folder was taken away: whoever comes now makes and uses another one.
@@ -138,7 +138,7 @@ class Gate:
             elif not self._takes_turn(max(0.0, deadline - _clock.now()), deadline):
                 raise GateTimeoutError
         except _ForkedError:
-            self._descriptor = -1
+            self._descriptor = NONE
             raise DatabaseError(
                 self._folder.path.removesuffix("-run"),
                 "this process was forked while its parent waited; ask again in the child",
@@ -203,7 +203,7 @@ class Gate:
         entered = self._entered
         if entered is None:
             # What was closed under us meanwhile is unlocked by that.
-            if is_ours(self._descriptor):
+            if self._descriptor >= 0 and is_ours(self._descriptor):
                 fcntl.flock(self._descriptor, fcntl.LOCK_UN)
         else:
             self._entered = None
@@ -220,10 +220,19 @@ class Gate:
         finally:
             self.leave()
 
+    @property
+    def descriptor(self) -> int:
+        """The file of the gate, open."""
+        return self._descriptor
+
     def note(self) -> str:
         """Return what was noted in the file; DatabaseError where that is no note of ours."""
         noted = os.pread(self._descriptor, _MAX_NOTE_LENGTH + 1, 0).decode(errors="replace")
-        if len(noted) > _MAX_NOTE_LENGTH or not all(word.isdigit() for word in noted.split()):
+        if (
+            not noted
+            or len(noted) > _MAX_NOTE_LENGTH
+            or not all(word.isdigit() for word in noted.split())
+        ):
             self._folder.refuse_gate()
         self._noted = noted
         return noted
@@ -231,15 +240,15 @@ class Gate:
     def write_note(self, note: str) -> None:
         """Note something in the file, for whoever enters later."""
         self._noted = note
-        if is_ours(self._descriptor):
+        if self._descriptor >= 0 and is_ours(self._descriptor):
             os.pwrite(self._descriptor, note.encode(), 0)
             os.ftruncate(self._descriptor, len(note))
 
-    def _forget(self) -> None:
+    def _forget_lost(self) -> None:
         """Leave what the program has closed to whoever has its numbers now."""
         for lost in (self._descriptor, self._entered):
             if lost is not None:
-                _descriptors.discard(lost)
+                _forget(lost)
         self._entered = None
         self._seen_at = -math.inf
 
@@ -250,7 +259,7 @@ class Gate:
             _close(entered)
         # Whoever leaves once more, as an interrupted `with` may, finds nothing to unlock; the
         # number may be another file's by then.
-        descriptor, self._descriptor = self._descriptor, -1
+        descriptor, self._descriptor = self._descriptor, NONE
         if descriptor >= 0:
             _close(descriptor)
 
@@ -261,12 +270,11 @@ def is_shut(folder: Folder) -> bool:
         descriptor = folder.open_existing_gate()
     except (OSError, DatabaseError):
         return False  # which its next use tells better
-    mark(descriptor)
-    _descriptors.add(descriptor)
+    marked = _keep_in_mind(mark(descriptor))
     try:
-        return not _locks(descriptor, _LOOKS)
+        return not _locks(marked, _LOOKS)
     finally:
-        _close(descriptor)
+        _close(marked)
 
 
 def _locks(descriptor: int, tries: int) -> bool:
@@ -302,7 +310,7 @@ def _locks_now(descriptor: int) -> bool:
 class _Turn:
     """A thread that queues for the gate on behalf of somebody who may not wait for ever."""
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: Descriptor) -> None:
         self.descriptor = descriptor
         self._lock = _thread.RLock()
         self._has_come = False
@@ -398,20 +406,32 @@ def _queue(queueing: _Queueing) -> None:
         _threads.inside.discard(me)
 
 
-_descriptors: set[int] = set()
+_descriptors: dict[int, Descriptor] = {}
 
 
-def _close(descriptor: int) -> None:
+def _keep_in_mind(descriptor: Descriptor) -> Descriptor:
+    _descriptors[int(descriptor)] = descriptor
+    return descriptor
+
+
+def _forget(descriptor: Descriptor) -> bool:
+    """Keep a descriptor in mind no more; return whether it was."""
+    if _descriptors.get(descriptor) is not descriptor:
+        return False
+    del _descriptors[descriptor]
+    return True
+
+
+def _close(descriptor: Descriptor) -> None:
     # A child that was forked in the middle of something has closed it already.
-    if descriptor in _descriptors:
-        _descriptors.discard(descriptor)
+    if _forget(descriptor):
         close_if_ours(descriptor)
 
 
 def _close_after_fork() -> None:
     # A flock belongs to the open file, which the fork shares: kept open here, the gate would stay
     # shut if the parent died inside a transaction. Closing does not unlock while the parent lives.
-    for descriptor in tuple(_descriptors):
+    for descriptor in tuple(_descriptors.values()):
         _close(descriptor)
 
 

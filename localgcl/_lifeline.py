@@ -11,7 +11,7 @@ import select
 import weakref
 
 from localgcl import _threads
-from localgcl._descriptors import close_if_ours, is_ours
+from localgcl._descriptors import NONE, Descriptor, close_if_ours, is_ours
 from localgcl._duty import Duty
 from localgcl._folder import NAME_LENGTH, Folder, WriteEnd, hint, keep_spare
 from localgcl._forks import at_fork
@@ -31,7 +31,7 @@ _MAX_WATCHED_IDLE = 16
 class _Fifo:
     """A FIFO that this process reads, made again where it was taken away or closed under us."""
 
-    descriptor = -1
+    descriptor = NONE
 
     def __init__(self, folder: Folder, name: str) -> None:
         self.folder = folder
@@ -45,7 +45,8 @@ class _Fifo:
     def is_there(self) -> bool:
         try:
             return (
-                is_ours(self.descriptor)
+                self.descriptor >= 0
+                and is_ours(self.descriptor)
                 and self._place == self.folder.identity
                 and os.fstat(self.descriptor).st_nlink > 0
             )
@@ -57,7 +58,7 @@ class _Fifo:
         if taken is not None:
             close_if_ours(taken)
 
-    def renew(self) -> int | None:
+    def renew(self) -> Descriptor | None:
         """Make it again where it was taken; return the old end then, for the caller to close.
 
         The program may have closed that, so it is closed only if it still is what it was.
@@ -70,7 +71,7 @@ class _Fifo:
         return taken
 
     def close(self) -> None:
-        descriptor, self.descriptor = self.descriptor, -1
+        descriptor, self.descriptor = self.descriptor, NONE
         close_if_ours(descriptor)
 
 
@@ -153,7 +154,7 @@ class Ear(_Fifo):
     def drain(self) -> bytes:
         """Read away the hints, before looking, so that none is missed; return them."""
         hints = b""
-        if not is_ours(self.descriptor):
+        if self.descriptor < 0 or not is_ours(self.descriptor):
             return hints  # what has its number now is not ours to read
         try:
             while chunk := os.read(self.descriptor, select.PIPE_BUF):

@@ -88,13 +88,29 @@ def mount_of(real: str) -> tuple[str, str] | None:
 
     None where that is unknown.
     """
+    place = os.fsencode(real)
+    best, found = b"", None
+    for point, kind in _mounts():
+        inside = place == point or place.startswith(point.rstrip(b"/") + b"/")
+        if inside and len(point) >= len(best):  # of two at one place, the later covers the other
+            best, found = point, kind
+    return None if found is None else (found.decode(errors="replace"), os.fsdecode(best))
+
+
+def mounted_beside(real: str) -> str | None:
+    """Return which of a database's own files, or its run folder, is a mount point, if one is."""
+    ours = {os.fsencode(real + suffix) for suffix in ("", "-wal", "-shm", "-run")}
+    return next((os.fsdecode(point) for point, _ in _mounts() if point in ours), None)
+
+
+def _mounts() -> list[tuple[bytes, bytes]]:
+    """Return where something is mounted, and the type of its file system, in order."""
     try:
         with open("/proc/self/mountinfo", "rb") as file:
             lines = file.read().split(b"\n")
     except OSError:
-        return None
-    place = os.fsencode(real)
-    best, found = b"", b""
+        return []
+    found = []
     for line in lines:
         # Fields: https://man7.org/linux/man-pages/man5/proc_pid_mountinfo.5.html
         mount, _, rest = line.partition(b" - ")
@@ -105,10 +121,8 @@ def mount_of(real: str) -> tuple[str, str] | None:
         if b"\\" in point:
             for escape, character in _ESCAPES:
                 point = point.replace(escape, character)
-        inside = place == point or place.startswith(point.rstrip(b"/") + b"/")
-        if inside and len(point) >= len(best):  # of two at one place, the later covers the other
-            best, found = point, rest
-    return found.partition(b" ")[0].decode(errors="replace"), os.fsdecode(best)
+        found.append((point, rest.partition(b" ")[0]))
+    return found
 
 
 _ESCAPES = ((b"\\040", b" "), (b"\\011", b"\t"), (b"\\012", b"\n"), (b"\\134", b"\\"))
@@ -130,18 +144,19 @@ def refuse_unfit_place(real: str, database: str) -> None:
     mount = mount_of(real)
     if mount is None:
         return
-    kind, point = mount
+    kind, _ = mount
     if is_shared_file_system(kind):
         raise DatabaseError(
             database,
             f"it lies on a {kind} file system, where neither SQLite's WAL nor FIFOs reach"
             f" all processes; choose a file on a local disk with --db or {VARIABLE}",
         )
-    if point == real:
+    point = mounted_beside(real)
+    if point is not None:
         raise DatabaseError(
             database,
-            "it is a mount point itself, so that the files beside it are not those that others"
-            " use; mount the folder that it lies in, in place of the file",
+            f"{point} is a mount point itself, so that not all processes see the same files there;"
+            " mount the folder that the database lies in, in place of one of its files",
         )
 
 
@@ -154,20 +169,34 @@ def real_path(path: str, database: str) -> str:
     Where others can write, a link may lead anywhere. It is followed if this user or root made it,
     as Linux has it for /tmp (`fs.protected_symlinks`).
     """
-    for _ in range(_MAX_LINKS):
-        folder, name = os.path.split(path)
-        real = os.path.join(os.path.realpath(folder), name)
+    left = [part for part in reversed(os.path.abspath(path).split("/")) if part]
+    real, links = "/", 0
+    while left:
+        part = left.pop()
+        if part == "..":
+            real = os.path.dirname(real)
+            continue
+        there = os.path.join(real, part)
         try:
-            status = os.lstat(real)
+            status = os.lstat(there)
         except (FileNotFoundError, NotADirectoryError):
-            return real
+            return os.path.join(there, *reversed(left))
         if not stat.S_ISLNK(status.st_mode):
-            return real
+            real = there
+            continue
+        links += 1
+        if links > _MAX_LINKS:
+            raise DatabaseError(
+                database, "too many symbolic links lead to it; name the file itself"
+            )
         if status.st_uid not in (0, os.geteuid()):
             raise DatabaseError(
                 database,
-                f"{real} is a symbolic link that {user_called(status.st_uid)} made, and may lead"
+                f"{there} is a symbolic link that {user_called(status.st_uid)} made, and may lead"
                 " anywhere; name the file itself, or remove the link",
             )
-        path = os.path.join(os.path.dirname(real), os.readlink(real))
-    raise DatabaseError(database, "too many symbolic links lead to it; name the file itself")
+        target = os.readlink(there)
+        if target.startswith("/"):
+            real = "/"
+        left.extend(part for part in reversed(target.split("/")) if part not in ("", "."))
+    return real

@@ -160,6 +160,8 @@ def denied(path: str) -> tuple[str, str] | None:
         wanted = os.R_OK | os.W_OK | (os.X_OK if os.path.isdir(file) else 0)
         if file == parent and is_there:
             wanted = os.X_OK
+        if file == real and is_there and _nobody_writes(file):
+            return f"{file} is to be read only, even by its owner", f"chmod u+rw {file}"
         if os.access(file, wanted):
             continue
         try:
@@ -172,32 +174,48 @@ def denied(path: str) -> tuple[str, str] | None:
                 f"{file} is on a file system that is mounted read-only",
                 "have it mounted for writing",
             )
-        group = group_called(status.st_gid)
         return (
             f"no permission to use {file}, whose mode is {stat.filemode(status.st_mode)} and whose"
-            f" group is {group}",
-            _way_in(file, status, group, os.path.dirname(real), real if is_there else None),
+            f" group is {group_called(status.st_gid)}",
+            _way_in(os.path.dirname(real), [one for one in files if os.path.lexists(one)]),
         )
     return None
 
 
-def _way_in(
-    file: str, status: os.stat_result, group: str, folder: str, database: str | None
-) -> str:
-    """Return the commands that let this user in, with the group of a file."""
-    user = user_called(os.geteuid())
+def _nobody_writes(file: str) -> bool:
+    with contextlib.suppress(OSError):
+        return os.stat(file).st_mode & 0o600 != 0o600
+    return False
+
+
+def _way_in(folder: str, files: list[str]) -> str:
+    """Return the commands that let this user in, by the group of the database's folder.
+
+    They are for all of the files, whose own group may be that of a single user.
+    """
+    try:
+        status = os.stat(folder)
+    except OSError:
+        return f"see who may use it, with `namei -l {shell_quoted(folder)}`"
+    user, group = user_called(os.geteuid()), group_called(status.st_gid)
     commands = []
-    wanted = 0o070 if stat.S_ISDIR(status.st_mode) else 0o060
-    if status.st_mode & wanted != wanted:
-        if file != folder:
-            commands.append(f"chmod g+rwx {shell_quoted(folder)}")
-        if database is not None and file != database and file != folder:
-            commands.append(f"chmod g+rw {shell_quoted(database)}")
-        commands.append(f"chmod g+rw{'x' if wanted == 0o070 else ''} {shell_quoted(file)}")
+    if status.st_mode & 0o030 != 0o030:
+        commands.append(f"chmod g+rwx {shell_quoted(folder)}")
+    wrong = []
+    for file in files:
+        with contextlib.suppress(OSError):
+            found = os.lstat(file)
+            wanted = 0o070 if stat.S_ISDIR(found.st_mode) else 0o060
+            if found.st_gid != status.st_gid or found.st_mode & wanted != wanted:
+                wrong.append(shell_quoted(file))
+    if wrong or commands:
+        every = " ".join(wrong or map(shell_quoted, files))
+        if every:
+            commands.append(f"chgrp {group} {every} && chmod g+rwX {every}")
     if status.st_gid not in (os.getegid(), *os.getgroups()):
         commands.append(f"usermod -aG {group} {user}")
     if not commands:  # the group may, and this user is in it: something else forbids it
-        return f"see who may use it, with `getfacl {shell_quoted(file)}`"
+        return f"see who may use it, with `getfacl {' '.join(map(shell_quoted, files))}`"
     return f"let {user} in with `{' && '.join(commands)}`, as root, and log in again"
 
 

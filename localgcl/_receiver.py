@@ -15,7 +15,7 @@ import contextlib
 import select
 
 from localgcl import _threads
-from localgcl._descriptors import close_if_ours
+from localgcl._descriptors import Descriptor, close_if_ours
 from localgcl._duty import Duty
 from localgcl._folder import HINT_AT_ALL, HINT_AT_NONE, HINT_LENGTH
 from localgcl._lifeline import Ear, seems_there
@@ -44,7 +44,9 @@ class Receiver(Ear):
         # One for each reading of hints or of deaths that was begun. What is in it where a new one
         # begins was interrupted, by a Ctrl-C perhaps, and nobody knows what has been lost.
         self._begun: list[None] = []
-        self._replaced: list[int] = []  # descriptors that the thread at the poll has to close
+        self._replaced: list[
+            Descriptor
+        ] = []  # descriptors that the thread at the poll has to close
         self._many_watched = _MANY_WATCHED
         super().__init__(folder, name)
 

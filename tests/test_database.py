@@ -897,7 +897,7 @@ def test_who_waits_looks_again_where_a_lifeline_is_being_mended(path: str) -> No
     listener, place = waiting(database)
     ours = database.lifeline()
     assert ours is not None
-    descriptor, ours.descriptor = ours.descriptor, -1
+    descriptor, ours.descriptor = ours.descriptor, _descriptors.NONE
     assert is_woken_in_a_round(place)
     ours.descriptor = descriptor
     assert not is_woken_in_a_round(place)
