@@ -83,6 +83,7 @@ class File:
         self._parent = os.path.dirname(self.real)
         self._names = (path, *(self.real + suffix for suffix in _COMPANIONS))
         self._descriptors: tuple[int, ...] = ()
+        self._found: tuple[tuple[int, int] | None, ...] = ()  # what was opened, by `_names`
         self._unchanged: tuple[int, int, int] | None = None
         _clock.boot_id()  # read here, where nobody waits for it
         made = self.folder.make()
