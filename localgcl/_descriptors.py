@@ -11,6 +11,20 @@ import os
 import sys
 import weakref
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    class Holder(Protocol):
+        """Whatever keeps a descriptor open."""
+
+        def lose(self, descriptor: int) -> None:
+            """Have it no more: the program has closed it, and another of ours has its number."""
+
+
+# In place of a descriptor that was closed under us: a number that none ever has.
+LOST = 2**31 - 1
+
 if sys.platform == "linux":
     # The signal that a file would send if it were asked to (O_ASYNC); nothing else reads it. It
     # belongs to the open file, so that a file opened later has none, and asking for it takes a
@@ -56,16 +70,36 @@ else:  # pragma: no cover - macOS and others, not tested there
     FOLDER_OF_DESCRIPTORS = "/dev/fd"
 
 
+# Who has each of ours. All marks are the same, so they are told once another has its number.
+_holders: dict[int, list[weakref.ref[Holder]]] = {}
+
+
+def hold(descriptor: int, holder: Holder | None = None, *, beside: bool = False) -> None:
+    """Mark what was just opened as ours, and tell whose it was before that they have lost it.
+
+    `beside` those, where it is one descriptor that several have.
+    """
+    mark(descriptor)
+    former = _holders.get(descriptor, [])
+    ours = [] if holder is None else [weakref.ref(holder)]
+    _holders[descriptor] = [*former, *ours] if beside else ours
+    if not beside:
+        for known in former:
+            one = known()
+            if one is not None and one is not holder:
+                one.lose(descriptor)
+
+
 def opened() -> set[int]:
     """Return the descriptors that are open in this process; none where that cannot be told."""
     try:
         numbers = [int(name) for name in os.listdir(FOLDER_OF_DESCRIPTORS)]
     except OSError:
         return set()
-    return {number for number in numbers if _is_open(number)}
+    return {number for number in numbers if is_open(number)}
 
 
-def _is_open(descriptor: int) -> bool:
+def is_open(descriptor: int) -> bool:
     """Whether a descriptor is open; that by which they are listed is closed again."""
     try:
         fcntl.fcntl(descriptor, fcntl.F_GETFD)
@@ -89,10 +123,16 @@ class Kept:
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
-        mark(descriptor)
         # Not by `__del__`: while that runs, another thread may still find this by a weak reference.
         self._end = weakref.finalize(self, close_if_ours, descriptor)
         self._end.atexit = False
+        hold(descriptor, self)
+
+    def lose(self, descriptor: int) -> None:
+        """Have it no more; see `Holder`."""
+        if self.descriptor == descriptor:
+            self._end.detach()
+            self.descriptor = LOST
 
     def close(self) -> bool:
         """Close it now; return whether there was anything to close."""

@@ -22,7 +22,7 @@ from localgcl._access import (
     refuse_foreign,
 )
 from localgcl._boot import Boot
-from localgcl._descriptors import close_if_ours, is_ours, mark, opened
+from localgcl._descriptors import LOST, close_if_ours, hold, is_open, is_ours, mark, opened
 from localgcl._folder import Folder, folder_at
 from localgcl._gate import Gate, GateTimeoutError
 from localgcl._location import make_parents, real_path, refuse_unfit_place
@@ -63,6 +63,7 @@ class File:
         "_cursor",
         "_descriptors",
         "_found",
+        "_lost",
         "_names",
         "_parent",
         "_unchanged",
@@ -83,6 +84,7 @@ class File:
         self._parent = os.path.dirname(self.real)
         self._names = (path, *(self.real + suffix for suffix in _COMPANIONS))
         self._descriptors: tuple[int, ...] = ()
+        self._lost: set[int] = set()  # what SQLite takes for its own, and another of ours has
         self._found: tuple[tuple[int, int] | None, ...] = ()  # what was opened, by `_names`
         self._unchanged: tuple[int, int, int] | None = None
         _clock.boot_id()  # read here, where nobody waits for it
@@ -207,9 +209,17 @@ class File:
                     continue  # the program's own
                 if descriptor in elsewhere and identity != shared:
                     continue
-                mark(descriptor)
+                hold(descriptor, self, beside=descriptor in elsewhere)
                 found.append((identity != self.identity, descriptor))
         self._descriptors = tuple(descriptor for _, descriptor in sorted(found))
+
+    def lose(self, descriptor: int) -> None:
+        """Have it no more; see `Holder`."""
+        if descriptor in self._descriptors:
+            self._lost.add(descriptor)
+            self._descriptors = tuple(
+                LOST if one == descriptor else one for one in self._descriptors
+            )
 
     def is_there(self) -> bool:
         """Whether what is open is still what is found at its path, with its log, and not emptied.
@@ -264,6 +274,7 @@ class File:
 
     def _forget_files(self) -> None:
         self._descriptors, self._found, self._unchanged = (), (), None
+        self._lost = set()
 
     def is_whole(self) -> bool:
         """Whether it can be closed as usual, which writes the log into the file and removes it."""
@@ -383,18 +394,29 @@ def drop(files: Iterable[File]) -> None:
     its checkpoint; whose it is by now gets it back.
     """
     files = list(files)
-    numbers = {number for file in files for number in file._descriptors}
+    others = {number for file in files for number in file._lost}
+    numbers = {number for file in files for number in file._descriptors} - {LOST} | others
     theirs: dict[int, tuple[int, bool]] = {}
     nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    closed = {nothing}  # which may have got the number of a lost one
     try:
         mark(nothing)
-        for number in numbers:
-            if not is_ours(number):
-                with contextlib.suppress(OSError):  # closed, and not in use by the program
-                    copy = fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, 3)
-                    theirs[number] = copy, os.get_inheritable(number)
-            if number != nothing:  # which may have got the number of a lost one
+        # No copy is to have the number of one that is closed: so these are nothing first.
+        for number in numbers - {nothing}:
+            if not is_open(number):
                 os.dup2(nothing, number, inheritable=False)
+                closed.add(number)
+        for number in numbers - closed:
+            if number in others or not is_ours(number):
+                inheritable = os.get_inheritable(number)
+                theirs[number] = fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, 3), inheritable
+    except BaseException:  # no descriptor is left, say: all stays as it was
+        for number in (*closed, *(copy for copy, _ in theirs.values())):
+            os.close(number)
+        raise
+    try:
+        for number in numbers - {nothing}:
+            os.dup2(nothing, number, inheritable=False)
         for file in files:
             _open_files.discard(file)
             with contextlib.suppress(sqlite3.Error):

@@ -15,7 +15,7 @@ import math
 import os
 
 from localgcl import _clock, _threads
-from localgcl._descriptors import close_if_ours, is_ours, mark
+from localgcl._descriptors import LOST, close_if_ours, hold, is_ours
 from localgcl._folder import Folder
 from localgcl._forks import at_fork
 from localgcl.errors import DatabaseError
@@ -73,7 +73,7 @@ class Gate:
 
     def _open(self) -> int:
         descriptor = self._folder.open_gate()
-        mark(descriptor)
+        hold(descriptor, self)
         _descriptors.add(descriptor)
         return descriptor
 
@@ -169,6 +169,7 @@ class Gate:
                     turn.start()
                     self._turn = turn
             if turn is not None and turn.comes_within(seconds):
+                hold(turn.descriptor, self)
                 self._entered, self._turn = turn.descriptor, None
                 return True
             if turn is not None and not turn.is_over():
@@ -235,6 +236,13 @@ class Gate:
             os.pwrite(self._descriptor, note.encode(), 0)
             os.ftruncate(self._descriptor, len(note))
 
+    def lose(self, descriptor: int) -> None:
+        """Have it no more; see `Holder`."""
+        if self._descriptor == descriptor:
+            self._descriptor = LOST
+        if self._entered == descriptor:
+            self._entered = None
+
     def _forget(self) -> None:
         """Leave what the program has closed to whoever has its numbers now."""
         for lost in (self._descriptor, self._entered):
@@ -261,7 +269,7 @@ def is_shut(folder: Folder) -> bool:
         descriptor = folder.open_existing_gate()
     except (OSError, DatabaseError):
         return False  # which its next use tells better
-    mark(descriptor)
+    hold(descriptor)
     _descriptors.add(descriptor)
     try:
         return not _locks(descriptor, _LOOKS)
@@ -310,6 +318,12 @@ class _Turn:
         self._is_over = False
         self._arrival = _threads.allocate_real_lock()
         self._arrival.acquire()
+        hold(descriptor, self)
+
+    def lose(self, descriptor: int) -> None:
+        """Have it no more; see `Holder`."""
+        if not self._is_over:
+            self.descriptor = LOST
 
     def start(self) -> None:
         """Begin to queue, unless there is no thread to be had: it is over then.

@@ -11,7 +11,7 @@ import select
 import weakref
 
 from localgcl import _threads
-from localgcl._descriptors import close_if_ours, is_ours
+from localgcl._descriptors import LOST, close_if_ours, hold, is_ours
 from localgcl._duty import Duty
 from localgcl._folder import NAME_LENGTH, Folder, WriteEnd, hint, keep_spare
 from localgcl._forks import at_fork
@@ -40,6 +40,7 @@ class _Fifo:
 
     def _open(self) -> None:
         self.descriptor = self.folder.make_fifo(self.name)
+        hold(self.descriptor, self)
         self._place = self.folder.identity
 
     def is_there(self) -> bool:
@@ -65,9 +66,14 @@ class _Fifo:
         if self.is_there():
             return None
         # The new one is there before the old one ends, so that no watcher sees a death.
-        taken = self.descriptor
+        taken = self.descriptor if is_ours(self.descriptor) else LOST
         self._open()
         return taken
+
+    def lose(self, descriptor: int) -> None:
+        """Have it no more; see `Holder`."""
+        if self.descriptor == descriptor:
+            self.descriptor = LOST
 
     def close(self) -> None:
         descriptor, self.descriptor = self.descriptor, -1
@@ -128,6 +134,7 @@ class Ear(_Fifo):
         except BaseException:
             os.close(reader)
             raise
+        hold(reader, self)
         self.descriptor, self._writer = reader, writer
         self._place = self.folder.identity
 

@@ -51,6 +51,11 @@ class Receiver(Ear):
     def is_used(self) -> bool:
         return bool(self._seats or self._arriving)
 
+    def lose(self, descriptor: int) -> None:
+        super().lose(descriptor)
+        with contextlib.suppress(ValueError):
+            self._replaced.remove(descriptor)
+
     # Those who wait
 
     def expect(self, seat: Seat) -> None:

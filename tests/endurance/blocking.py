@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 _RELEASES, _APART_SECONDS = 200, 0.05
 
 
+# What a child says that C has forked in the middle of a transaction of a thread.
+_CROSSED = "in use when this process was forked"
+
+
 class BrokenOffError(BaseException):
     """What a signal handler raises in the midst of a request, as Ctrl-C does."""
 
@@ -87,6 +91,7 @@ class Blocking:
         self.actor = actor
         self._shortage = shortage
         self._turns = 0
+        self.crossed = False  # whether C may have forked it in the middle of a transaction
         self.limiter = Limiter(actor.database)
         self.interrupter = interrupter
         self.lease: Lease | None = None
@@ -181,7 +186,8 @@ class Blocking:
                     self.actor.note("free", self._tag)
                     return
         short = self._shortage is not None and self._shortage.has_been_since(self._turns)
-        self.actor.failed(self._tag, error, "cramped: " if short else "")
+        crossed = self.crossed and _CROSSED in str(error)
+        self.actor.failed(self._tag, error, "cramped: " if short or crossed else "")
 
     def cramped(self, wish: Wish) -> None:
         """Make one request in a process that may not write."""

@@ -82,6 +82,7 @@ def fork(
                 caller.lease.release()
             caller.lease = None
             caller.interrupter = Interrupter()
+            caller.crossed = by is not os.fork
             ours = actor.rng("child")
             for _ in range(ours.randint(0, 8)):
                 caller.ask(wish(ours))

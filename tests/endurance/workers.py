@@ -82,7 +82,9 @@ class Server(Worker):
     @property
     def complaint(self) -> str | None:
         said = self._said()
-        if not said.startswith("Serving ") or "\n" in said or self.process.returncode:
+        serving, *lines = said.split("\n")
+        strange = [line for line in lines if _CANNOT not in line]  # a full disk is told of
+        if not serving.startswith("Serving ") or strange or self.process.returncode:
             return f"the server ended with status {self.process.returncode}: {said[-2000:]}"
         return None
 
