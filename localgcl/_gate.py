@@ -169,8 +169,8 @@ class Gate:
                     turn.start()
                     self._turn = turn
             if turn is not None and turn.comes_within(seconds):
-                hold(turn.descriptor, self)
                 self._entered, self._turn = turn.descriptor, None
+                hold(self._entered, self)
                 return True
             if turn is not None and not turn.is_over():
                 return False
@@ -322,7 +322,7 @@ class _Turn:
 
     def lose(self, descriptor: int) -> None:
         """Have it no more; see `Holder`."""
-        if not self._is_over:
+        if self.descriptor == descriptor:
             self.descriptor = LOST
 
     def start(self) -> None:

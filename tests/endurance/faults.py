@@ -72,7 +72,7 @@ class Faults:
             self.kill: 5,
             self.terminate: 2,
             self.delete_files: 3,
-            self.swap: 5,
+            self.swap: 3,
             self.write_bytes: 2,
         }
         if own_disk:
@@ -181,7 +181,7 @@ class Faults:
                     self._say("better", now())
                 self.look_at_victim()
 
-            self._undo(self._rng.choice([0, 0.02, self._rng.uniform(0, 0.5)]), undo)
+            self._undo(self._rng.choice([0, 0.02, self._rng.uniform(0, 0.2)]), undo)
 
     def look_at_victim(self) -> None:
         """See that nothing was done to the file to which links led."""
