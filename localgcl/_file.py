@@ -11,7 +11,7 @@ import threading
 import time
 import weakref
 
-from localgcl import _clock, _schema
+from localgcl import _clock, _identity, _schema
 from localgcl._access import (
     Access,
     access_in,
@@ -25,6 +25,7 @@ from localgcl._boot import Boot
 from localgcl._descriptors import LOST, close_if_ours, hold, is_open, is_ours, mark, opened
 from localgcl._folder import Folder, folder_at
 from localgcl._gate import Gate, GateTimeoutError
+from localgcl._lifeline import existing_lifeline
 from localgcl._location import make_parents, real_path, refuse_unfit_place
 from localgcl._problems import code_of
 from localgcl._process import is_running
@@ -302,6 +303,20 @@ class File:
         if not boot.is_recorded(self.execute, self.path):
             begin(self.execute, deadline)
             boot.enter(self.execute, self.path, self._lives)
+            self.execute("COMMIT")
+        self._tell_owner(deadline)
+
+    def _tell_owner(self, deadline: float | None) -> None:
+        """Tell which process this is where its row is of another file: a backup has brought it."""
+        ours = existing_lifeline(self.folder)
+        if ours is None:
+            return
+        process = _identity.process_at(self.identity[1])
+        known = (process, ours.name)
+        stale = "FROM owners WHERE process IS NOT ? AND lifeline = ?"
+        if self.execute(f"SELECT 1 {stale}", known).fetchone() is not None:
+            begin(self.execute, deadline)
+            self.execute("UPDATE owners SET process = ? WHERE lifeline = ?", known)
             self.execute("COMMIT")
 
     def _lives(self, lifeline: str, process: str | None) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -186,6 +187,36 @@ os.read(0, 1)
     program.go_on()
     program.end()
     assert limiter.read("a").active_slots == 0
+
+
+def test_a_slot_that_a_backup_has_brought_stays_too(limiter: Limiter, run: Run, path: Path) -> None:
+    """Its owner is known in the file that was put in the place of the first."""
+    limiter.create("a", 2)
+    program = run(
+        """
+        limiter.acquire("a")
+        say()
+        wait()
+        limiter.acquire("a")
+        close_all()
+        say()
+        wait()
+        """
+    )
+    program.answer()
+    backup = path.with_name("backup")
+    with (
+        contextlib.closing(sqlite3.connect(path)) as source,
+        contextlib.closing(sqlite3.connect(backup)) as target,
+    ):
+        source.backup(target)
+    limiter.close()
+    for suffix in ("-wal", "-shm"):
+        os.unlink(f"{path}{suffix}")
+    os.replace(backup, path)
+    program.go_on()
+    program.answer()
+    assert [one.pid for one in limiter.holders("a")] == [program.process.pid] * 2
 
 
 def test_who_waits_closes_its_descriptors(limiter: Limiter, run: Run) -> None:
