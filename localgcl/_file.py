@@ -252,7 +252,10 @@ class File:
     def close(self, deadline: float | None = None) -> None:
         """Close it, the checkpoint that this means under the gate like any other."""
         try:
-            with contextlib.suppress(GateTimeoutError), self.gate.entered(deadline):
+            with (
+                contextlib.suppress(GateTimeoutError, DatabaseError),
+                self.gate.entered(deadline),
+            ):
                 self._close_connection()
         finally:
             # Where the gate could not be entered: SQLite makes the checkpoint of a close under a

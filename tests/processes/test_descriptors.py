@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import select
@@ -325,6 +326,37 @@ def test_a_fork_of_which_python_is_not_told(limiter: Limiter, run: Run) -> None:
     assert program.answer() == [True]
     assert program.answer() == 1
     assert program.end() == 0
+
+
+def test_such_a_fork_while_a_thread_queues_for_the_gate(
+    limiter: Limiter, run: Run, path: Path
+) -> None:
+    """That thread is at no database, so the child can use it."""
+    limiter.create("a", 1)
+    program = run(
+        """
+        limiter.read("a")
+        say()
+        wait()
+        try:
+            limiter.acquire("a", timeout_seconds=0.1)
+        except TimeoutError:
+            pass
+        child = ctypes.PyDLL(None).fork()
+        if child == 0:
+            say()
+            limiter.acquire("a", timeout_seconds=20).release()
+            os._exit(0)
+        say(os.waitpid(child, 0)[1])
+        """
+    )
+    program.answer()
+    gate = os.open(f"{path}-run/gate", os.O_RDWR)
+    fcntl.flock(gate, fcntl.LOCK_EX)
+    program.go_on()
+    program.answer()
+    os.close(gate)
+    assert program.answer() == 0
 
 
 def test_a_child_of_such_a_fork_outlives_its_parent(limiter: Limiter, run: Run) -> None:
