@@ -185,9 +185,12 @@ class Blocking:
                     self.lease.release()
                     self.actor.note("free", self._tag)
                     return
+        self._tell(self._tag, error)
+
+    def _tell(self, tag: str, error: DatabaseError) -> None:
         short = self._shortage is not None and self._shortage.has_been_since(self._turns)
         crossed = self.crossed and _CROSSED in str(error)
-        self.actor.failed(self._tag, error, "cramped: " if short or crossed else "")
+        self.actor.failed(tag, error, "cramped: " if short or crossed else "")
 
     def cramped(self, wish: Wish) -> None:
         """Make one request in a process that may not write."""
@@ -225,7 +228,7 @@ class Blocking:
         except (ConcurrencySlotAcquisitionError, AcquireConcurrencySlotTimeoutError):
             self.actor.refused(tag, "timed out")
         except DatabaseError as error:
-            self.actor.failed(tag, error)
+            self._tell(tag, error)
         else:
             self.actor.note("in", tag)
 
