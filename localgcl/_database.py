@@ -379,13 +379,20 @@ class Database:
         if self._lock._is_owned():  # type: ignore[attr-defined]
             self._lock.release()
 
+    def is_free(self) -> bool:
+        """Whether no other thread is at it, or was when this process was forked."""
+        if not self._lock.acquire(blocking=False):
+            return False
+        self._lock.release()
+        return True
+
     def forget_after_fork(self) -> None:
         """Begin afresh in a child, which is not to open what was not closed before."""
         if self._pid == os.getpid():
             return
         kept_closed = self in _forking.databases and self._lock._is_owned()  # type: ignore[attr-defined]
         file = self._file
-        if file is not None and not inside - {get_ident()}:
+        if file is not None and not _forking.is_busy:
             drop({file, *files_of(file.identity)})  # nobody was in the middle of it
         elif file is not None or not kept_closed:
             with contextlib.suppress(OSError):
@@ -435,6 +442,7 @@ class _Forking(threading.local):
     def __init__(self) -> None:
         self.databases: list[Database] = []  # kept closed
         self.is_inside: bool | None = None  # while it forks: whether from inside a transaction
+        self.is_busy = False  # in a child: whether its parent was in the middle of one
 
 
 _forking = _Forking()
@@ -465,6 +473,8 @@ def _go_on_after_fork() -> None:
 
 
 def _forget_all_after_fork() -> None:
+    # A thread that queues for the gate, on behalf of others, is at no database.
+    _forking.is_busy = not all(database.is_free() for database in open_databases())
     for database in open_databases():
         database.forget_after_fork()
     _forking.databases.clear()

@@ -102,10 +102,10 @@ def opened() -> set[int]:
         numbers = [int(name) for name in os.listdir(FOLDER_OF_DESCRIPTORS)]
     except OSError:
         return set()
-    return {number for number in numbers if _is_open(number)}
+    return {number for number in numbers if is_open(number)}
 
 
-def _is_open(descriptor: int) -> bool:
+def is_open(descriptor: int) -> bool:
     """Whether a descriptor is open; that by which they are listed is closed again."""
     try:
         fcntl.fcntl(descriptor, fcntl.F_GETFD)

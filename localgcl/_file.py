@@ -11,7 +11,7 @@ import threading
 import time
 import weakref
 
-from localgcl import _clock, _schema
+from localgcl import _clock, _identity, _schema
 from localgcl._access import (
     Access,
     access_in,
@@ -26,12 +26,14 @@ from localgcl._descriptors import (
     Descriptor,
     close_if_ours,
     has_a_mark,
+    is_open,
     is_ours,
     mark,
     opened,
 )
 from localgcl._folder import Folder, folder_at
 from localgcl._gate import Gate, GateTimeoutError
+from localgcl._lifeline import existing_lifeline
 from localgcl._location import make_parents, real_path, refuse_unfit_place
 from localgcl._problems import code_of
 from localgcl._process import is_running
@@ -91,6 +93,8 @@ class File:
         self._parent = os.path.dirname(self.real)
         self._names = (path, *(self.real + suffix for suffix in _COMPANIONS))
         self._descriptors: tuple[Descriptor, ...] = ()
+        self._is_known = False  # whether the gate tells of this very file
+        self._found: tuple[tuple[int, int] | None, ...] = ()  # what was opened, by `_names`
         self._unchanged: tuple[int, int, int] | None = None
         _clock.boot_id()  # read here, where nobody waits for it
         made = self.folder.make()
@@ -265,7 +269,10 @@ class File:
     def close(self, deadline: float | None = None) -> None:
         """Close it, the checkpoint that this means under the gate like any other."""
         try:
-            with contextlib.suppress(GateTimeoutError), self.gate.entered(deadline):
+            with (
+                contextlib.suppress(GateTimeoutError, DatabaseError),
+                self.gate.entered(deadline),
+            ):
                 self._close_connection()
         finally:
             # Where the gate could not be entered: SQLite makes the checkpoint of a close under a
@@ -315,6 +322,20 @@ class File:
         if not boot.is_recorded(self.execute, self.path):
             begin(self.execute, deadline)
             boot.enter(self.execute, self.path, self._lives)
+            self.execute("COMMIT")
+        self._tell_owner(deadline)
+
+    def _tell_owner(self, deadline: float | None) -> None:
+        """Tell which process this is where its row is of another file: a backup has brought it."""
+        ours = existing_lifeline(self.folder)
+        if ours is None:
+            return
+        process = _identity.process_at(self.identity[1])
+        known = (process, ours.name)
+        stale = "FROM owners WHERE process IS NOT ? AND lifeline = ?"
+        if self.execute(f"SELECT 1 {stale}", known).fetchone() is not None:
+            begin(self.execute, deadline)
+            self.execute("UPDATE owners SET process = ? WHERE lifeline = ?", known)
             self.execute("COMMIT")
 
     def _lives(self, lifeline: str, process: str | None) -> bool:
@@ -411,14 +432,23 @@ def drop(files: Iterable[File]) -> None:
     numbers = {int(one): one for file in files for one in file._descriptors}
     theirs: dict[int, tuple[int, bool]] = {}
     nothing = mark(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+    closed = {int(nothing)}  # which may have got the number of a lost one
     try:
-        for number, ours in numbers.items():
-            if number == nothing:
-                continue  # it has got the number of a lost one
-            if not is_ours(ours):
-                with contextlib.suppress(OSError):  # closed, and not in use by the program
-                    copy = fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, 3)
-                    theirs[number] = copy, os.get_inheritable(number)
+        # No copy is to have the number of one that is closed: so these are nothing first.
+        for number in numbers.keys() - closed:
+            if not is_open(number):
+                os.dup2(nothing, number, inheritable=False)
+                closed.add(number)
+        for number in numbers.keys() - closed:
+            if not is_ours(numbers[number]):
+                inheritable = os.get_inheritable(number)
+                theirs[number] = fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, 3), inheritable
+    except BaseException:  # no descriptor is left, say: all stays as it was
+        for number in (*closed, *(copy for copy, _ in theirs.values())):
+            os.close(number)
+        raise
+    try:
+        for number in numbers.keys() - closed:
             os.dup2(nothing, number, inheritable=False)
         for file in files:
             _open_files.discard(file)
@@ -427,7 +457,7 @@ def drop(files: Iterable[File]) -> None:
             file.connection.close()
             file._forget_files()
     finally:
-        for number in {int(nothing), *numbers} - theirs.keys():
+        for number in {*closed, *numbers} - theirs.keys():
             close_if_ours(nothing.called(number))  # what SQLite has not closed
         for number, (copy, inheritable) in theirs.items():
             os.dup2(copy, number, inheritable)

@@ -42,7 +42,8 @@ MAX_WATCHED = 256
 
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 _WRITE = os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW
-_GONE = (errno.ENXIO, errno.ENOENT)
+# Nobody reads it, or there is no FIFO by that name: a link or a folder are nobody's lifeline.
+_GONE = (errno.ENXIO, errno.ENOENT, errno.ELOOP, errno.EISDIR)
 _NONE_LEFT = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 _TAKEN = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR)
 GATE = "gate"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+# Without the enumerations of `signal`.
+import _signal  # type: ignore[import-not-found]
 import os
 
 TYPE_CHECKING = False
@@ -32,9 +34,15 @@ def catch_up() -> None:
     global _pid
     pid = os.getpid()
     if pid != _pid:
-        for callback in _in_child:
-            callback()
-        _pid = pid
+        # What a signal broke off half way would stay open here: the gate, or a lifeline.
+        before = _signal.pthread_sigmask(_signal.SIG_BLOCK, ())
+        try:
+            _signal.pthread_sigmask(_signal.SIG_BLOCK, _signal.valid_signals())
+            for callback in _in_child:
+                callback()
+            _pid = pid
+        finally:
+            _signal.pthread_sigmask(_signal.SIG_SETMASK, before)
 
 
 def _note_pid() -> None:

@@ -48,6 +48,15 @@ def this_owner() -> Owner:
     return Owner(_users.get(user, str(user)), _command(), this_process())
 
 
+def process_at(inode: int) -> str | None:
+    """Return what tells this process in the file with this inode.
+
+    In a copy of that file it owns nothing. None where the system tells nothing.
+    """
+    process = this_process()
+    return None if process is None else f"{process} {inode}"
+
+
 def show_as(words: Iterable[str]) -> None:
     """Have `ps` show these words from the next sign-in on, in place of the own command line."""
     _shown[:] = words

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import os
 import weakref
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterable
@@ -17,6 +16,7 @@ from typing import Any
 
 from localgcl import _clock, _departure, _slots, _threads
 from localgcl._database import Database, NoDatabaseError, Transaction
+from localgcl._descriptors import Descriptor, close_if_ours
 from localgcl._folder import HINT_AT_ALL, HINT_LENGTH, Folder
 from localgcl._forks import at_fork
 from localgcl._gate import GateTimeoutError
@@ -104,7 +104,7 @@ class Session:
                 # Only the loop knows when nothing refers to the old end by its number any more.
                 self.loop.call_soon_threadsafe(self._listen_anew, taken)
             except RuntimeError:
-                os.close(taken)  # the loop is closed, and so nobody listens
+                close_if_ours(taken)  # the loop is closed, and so nobody listens
 
     # Transactions
 
@@ -341,12 +341,12 @@ class Session:
         else:
             self._outcomes[request] = outcome
 
-    def _listen_anew(self, taken: int) -> None:
+    def _listen_anew(self, taken: Descriptor) -> None:
         """Listen to the ear that was made in place of one that a cleaner took."""
         ear = self._ear
         if self._watch.is_on and not self.closed and ear is not None:
             self._watch.turn_to(ear.descriptor)
-        os.close(taken)
+        close_if_ours(taken)
 
     def _woken(self) -> None:
         ear = self._ear

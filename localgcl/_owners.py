@@ -41,7 +41,7 @@ def _insert(tx: Transaction, ours: Lifeline) -> int:
     me = _identity.this_owner()
     cursor = tx.execute(
         "INSERT INTO owners (lifeline, pid, user, command, process) VALUES (?, ?, ?, ?, ?)",
-        (ours.name, os.getpid(), me.user, me.command, _process_at(tx, me.process)),
+        (ours.name, os.getpid(), me.user, me.command, _identity.process_at(tx.inode)),
     )
     assert cursor.lastrowid is not None  # an INSERT has one
     return cursor.lastrowid
@@ -68,11 +68,6 @@ def lives(tx: Transaction, name: str) -> bool:
     row = tx.execute("SELECT process FROM owners WHERE lifeline = ?", (name,)).fetchone()
     process, _, inode = (row[0] or "").rpartition(" ") if row is not None else ("", "", "")
     return inode == str(tx.inode) and tx.folder.outlives(name, process)
-
-
-def _process_at(tx: Transaction, process: str | None) -> str | None:
-    """Return what tells a process by, in this file; in a copy of the file it owns nothing."""
-    return None if process is None else f"{process} {tx.inode}"
 
 
 def hears(tx: Transaction, ear: str) -> bool:

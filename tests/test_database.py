@@ -29,6 +29,7 @@ from localgcl import (
     LimitNotFoundError,
     _clock,
     _departure,
+    _descriptors,
     _problems,
     _schema,
 )

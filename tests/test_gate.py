@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import math
 import os
 import subprocess
 import sys
@@ -11,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from localgcl import _clock, _gate, _threads
+from localgcl import DatabaseError, Limiter, _clock, _gate, _threads
 from localgcl._access import Access
 from localgcl._folder import Folder
 from localgcl._gate import Gate, GateTimeoutError
+from tests.descriptors import open_files
 
 # Takes the mark of whoever spins if it is free, says whether it did, and keeps it until told.
 _SPINNER = """
@@ -151,8 +153,37 @@ def test_no_thread_is_to_be_had(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> 
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(_threads, "_start_real", start)
-    before = set(_gate._descriptors)
+    before = dict(_gate._descriptors)
     for _ in range(3):
         with pytest.raises(GateTimeoutError):
             gate.enter(_clock.now() + 0.001)
     assert _gate._descriptors == before
+
+
+@pytest.mark.parametrize("how", ["closes", "forks"])
+def test_what_lies_in_the_place_of_the_gate_keeps_nobody_from_a_close(
+    limiter: Limiter, path: str, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """SQLite has a lock of its own for it, and a fork is to leave nothing open."""
+    limiter.create("a", 1)
+    file = limiter._database._file
+    assert file is not None
+    gate = f"{path}-run/gate"
+    os.unlink(gate)
+    os.symlink("elsewhere", gate)
+    file.gate._seen_at = -math.inf  # it was looked at a while ago
+    told: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", told.append)
+    if how == "closes":
+        limiter.close()
+    else:
+        child = os.fork()
+        if not child:
+            os._exit(len(open_files(path)))
+        assert os.waitpid(child, 0)[1] == 0
+    assert told == []
+    assert open_files(path) == []
+    with pytest.raises(DatabaseError, match="symbolic link"):
+        limiter.read("a")
+    os.unlink(gate)
+    limiter.acquire("a", timeout_seconds=5).release()

@@ -252,6 +252,8 @@ class World(RuleBasedStateMachine):
         self.patch = pytest.MonkeyPatch()
         self.clock = Clock()
         self.clock.install(self.patch)
+        # The played processes are all this one, which runs whatever becomes of them.
+        self.patch.setattr(_folder, "is_running", lambda _: False)
         self.directory = tempfile.TemporaryDirectory()
         self.path = str(Path(self.directory.name) / "limits.db")
         self.limiter = Limiter(self.path)

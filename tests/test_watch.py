@@ -134,7 +134,7 @@ def test_a_watch_is_closed_when_nobody_can_find_it(
     found: list[object] = []
     close = _descriptors.close_if_ours
 
-    def look_and_close(descriptor: int) -> bool:
+    def look_and_close(descriptor: _descriptors.Descriptor) -> bool:
         found.append(end())
         return close(descriptor)
 

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import localgcl
 from localgcl import (
@@ -21,8 +22,15 @@ from localgcl import (
 from tests.endurance.actor import Actor
 from tests.endurance.wishes import Wish
 
+if TYPE_CHECKING:
+    from tests.endurance.perils import Shortage
+
 # How often a release is tried, and how long apart, until the end of the process has to do.
 _RELEASES, _APART_SECONDS = 200, 0.05
+
+
+# What a child says that C has forked in the middle of a transaction of a thread.
+_CROSSED = "in use when this process was forked"
 
 
 class BrokenOffError(BaseException):
@@ -74,8 +82,16 @@ def _small_files() -> Iterator[None]:
 class Blocking:
     """A thread that asks."""
 
-    def __init__(self, actor: Actor, interrupter: Interrupter | None = None) -> None:
+    def __init__(
+        self,
+        actor: Actor,
+        interrupter: Interrupter | None = None,
+        shortage: Shortage | None = None,
+    ) -> None:
         self.actor = actor
+        self._shortage = shortage
+        self._turns = 0
+        self.crossed = False  # whether C may have forked it in the middle of a transaction
         self.limiter = Limiter(actor.database)
         self.interrupter = interrupter
         self.lease: Lease | None = None
@@ -86,6 +102,8 @@ class Blocking:
         self, wish: Wish, inside: Callable[[], None] = lambda: None, *, strictly: bool = True
     ) -> None:
         """Make one request to its end; `inside` is called while it holds, or else anyhow."""
+        if self._shortage is not None:
+            self._turns = self._shortage.turns
         self._tag, self._inside, self.lease = self.actor.asks_for(wish), False, None
 
         def body() -> None:
@@ -167,7 +185,12 @@ class Blocking:
                     self.lease.release()
                     self.actor.note("free", self._tag)
                     return
-        self.actor.failed(self._tag, error)
+        self._tell(self._tag, error)
+
+    def _tell(self, tag: str, error: DatabaseError) -> None:
+        short = self._shortage is not None and self._shortage.has_been_since(self._turns)
+        crossed = self.crossed and _CROSSED in str(error)
+        self.actor.failed(tag, error, "cramped: " if short or crossed else "")
 
     def cramped(self, wish: Wish) -> None:
         """Make one request in a process that may not write."""
@@ -205,7 +228,7 @@ class Blocking:
         except (ConcurrencySlotAcquisitionError, AcquireConcurrencySlotTimeoutError):
             self.actor.refused(tag, "timed out")
         except DatabaseError as error:
-            self.actor.failed(tag, error)
+            self._tell(tag, error)
         else:
             self.actor.note("in", tag)
 

@@ -7,6 +7,7 @@ import fcntl
 import os
 import random
 import signal
+import stat
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -36,6 +37,18 @@ def cleaners_kept_out(journal: str, *, wait: bool) -> Iterator[bool]:
         os.close(lock)
 
 
+# What a file is swapped for, by a path and a file to which a link may lead.
+_VICTIMS_TEXT = "not a file of localgcl's"
+_INTRUDERS: dict[str, Callable[[str, str], None]] = {
+    "nothing": lambda _, __: None,
+    "a symlink": lambda path, victim: os.symlink(victim, path),
+    "a dangling symlink": lambda path, victim: os.symlink(f"{victim} that is not there", path),
+    "a hard link": lambda path, victim: os.link(victim, path),
+    "a directory": lambda path, _: os.mkdir(path),
+    "a FIFO": lambda path, _: os.mkfifo(path),
+}
+
+
 class Faults:
     """Does one thing after another to the processes of a run."""
 
@@ -50,11 +63,16 @@ class Faults:
         self._filler = f"{database}.filler"
         self._later: list[tuple[float, Callable[[], None]]] = []
         self._next = time.monotonic()
+        self._victim = f"{database}.victim"
+        with open(self._victim, "x", encoding="ascii") as file:
+            file.write(_VICTIMS_TEXT)
+        os.chmod(self._victim, 0o640)
         self._deeds: dict[Callable[[Workers], None], int] = {
             self.stop: 8,
             self.kill: 5,
             self.terminate: 2,
             self.delete_files: 3,
+            self.swap: 3,
             self.write_bytes: 2,
         }
         if own_disk:
@@ -124,6 +142,55 @@ class Faults:
                     os.rmdir(folder)
             self._say("calm", "*")
 
+    def swap(self, _: Workers) -> None:
+        """Put something in the place of a file of the run folder, or nothing, for a moment."""
+        folder = f"{self._database}-run"
+        with contextlib.ExitStack() as stack:
+            if not stack.enter_context(cleaners_kept_out(self._journal, wait=False)):
+                return
+            try:
+                names = sorted(os.listdir(folder))
+            except FileNotFoundError:
+                return
+            whole = [name for name in names if name == "gate" or len(name) >= 32]
+            if not whole:
+                return
+            name = self._rng.choice(["gate", *whole])
+            path, aside = f"{folder}/{name}", f"{self._database}.aside"
+            intruder = self._rng.choice(list(_INTRUDERS))
+            self._say("trouble")
+            self.counts[f"swapped for {intruder}"] += 1
+            with contextlib.suppress(FileNotFoundError):
+                os.rename(path, aside)
+            with contextlib.suppress(FileExistsError):  # its owner has made it again by now
+                _INTRUDERS[intruder](path, self._victim)
+            puts_back = self._rng.random() < 0.5
+            kept = stack.pop_all()
+
+            def undo() -> None:
+                with kept:
+                    with contextlib.suppress(NotADirectoryError, FileNotFoundError):
+                        os.rmdir(path)
+                    if puts_back:
+                        with contextlib.suppress(FileNotFoundError):
+                            os.rename(aside, path)
+                    else:
+                        for left in (aside, path):
+                            with contextlib.suppress(FileNotFoundError):
+                                os.unlink(left)
+                    self._say("better", now())
+                self.look_at_victim()
+
+            self._undo(self._rng.choice([0, 0.02, self._rng.uniform(0, 0.2)]), undo)
+
+    def look_at_victim(self) -> None:
+        """See that nothing was done to the file to which links led."""
+        status = os.stat(self._victim)
+        with open(self._victim, encoding="latin-1") as file:
+            found = file.read(), status.st_mode & 0o7777, status.st_uid
+        if found != (_VICTIMS_TEXT, 0o640, os.geteuid()):
+            self._say("wrong", f"a file outside the run folder was changed: {found}")
+
     def write_bytes(self, _: Workers) -> None:
         """Write into every FIFO what nobody asked for."""
         folder = f"{self._database}-run"
@@ -131,8 +198,11 @@ class Faults:
             for name in os.listdir(folder):
                 if len(name) >= 32:
                     with contextlib.suppress(OSError):
-                        fifo = os.open(f"{folder}/{name}", os.O_WRONLY | os.O_NONBLOCK)
+                        flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOFOLLOW
+                        fifo = os.open(f"{folder}/{name}", flags)
                         try:
+                            if not stat.S_ISFIFO(os.fstat(fifo).st_mode):
+                                continue  # what another fault has put there
                             os.write(fifo, self._rng.randbytes(self._rng.choice([1, 8, 4096])))
                         finally:
                             os.close(fifo)

@@ -22,16 +22,16 @@ class Journal:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC)
+        self.descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC)
 
     def write(self, *words: object) -> None:
         """Append a line; no word has a tab or a line break."""
         line = "\t".join(map(str, words)) + "\n"
-        os.write(self._descriptor, line.encode())
+        os.write(self.descriptor, line.encode())
 
     def close(self) -> None:
         """Write no more."""
-        os.close(self._descriptor)
+        os.close(self.descriptor)
 
 
 class Reader:

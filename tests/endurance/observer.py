@@ -12,6 +12,7 @@ import time
 from localgcl import Limiter, LocalGCLError
 from tests.endurance.actor import Actor
 from tests.endurance.faults import cleaners_kept_out
+from tests.endurance.served import tag_of
 
 _PAUSE_SECONDS = 0.04
 
@@ -39,8 +40,8 @@ def look(actor: Actor, limiter: Limiter) -> None:
     waiters = limiter.waiters()
     say(
         "saw",
-        _rows((one.holder, one.limit, one.slots) for one in holders if one.holder),
-        _rows((one.holder, one.limit, one.slots) for one in waiters if one.holder),
+        _rows((tag_of(one.holder), one.limit, one.slots) for one in holders if one.holder),
+        _rows((tag_of(one.holder), one.limit, one.slots) for one in waiters if one.holder),
     )
 
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from localgcl import Limiter, LocalGCLError
 from tests.endurance.actor import Actor
 from tests.endurance.faults import cleaners_kept_out
+from tests.endurance.served import tag_of
 from tests.endurance.wishes import ASLEEP, LIMITS
 
 _RETRY_SECONDS = 0.05
@@ -48,6 +49,7 @@ class Operator:
             self.back_up: 1,
             self.restore_in_place: 0,
             self.replace: 1,
+            self.lose_log: 1,
         }
         while self.actor.goes_on(float("inf")):
             deed = self.rng.choices(list(deeds), list(deeds.values()))[0]
@@ -159,7 +161,7 @@ class Operator:
             holders = self.limiter.holders(name)
             if holders:
                 holder = self.rng.choice(holders)
-                self.say("excuse", holder.holder)
+                self.say("excuse", tag_of(str(holder.holder)))
                 self.limiter.release(holder.lease)
 
     def back_up(self, _: str) -> None:
@@ -179,16 +181,43 @@ class Operator:
         """Put the backup in the place of the file, while nobody is inside a transaction."""
         with self._restoring(), cleaners_kept_out(self.actor.journal.path, wait=True):
             time.sleep(_GATE_SECONDS)
-            gate = os.open(f"{self.actor.database}-run/gate", os.O_RDWR | os.O_CREAT)
-            try:
-                fcntl.flock(gate, fcntl.LOCK_EX)
-                for suffix in ("-wal", "-shm"):
-                    with contextlib.suppress(FileNotFoundError):
-                        os.unlink(f"{self.actor.database}{suffix}")
+            with self._alone():
+                self._remove_log()
                 with contextlib.suppress(FileNotFoundError):
                     os.replace(self.backup, self.actor.database)
-            finally:
-                os.close(gate)
+
+    def lose_log(self, _: str) -> None:
+        """Remove the log and its index under everybody, with what was written since a moment."""
+        with self._restoring(), cleaners_kept_out(self.actor.journal.path, wait=True):
+            time.sleep(_GATE_SECONDS)
+            # What the log holds of a checkpoint that is not done would be missed for ever.
+            whole = False
+            while not whole:
+                with self._alone(), contextlib.suppress(sqlite3.Error):
+                    whole = self._checkpoint()
+            time.sleep(self.rng.uniform(0, 0.02))
+            with self._alone():
+                self._remove_log()
+
+    def _checkpoint(self) -> bool:
+        with contextlib.closing(sqlite3.connect(self.actor.database, timeout=5)) as connection:
+            ((busy, logged, done),) = connection.execute("PRAGMA wal_checkpoint").fetchall()
+        return not busy and logged == done
+
+    def _remove_log(self) -> None:
+        for suffix in ("-wal", "-shm"):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(f"{self.actor.database}{suffix}")
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Be at the gate, while no cleaner takes it."""
+        gate = os.open(f"{self.actor.database}-run/gate", os.O_RDWR | os.O_CREAT)
+        try:
+            fcntl.flock(gate, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(gate)
 
     @contextlib.contextmanager
     def _restoring(self) -> Iterator[None]:

@@ -6,6 +6,7 @@ import os
 import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -15,16 +16,26 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
 from localgcl import Limiter
-from tests.endurance import actor
+from tests.endurance import actor, served
 from tests.endurance.faults import DISK_BYTES, Faults
 from tests.endurance.journal import Journal, Reader, now
 from tests.endurance.wishes import ASLEEP, LIMITS
 from tests.endurance.witness import PATIENCE_SECONDS, Witness
-from tests.endurance.workers import Worker, Wrapper
+from tests.endurance.workers import Server, Worker, Wrapper
 
 # How many are at work at once: two cores are not to be overwhelmed.
-_WORKERS = 5
-_KINDS = {"single": 3, "threads": 2, "forks": 2, "tasks": 3, "run": 6}
+_WORKERS = 6
+_KINDS = {
+    "single": 3,
+    "threads": 2,
+    "forks": 2,
+    "tasks": 3,
+    "run": 6,
+    "closers": 3,
+    "scarce": 2,
+    "becomes": 3,
+    "forks_in_c": 2,
+}
 
 # What waiting may cost: a look for each fault that concerns a waiter, and the start of Python.
 _IDLE_SHARE, _IDLE_SECONDS = 0.05, 2.0
@@ -49,6 +60,7 @@ class Run:
                 actor.DATABASE: self.database,
                 actor.JOURNAL: f"{self._logs}/journal",
                 actor.SEED: str(seed),
+                served.PORT: str(_free_port()),
             }
         )
         self._journal = Journal(f"{self._logs}/journal")
@@ -59,6 +71,7 @@ class Run:
         )
         self._workers: list[Worker] = []
         self._others: list[Worker] = []  # who lasts to the end
+        self._server: Server | None = None
         self._count = 0
 
     def go(self) -> None:
@@ -72,6 +85,8 @@ class Run:
             others.append(self._start(module))
         sleepers = [self._start("worker", "sleepers", self.seconds + 600) for _ in range(2)]
         others.extend(sleepers)
+        self._server = Server(self._journal, f"{self._logs}/server.err")
+        others.append(self._start("worker", "clients", self.seconds + 600))
         began = time.monotonic()
         while (passed := time.monotonic() - began) < self.seconds:
             while len(self._workers) < _WORKERS and self.seconds - passed > 1:
@@ -89,6 +104,7 @@ class Run:
             pass
         self._workers += others
         self._drain()
+        self._end_server()
         self._check_end()
         for what in ("asked", "granted", "views", "sums"):
             if not self.witness.counts[what]:
@@ -124,7 +140,7 @@ class Run:
     def _drain(self) -> None:
         """Let everybody come to an end."""
         deadline = time.monotonic() + PATIENCE_SECONDS
-        while self._workers or self._strays():
+        while self._workers or len(self._strays()) > 1:  # beside the server
             self._turn()
             time.sleep(_TURN_SECONDS)
             if time.monotonic() > deadline:
@@ -135,6 +151,17 @@ class Run:
             worker.kill()
             worker.process.wait()
         self._turn()
+
+    def _end_server(self) -> None:
+        """End it, whose clients are gone."""
+        assert self._server is not None
+        self._server.signal(signal.SIGTERM)
+        with suppress(subprocess.TimeoutExpired):
+            self._server.process.wait(PATIENCE_SECONDS)
+        if not self._server.is_over():
+            self.witness.wrong(2, "the server did not come to an end")
+        elif self._server.complaint is not None:
+            self.witness.wrong(0, self._server.complaint)
 
     def _strays(self) -> list[str]:
         """Return the processes that are left of this run: children of those that were killed."""
@@ -161,7 +188,8 @@ class Run:
                 self.witness.wrong(2, f"in the end there is left {left}")
 
             def rows(tx: object) -> list[tuple[str, int]]:
-                tables = ("leases", "waits", "waiters", "owners")
+                # A restored file may name clients of the server, who are let go by the clock.
+                tables = ("leases", "waits", "waiters", "owners WHERE expires IS NULL")
                 return [
                     (table, tx.execute(f"SELECT count(*) FROM {table}").fetchone()[0])  # type: ignore[attr-defined]
                     for table in tables
@@ -181,7 +209,8 @@ class Run:
 
     def close(self) -> str | None:
         """Close the journal; return where it is kept, as it is where something was wrong."""
-        for worker in (*self._workers, *self._others):  # of a run that was interrupted
+        servers = () if self._server is None else (self._server,)
+        for worker in (*self._workers, *self._others, *servers):  # of an interrupted run
             worker.signal(signal.SIGKILL)
             worker.process.wait()
         while strays := self._strays():
@@ -194,6 +223,12 @@ class Run:
             return f"{self._logs}/journal"
         shutil.rmtree(self._logs)
         return None
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port: int = listening.getsockname()[1]
+    return port
 
 
 def _cpu_seconds(worker: Worker) -> float:

@@ -72,6 +72,14 @@ WRONG = {
         saw | p-1,plain,1
         """,
     ),
+    "a client that renews is told that its lease is gone": (
+        "truth 3",
+        """
+        ask p-1 1.0 1 1 plain
+        in p-1 1.1
+        gone p-1 1.2
+        """,
+    ),
     "it holds, and no view shows it": (
         "truth 3",
         """

@@ -11,6 +11,7 @@ request no longer counts at that limit (it is *excused* there). The lines:
     out TAG TIME                    it is about to be released
     free TAG TIME                   the release is done
     not TAG REASON TIME             it was not granted, and so has left nothing
+    gone TAG TIME                   it was told that it holds nothing any more
     lost TAG TIME PROBLEM           it ended with a DatabaseError, so what it leaves goes later
     orphan TAG                      if a command holds for it, then until it says `out`
     fork PROCESS / born PROCESS PARENT
@@ -224,6 +225,13 @@ class Witness:
         self._returns(request, float(time))
         self._returned(request, request.tidy_at)
         self._finish(request)
+
+    def _gone(self, tag: str, time: str) -> None:
+        request = self.requests[tag]
+        self.counts["gone"] += 1
+        if request.counts_at == list(request.names) and not self.trouble:
+            self.wrong(3, f"{tag} was told that nothing is left of its lease")
+        self._not(tag, "told that it is gone", time)
 
     def _lost(self, tag: str, time: str, problem: str) -> None:
         request = self.requests[tag]

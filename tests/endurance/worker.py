@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 import warnings
+from collections.abc import Callable
 from functools import partial
 
 from tests.endurance.actor import Actor
@@ -64,14 +65,16 @@ def forks(actor: Actor, until: float) -> None:
     beside.join()
 
 
-def fork(caller: Blocking, rng: random.Random, number: int) -> None:
+def fork(
+    caller: Blocking, rng: random.Random, number: int, by: Callable[[], int] = os.fork
+) -> None:
     """Have a child that asks for itself, frees nothing of its parent's, and ends or is killed."""
     actor = caller.actor
     actor.journal.write("fork", actor.name)
     with warnings.catch_warnings():
         # From Python 3.12 on it warns of the thread beside this one, which is meant to be there.
         warnings.simplefilter("ignore", DeprecationWarning)
-        child = os.fork()
+        child = by()
     if not child:
         try:
             actor.rename(f"{actor.name}f{number}")
@@ -79,6 +82,7 @@ def fork(caller: Blocking, rng: random.Random, number: int) -> None:
                 caller.lease.release()
             caller.lease = None
             caller.interrupter = Interrupter()
+            caller.crossed = by is not os.fork
             ours = actor.rng("child")
             for _ in range(ours.randint(0, 8)):
                 caller.ask(wish(ours))
@@ -140,9 +144,12 @@ KINDS = {one.__name__: one for one in (single, threads, forks, tasks, sleepers)}
 
 def main() -> None:
     """Work for some seconds, or until the run ends."""
+    from tests.endurance import perils, served
+
     kind, name, seconds = sys.argv[1:]
     actor = Actor(name)
-    KINDS[kind](actor, time.monotonic() + float(seconds))
+    kinds = KINDS | perils.KINDS | served.KINDS
+    kinds[kind](actor, time.monotonic() + float(seconds))
 
 
 if __name__ == "__main__":

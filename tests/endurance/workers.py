@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import random
 import shlex
 import signal
 import subprocess
 import sys
+import time
 
 from tests.endurance.journal import Journal, now
+from tests.endurance.served import CREDENTIALS, DESCRIPTORS, PORT
+from tests.endurance.witness import PATIENCE_SECONDS
 
 _CANNOT = "cannot be used"  # what a DatabaseError says
 _NO_SLOT = 75
@@ -60,6 +64,28 @@ class Worker:
         status = self.process.returncode
         if said or (status and not (self.killed and status == -signal.SIGKILL)):
             return f"{self.name} ended with status {status}: {said[-2000:]}"
+        return None
+
+
+class Server(Worker):
+    """A `localgcl serve` that may have few connections open."""
+
+    def __init__(self, journal: Journal, errors: str) -> None:
+        few = f'ulimit -n {DESCRIPTORS}; exec "$@"'
+        serve = [sys.executable, "-m", "localgcl", "serve", "--auth", CREDENTIALS]
+        command = ["sh", "-c", few, "sh", *serve, "--port", os.environ[PORT]]
+        super().__init__("server", command, journal, errors)
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not self._said() and time.monotonic() < deadline:
+            time.sleep(0.01)
+
+    @property
+    def complaint(self) -> str | None:
+        said = self._said()
+        serving, *lines = said.split("\n")
+        strange = [line for line in lines if _CANNOT not in line]  # a full disk is told of
+        if not serving.startswith("Serving ") or strange or self.process.returncode:
+            return f"the server ended with status {self.process.returncode}: {said[-2000:]}"
         return None
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
 import select
@@ -188,6 +190,36 @@ os.read(0, 1)
     assert limiter.read("a").active_slots == 0
 
 
+def test_a_slot_that_a_backup_has_brought_stays_too(limiter: Limiter, run: Run, path: Path) -> None:
+    """Its owner is known in the file that was put in the place of the first."""
+    limiter.create("a", 2)
+    program = run(
+        """
+        limiter.acquire("a")
+        say()
+        wait()
+        limiter.acquire("a")
+        close_all()
+        say()
+        wait()
+        """
+    )
+    program.answer()
+    backup = path.with_name("backup")
+    with (
+        contextlib.closing(sqlite3.connect(path)) as source,
+        contextlib.closing(sqlite3.connect(backup)) as target,
+    ):
+        source.backup(target)
+    limiter.close()
+    for suffix in ("-wal", "-shm"):
+        os.unlink(f"{path}{suffix}")
+    os.replace(backup, path)
+    program.go_on()
+    program.answer()
+    assert [one.pid for one in limiter.holders("a")] == [program.process.pid] * 2
+
+
 def test_who_waits_closes_its_descriptors(limiter: Limiter, run: Run) -> None:
     """It keeps its place, and is served."""
     limiter.create("a", 1)
@@ -294,6 +326,37 @@ def test_a_fork_of_which_python_is_not_told(limiter: Limiter, run: Run) -> None:
     assert program.answer() == [True]
     assert program.answer() == 1
     assert program.end() == 0
+
+
+def test_such_a_fork_while_a_thread_queues_for_the_gate(
+    limiter: Limiter, run: Run, path: Path
+) -> None:
+    """That thread is at no database, so the child can use it."""
+    limiter.create("a", 1)
+    program = run(
+        """
+        limiter.read("a")
+        say()
+        wait()
+        try:
+            limiter.acquire("a", timeout_seconds=0.1)
+        except TimeoutError:
+            pass
+        child = ctypes.PyDLL(None).fork()
+        if child == 0:
+            say()
+            limiter.acquire("a", timeout_seconds=20).release()
+            os._exit(0)
+        say(os.waitpid(child, 0)[1])
+        """
+    )
+    program.answer()
+    gate = os.open(f"{path}-run/gate", os.O_RDWR)
+    fcntl.flock(gate, fcntl.LOCK_EX)
+    program.go_on()
+    program.answer()
+    os.close(gate)
+    assert program.answer() == 0
 
 
 def test_a_child_of_such_a_fork_outlives_its_parent(limiter: Limiter, run: Run) -> None:

@@ -55,6 +55,29 @@ def test_a_killed_holder_is_gone_when_somebody_looks(
     assert left_over(path) == set()
 
 
+@pytest.mark.parametrize("intruder", ["a link", "a dangling link", "a folder", "a file"])
+def test_what_lies_in_the_place_of_a_lifeline_keeps_nobody_alive(
+    limiter: Limiter, actor: Start, path: Path, intruder: str
+) -> None:
+    """It is no FIFO that somebody reads, and its owner's process is gone."""
+    limiter.create("a", 1)
+    holder = actor()
+    holder.do("acquire", ["a"])
+    (lifeline,) = left_over(path)
+    place = Path(f"{path}-run", lifeline)
+    place.unlink()
+    if intruder == "a folder":
+        place.mkdir()
+    elif intruder == "a file":
+        place.touch()
+    else:
+        place.symlink_to(path if intruder == "a link" else "nothing")
+    assert limiter.read("a").active_slots == 1
+    holder.kill()
+    limiter.acquire("a", timeout_seconds=0).release()
+    assert os.path.lexists(place)
+
+
 def test_os_exit_frees_the_slot(limiter: Limiter, actor: Start) -> None:
     """A process that leaves by `os._exit` frees what it held."""
     limiter.create("a", 1)

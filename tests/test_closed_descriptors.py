@@ -1,0 +1,162 @@
+"""Whose a descriptor is: of ours there are many, and the program may close any of them."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from localgcl import Limiter, _file
+from localgcl._descriptors import Kept, is_ours
+from localgcl._lifeline import Lifeline, existing_lifeline
+from tests.descriptors import open_files
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="marks are Linux's")
+
+
+def opened() -> int:
+    """Return a new descriptor."""
+    return os.open(os.devnull, os.O_RDONLY)
+
+
+def lifeline_of(limiter: Limiter) -> Lifeline:
+    """Return the lifeline of this process, which holds something."""
+    folder = limiter._database._folder
+    assert folder is not None
+    ours = existing_lifeline(folder)
+    assert ours is not None
+    return ours
+
+
+def test_one_of_ours_that_has_the_number_of_another() -> None:
+    """Who lost it knows, and closes nothing at its end."""
+    first = Kept(opened())
+    os.close(first.descriptor)
+    number = first.descriptor
+    second = Kept(opened())
+    assert second.descriptor == number
+    assert first.is_lost()
+    assert not second.is_lost()
+    del first
+    assert is_ours(second.descriptor)
+    assert second.close()
+
+
+def test_a_lifeline_that_was_closed_is_open_from_the_next_call_on(limiter: Limiter) -> None:
+    """The new one mostly has the number of the old, and is not closed in its place."""
+    limiter.create("a", 1)
+    with limiter.concurrency("a"):
+        ours = lifeline_of(limiter)
+        os.close(ours.descriptor)
+        limiter.read("a")
+        limiter.update("a", limit=2)
+        assert is_ours(ours.descriptor)
+        os.close(os.open(f"{ours.folder.path}/{ours.name}", os.O_WRONLY | os.O_NONBLOCK))
+
+
+@pytest.mark.parametrize("others", [0, 1, 2, 3, 20])
+def test_files_of_the_program_that_have_some_of_the_numbers(
+    limiter: Limiter, path: str, tmp_path: Path, others: int
+) -> None:
+    """They are what they were, however many they are."""
+    limiter.create("a", 1)
+    limiter.acquire("a").release()
+    ours = [int(one) for one in os.listdir("/proc/self/fd") if path in _leads_to(one)]
+    for number in ours:
+        os.close(number)
+    theirs = {}
+    for count in range(others):
+        name = f"{tmp_path}/theirs{count}"
+        theirs[os.open(name, os.O_RDWR | os.O_CREAT)] = name
+    try:
+        for descriptor, name in theirs.items():
+            os.write(descriptor, name.encode())
+        with limiter.concurrency("a", timeout_seconds=5):
+            assert limiter.read("a").active_slots == 1
+        limiter.close()
+        for descriptor, name in theirs.items():
+            assert _leads_to(str(descriptor)) == name
+            assert os.pread(descriptor, 999, 0) == name.encode()
+    finally:
+        for descriptor in theirs:
+            os.close(descriptor)
+    assert [one for one in open_files(path) if not one.startswith(f"{path}-run")] == []
+
+
+def _leads_to(number: str) -> str:
+    try:
+        return os.readlink(f"/proc/self/fd/{number}")
+    except FileNotFoundError:  # that of the listing
+        return ""
+
+
+def test_what_cannot_be_dropped_stays_as_it_is(
+    limiter: Limiter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a descriptor for a copy of the program's file, it is not touched."""
+    limiter.create("a", 1)
+    file = limiter._database._file
+    assert file is not None
+    number = file._descriptors[0]
+    os.close(number)
+    theirs = os.open(tmp_path / "theirs", os.O_RDWR | os.O_CREAT)
+    os.write(theirs, b"precious")
+    assert theirs == number
+
+    asked = fcntl.fcntl
+
+    def refused(descriptor: int, what: int, *more: int) -> int:
+        if what == fcntl.F_DUPFD_CLOEXEC:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return asked(descriptor, what, *more)
+
+    with monkeypatch.context() as short:
+        short.setattr(fcntl, "fcntl", refused)
+        with pytest.raises(OSError, match="Too many"):
+            _file.drop([file])
+    assert os.pread(theirs, 99, 0) == b"precious"
+    with limiter.concurrency("a", timeout_seconds=5):
+        pass
+    assert os.pread(theirs, 99, 0) == b"precious"
+    os.close(theirs)
+
+
+@pytest.mark.parametrize("step", ["opened", "identity_of", "mark"])
+def test_an_opening_that_is_broken_off(
+    path: str, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """What breaks it off is raised as it is, and nothing stays open."""
+    limiter = Limiter(path)
+    limiter.create("a", 1)
+    limiter.close()
+    count = 1
+    while True:
+        remaining = count
+
+        def broken_off(real: Callable[..., object], *args: object, **kwargs: object) -> object:
+            nonlocal remaining
+            remaining -= 1
+            if not remaining:
+                raise KeyboardInterrupt
+            return real(*args, **kwargs)
+
+        with monkeypatch.context() as patched:
+            real = getattr(_file, step)
+            patched.setattr(
+                _file, step, lambda *args, real=real, **kwargs: broken_off(real, *args, **kwargs)
+            )
+            try:
+                limiter.read("a")
+            except KeyboardInterrupt:
+                count += 1
+            else:
+                break
+        limiter.close()
+        assert open_files(path) == []
+    limiter.close()
+    assert count > 1
