@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import functools
+import os
+from pathlib import Path
+
+import pytest
+
 from localgcl import _clock
 
 
 def since_boot() -> float:
     """Return what the kernel says, to a hundredth of a second that it rounds down."""
     with open("/proc/uptime", encoding="ascii") as file:
-        return float(file.read().split()[0])
+        return float(file.read().split()[0]) - _clock.offset
 
 
 def test_it_counts_from_boot() -> None:
@@ -16,3 +22,33 @@ def test_it_counts_from_boot() -> None:
     before = since_boot()
     now = _clock.now()
     assert before <= now <= since_boot() + 0.01
+
+
+@pytest.mark.parametrize(
+    ("text", "offset"),
+    [
+        (b"", 0.0),
+        (b"monotonic           0         0\nboottime            0         0\n", 0.0),
+        (b"monotonic          17         5\nboottime       864000 250000000\n", 864000.25),
+        (b"monotonic          17         5\nboottime         -100 250000000\n", -99.75),
+    ],
+    ids=["an old kernel", "no namespace", "ahead", "behind"],
+)
+def test_how_far_a_time_namespace_is_ahead(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: bytes, offset: float
+) -> None:
+    """As the kernel writes it: whole seconds, and nanoseconds to add; no file means none."""
+    file = tmp_path / "timens_offsets"
+    if text:
+        file.write_bytes(text)
+    opens = os.open
+    monkeypatch.setattr(os, "open", lambda _, flags: opens(file, flags))
+    assert _clock._offset() == offset
+
+
+def test_the_clock_of_the_host_is_asked_directly() -> None:
+    """It is on the way of each slot: without an offset, no function of Python is around it."""
+    if _clock.offset:
+        assert _clock.now is _clock._now_at_the_host
+    else:
+        assert isinstance(_clock.now, functools.partial)
