@@ -32,7 +32,7 @@ from hypothesis.stateful import (
     rule,
 )
 
-from localgcl import Limiter, _outcomes, _queue, _slots
+from localgcl import Limiter, _folder, _outcomes, _queue, _slots
 from localgcl._database import Transaction
 from tests.conftest import Ask, Clock, Process, forget_everything
 
