@@ -160,9 +160,9 @@ def denied(path: str) -> tuple[str, str] | None:
         wanted = os.R_OK | os.W_OK | (os.X_OK if os.path.isdir(file) else 0)
         if file == parent and is_there:
             wanted = os.X_OK
-        if file == real and is_there and _nobody_writes(file):
-            return f"{file} is to be read only, even by its owner", f"chmod u+rw {file}"
         if os.access(file, wanted):
+            if file == real and _nobody_writes(file):  # root may, and who shares it may not
+                return f"{file} is to be read only, even by its owner", f"chmod u+rw {file}"
             continue
         try:
             status = os.stat(file)
