@@ -60,12 +60,12 @@ class _Fifo:
     def renew(self) -> int | None:
         """Make it again where it was taken; return the old end then, for the caller to close.
 
-        The program may have closed that, so it is closed only if it still is what it was.
+        It is -1 if the program has closed that: the new end may have its number.
         """
         if self.is_there():
             return None
         # The new one is there before the old one ends, so that no watcher sees a death.
-        taken = self.descriptor
+        taken = self.descriptor if is_ours(self.descriptor) else -1
         self._open()
         return taken
 

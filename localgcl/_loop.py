@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import os
 import weakref
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterable
@@ -17,6 +16,7 @@ from typing import Any
 
 from localgcl import _clock, _departure, _slots, _threads
 from localgcl._database import Database, NoDatabaseError, Transaction
+from localgcl._descriptors import close_if_ours
 from localgcl._folder import HINT_AT_ALL, HINT_LENGTH, Folder
 from localgcl._forks import at_fork
 from localgcl._gate import GateTimeoutError
@@ -104,7 +104,7 @@ class Session:
                 # Only the loop knows when nothing refers to the old end by its number any more.
                 self.loop.call_soon_threadsafe(self._listen_anew, taken)
             except RuntimeError:
-                os.close(taken)  # the loop is closed, and so nobody listens
+                close_if_ours(taken)  # the loop is closed, and so nobody listens
 
     # Transactions
 
@@ -344,9 +344,11 @@ class Session:
     def _listen_anew(self, taken: int) -> None:
         """Listen to the ear that was made in place of one that a cleaner took."""
         ear = self._ear
-        if self._watch.is_on and not self.closed and ear is not None:
-            self._watch.turn_to(ear.descriptor)
-        os.close(taken)
+        try:
+            if self._watch.is_on and not self.closed and ear is not None:
+                self._watch.turn_to(ear.descriptor)
+        finally:
+            close_if_ours(taken)
 
     def _woken(self) -> None:
         ear = self._ear
@@ -388,6 +390,7 @@ class Session:
         for request, sleeper in self._sleepers.items():
             if request.until <= now:
                 _succeed(sleeper, [])
+        self._watch.mend()
         if self._requests:
             self._look_round()
 
