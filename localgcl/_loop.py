@@ -344,9 +344,11 @@ class Session:
     def _listen_anew(self, taken: Descriptor) -> None:
         """Listen to the ear that was made in place of one that a cleaner took."""
         ear = self._ear
-        if self._watch.is_on and not self.closed and ear is not None:
-            self._watch.turn_to(ear.descriptor)
-        close_if_ours(taken)
+        try:
+            if self._watch.is_on and not self.closed and ear is not None:
+                self._watch.turn_to(ear.descriptor)
+        finally:
+            close_if_ours(taken)
 
     def _woken(self) -> None:
         ear = self._ear
@@ -388,6 +390,7 @@ class Session:
         for request, sleeper in self._sleepers.items():
             if request.until <= now:
                 _succeed(sleeper, [])
+        self._watch.mend()
         if self._requests:
             self._look_round()
 

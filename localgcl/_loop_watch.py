@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import selectors
+import weakref
 from collections.abc import Callable, Iterable
 
 from localgcl import _threads
+from localgcl._descriptors import NONE, Descriptor, is_ours, mark
 from localgcl._folder import Folder, WriteEnd
 from localgcl._outcomes import Request
 
@@ -20,42 +22,76 @@ class Watch:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.is_on = False
         self._loop = loop
-        # The loop waits for it, and nobody else.
-        self._selector: selectors.DefaultSelector = _threads.real(selectors, "DefaultSelector")()
-        self._ear = -1  # the descriptor
+        self._ear = NONE
+        self._woken: Callable[[], None] = _nothing
         self._ends: dict[str, WriteEnd] = {}  # by lifeline
         self._concerned: dict[str, set[Request]] = {}
+        self._selector = _Selector(self)
 
-    def begin(self, ear: int, woken: Callable[[], None]) -> None:
+    def begin(self, ear: Descriptor, woken: Callable[[], None]) -> None:
         """Hear this ear, and have the loop call `woken` when there is something to `hear`."""
+        self._ear = ear
+        self._woken = woken
+        if self._selector.is_lost():
+            self._selector.close()
+            self._selector = _Selector(self)
         self.is_on = True
-        self._ear = ear
-        self._selector.register(ear, selectors.EVENT_READ)
-        self._loop.add_reader(self._selector.fileno(), woken)
+        self._hear_all()
 
-    def turn_to(self, ear: int) -> None:
+    def turn_to(self, ear: Descriptor) -> None:
         """Hear this ear in place of the one before."""
-        self._selector.unregister(self._ear)
         self._ear = ear
-        self._selector.register(ear, selectors.EVENT_READ)
+        self._renew()
+
+    def mend(self) -> None:
+        """Hear again where the program has closed what the loop waits for."""
+        if self.is_on and self._selector.is_lost():
+            self._renew()
+
+    def _renew(self) -> None:
+        # The loop first forgets the number, which may be that of the new selector as well.
+        self._loop.remove_reader(self._selector.number)
+        self._selector.close()
+        self._selector = _Selector(self)
+        # The deaths of those that are lost are found by the looks that are made every second.
+        self._ends = {name: end for name, end in self._ends.items() if not end.is_lost()}
+        self._hear_all()
+
+    def _hear_all(self) -> None:
+        register = self._selector.real.register
+        if is_ours(self._ear):  # or else it is made again, and turned to
+            register(self._ear, selectors.EVENT_READ)
+        for name, end in self._ends.items():
+            register(end.descriptor, selectors.EVENT_READ, name)
+        self._loop.add_reader(self._selector.number, self._woken)
 
     def hear(self) -> tuple[bool, list[str]]:
         """Return whether the ear was rung, and the lifelines that have ended."""
-        found = [key.data for key, _ in self._selector.select(0)]
+        if not is_ours(self._selector.number):
+            self.mend()
+        found = [key.data for key, _ in self._selector.real.select(0)]
         return None in found, [name for name in found if name is not None]
 
     def add(self, request: Request, folder: Folder, lifelines: Iterable[str]) -> list[str]:
         """Watch these lifelines for a request; where some are dead, none, and return those."""
+        self.mend()
         for name in lifelines:
             self._concerned.setdefault(name, set()).add(request)
         ends, dead = folder.open_to_watch(name for name in lifelines if name not in self._ends)
         for name, end in ends.items():
             if end is not None:
-                self._ends[name] = end
-                self._selector.register(end.descriptor, selectors.EVENT_READ, name)
+                self._add(name, end)
         if dead:
             self.discard(request, lifelines)
         return dead
+
+    def _add(self, name: str, end: WriteEnd) -> None:
+        try:
+            self._selector.real.register(end.descriptor, selectors.EVENT_READ, name)
+        except KeyError:  # the program has closed one that had this number
+            self._renew()
+            self._selector.real.register(end.descriptor, selectors.EVENT_READ, name)
+        self._ends[name] = end
 
     def discard(self, request: Request, lifelines: Iterable[str]) -> None:
         """Watch these lifelines no more for a request."""
@@ -69,14 +105,52 @@ class Watch:
     def pop(self, lifeline: str) -> set[Request]:
         """Watch a lifeline no more, and return the requests for which it was watched."""
         end = self._ends.pop(lifeline, None)
-        if end is not None:
-            self._selector.unregister(end.descriptor)
+        if end is not None and is_ours(self._selector.number):
+            self._selector.real.unregister(end.descriptor)
         return self._concerned.pop(lifeline, set())
 
     def close(self) -> None:
         """Hear nothing any more."""
         if self.is_on and not self._loop.is_closed():
-            self._loop.remove_reader(self._selector.fileno())
+            self._loop.remove_reader(self._selector.number)
+        self.is_on = False
         for name in tuple(self._ends):
             self.pop(name)
         self._selector.close()
+
+
+class _Selector:
+    """A selector that the loop waits for, and nobody else.
+
+    It belongs to a watch, and is closed with that, unless the program has closed it before: to
+    close it or to let go of it would then close what has its number by now.
+    """
+
+    def __init__(self, watch: Watch) -> None:
+        self.real: selectors.DefaultSelector = _threads.real(selectors, "DefaultSelector")()
+        self.number = mark(self.real.fileno())
+        self._end = weakref.finalize(watch, _end, self.real, self.number)
+        self._end.atexit = False
+
+    def is_lost(self) -> bool:
+        """Whether the program has closed it."""
+        return not is_ours(self.number)
+
+    def close(self) -> None:
+        """Close it unless it is lost."""
+        self._end()
+
+
+def _end(selector: selectors.DefaultSelector, number: Descriptor) -> None:
+    if is_ours(number):
+        selector.close()
+    else:
+        _lost.append(selector)
+
+
+# They have no way to be let go without closing their numbers.
+_lost: list[selectors.DefaultSelector] = []
+
+
+def _nothing() -> None:
+    pass

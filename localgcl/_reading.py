@@ -86,12 +86,12 @@ def _read_fifo(descriptor: int) -> bytes:
 
 
 def _open(path: str) -> int:
-    """Open a file for reading; for root, without following a link that a stranger has put there.
+    """Open a file for reading, without following a link that a stranger has put there.
 
-    Where others may write, fs.protected_symlinks has it so for sticky folders alone, and not on
-    every machine.
+    fs.protected_symlinks has it so for sticky folders alone, not for links of the folder's owner,
+    and not on every machine.
     """
-    if os.geteuid() != 0 or not hasattr(os, "O_PATH"):
+    if not hasattr(os, "O_PATH"):
         return os.open(path, _READ)
     with contextlib.ExitStack() as opened:
 
@@ -129,10 +129,13 @@ def _parts(path: str) -> list[str]:
 
 
 def _refuse_link_of_stranger(folder: os.stat_result, link: os.stat_result, name: str) -> None:
+    ours = (0, os.geteuid())
     others_may_write = folder.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-    if others_may_write and link.st_uid not in (0, os.geteuid(), folder.st_uid):
+    # What root reads may be nobody else's to see, whoever the folder belongs to.
+    is_anothers = os.geteuid() == 0 and folder.st_uid != 0
+    if (others_may_write or is_anothers) and link.st_uid not in ours:
         raise PermissionError(
             errno.EACCES,
-            f"{name} is a link that another user has put into a folder where others may write;"
-            " give the path that it leads to",
+            f"{name} is a link that another user has put there, and may lead anywhere; give the"
+            " path that it leads to",
         )

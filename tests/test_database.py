@@ -32,6 +32,7 @@ from localgcl import (
     _descriptors,
     _problems,
     _schema,
+    _waiting,
 )
 from localgcl._blocking import Listener
 from localgcl._database import Database, Transaction

@@ -202,8 +202,10 @@ def test_input_without_an_end(path: str, words: str) -> None:
         (0o1777, 0, 0, True),
         (0o2770, 0, 0, True),
         (0o755, 0, 65534, True),  # whom root let put it there
-        (0o755, 65534, 65534, True),  # a home folder, with what belongs to its user
-        (0o770, 65534, 65534, True),
+        (0o1777, 65534, 65534, False),  # of its owner, which the kernel follows
+        (0o755, 65534, 65534, False),  # a home folder: it may lead to what only root reads
+        (0o755, 65534, 0, True),
+        (0o770, 65534, 65534, False),
     ],
 )
 @pytest.mark.parametrize("place", ["the file", "a folder above it"])
@@ -215,7 +217,7 @@ def test_links_of_strangers(
     followed: bool,
     place: str,
 ) -> None:
-    """Root does not follow them, as fs.protected_symlinks has it, in every folder of the kind."""
+    """Root does not follow them, in every folder that others can write to or that is another's."""
     folder = tmp_path / "shared"
     folder.mkdir()
     (tmp_path / "target").mkdir()
@@ -235,6 +237,46 @@ def test_links_of_strangers(
             with pytest.raises(PermissionError) as caught:
                 read_file(str(asked))
             assert "link is a link that another user has put" in str(caught.value)
+
+
+@as_root
+@pytest.mark.parametrize(
+    ("mode", "owner_of_folder", "owner_of_link", "followed"),
+    [
+        (0o777, 0, 65533, False),
+        (0o1777, 65533, 65533, False),
+        (0o1777, 0, 65534, True),
+        (0o777, 0, 0, True),
+        (0o755, 65533, 65533, True),  # a folder of another, who keeps it as it is
+    ],
+)
+def test_links_of_strangers_for_a_user(
+    public: Path, mode: int, owner_of_folder: int, owner_of_link: int, followed: bool
+) -> None:
+    """The rule is not root's alone."""
+    folder = public / "shared"
+    folder.mkdir()
+    (public / "target").write_text(CONTENT)
+    (folder / "link").symlink_to("../target")
+    os.chown(folder / "link", owner_of_link, owner_of_link, follow_symlinks=False)
+    os.chown(folder, owner_of_folder, owner_of_folder)
+    folder.chmod(mode)
+    code = """
+import os, sys
+from localgcl._reading import read_file
+os.setgroups([]); os.setresgid(65534, 65534, 65534); os.setresuid(65534, 65534, 65534)
+try:
+    print(read_file(sys.argv[1]).decode(), end="")
+except PermissionError as error:
+    print(error.strerror)
+"""
+    words = [sys.executable, "-c", code, str(folder / "link")]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.stderr == ""
+    if followed:
+        assert done.stdout == CONTENT
+    else:
+        assert "link is a link that another user has put" in done.stdout
 
 
 @as_root

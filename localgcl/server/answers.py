@@ -74,11 +74,14 @@ def invalid(loc: tuple[str, ...], value: object, message: str) -> InvalidError:
 
 async def body_of(request: Request, model: type[B], *, empty: bytes = b"") -> B:
     """Return the body as `model` has it, whatever its content type; `empty` where there is none."""
+    # The protocol has seen to it that this is a number, and the only length.
+    if int(request.headers.get("content-length", 0)) > MAX_BODY_BYTES:
+        raise _too_large()
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
         if len(body) > MAX_BODY_BYTES:
-            raise RefusedError(413, "the body is too large", {"connection": "close"})
+            raise _too_large()
     try:
         return model.model_validate_json(bytes(body) or empty)
     except ValidationError as error:
@@ -89,6 +92,10 @@ async def body_of(request: Request, model: type[B], *, empty: bytes = b"") -> B:
         is_json = faults[0]["type"] != "json_invalid"
         sent = json.loads(body or empty) if is_json and len(body) <= _MAX_SHOWN_BYTES else None
         raise InvalidError(faults, first_fault(error)[:_MAX_SHOWN_BYTES], sent) from None
+
+
+def _too_large() -> RefusedError:
+    return RefusedError(413, "the body is too large", {"connection": "close"})
 
 
 def _bounded(fault: dict[str, Any]) -> dict[str, Any]:

@@ -73,6 +73,13 @@ class Guard:
 
     def _refusal(self, scope: Scope) -> Response | None:
         headers = Headers(scope=scope)
+        if "content-length" in headers and "transfer-encoding" in headers:
+            # A proxy may take the one and we the other for where the next request begins.
+            return JSONResponse(
+                {"detail": "Content-Length and Transfer-Encoding exclude each other."},
+                400,
+                {"connection": "close"},
+            )
         if not self._is_ours(headers.get("host", "")):
             return JSONResponse({"detail": "Not a name of this server."}, 421)
         if _is_cross_site(scope, headers):

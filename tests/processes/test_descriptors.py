@@ -245,6 +245,83 @@ def test_who_waits_closes_its_descriptors(limiter: Limiter, run: Run) -> None:
     assert program.end() == 0
 
 
+@pytest.mark.parametrize("numbers", ["are free", "are in use", "are used by the same call"])
+def test_tasks_wait_while_descriptors_are_closed(
+    limiter: Limiter, run: Run, tmp_path: Path, numbers: str
+) -> None:
+    """They are served, others after them too, and nothing of the program's is closed or read."""
+    limiter.create("a", 1)
+    limiter.create("b", 1)
+    held = limiter.acquire("b")
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    program = run(
+        f"""
+        import gc
+        folder, numbers = {str(folder)!r}, {numbers!r}
+        unhandled = []
+
+        def use(keep):
+            ours = [int(one) for one in os.listdir("/proc/self/fd")
+                    if int(one) > 2 and int(one) not in keep
+                    and os.path.exists(f"/proc/self/fd/{{one}}")]
+            if numbers != "are used by the same call":
+                for one in ours:
+                    try:
+                        os.close(one)
+                    except OSError:
+                        pass  # by which they were listed
+                return use_their_numbers(folder) if numbers == "are in use" else []
+            for index, one in enumerate(ours):
+                name = f"{{folder}}/theirs{{index}}"
+                opened = os.open(name, os.O_RDWR | os.O_CREAT)
+                os.dup2(opened, one)
+                os.close(opened)
+                os.write(one, name.encode())
+            return ours
+
+        def are_theirs(files):
+            return all(
+                os.path.exists(f"/proc/self/fd/{{one}}")
+                and os.readlink(f"/proc/self/fd/{{one}}") == f"{{folder}}/theirs{{index}}"
+                and os.pread(one, 999, 0) == f"{{folder}}/theirs{{index}}".encode()
+                and os.lseek(one, 0, os.SEEK_CUR) == os.fstat(one).st_size
+                for index, one in enumerate(files)
+            )
+
+        async def main():
+            loop = asyncio.get_running_loop()
+            loop.set_exception_handler(lambda _, context: unhandled.append(str(context)))
+            keep = {{loop._selector.fileno(), loop._ssock.fileno(), loop._csock.fileno()}}
+            tasks = AsyncLimiter(path)
+            lease = await tasks.acquire("a")
+            waits = [asyncio.create_task(tasks.acquire(one)) for one in "aab"]
+            while len(await tasks.waiters()) < 3:
+                await asyncio.sleep(0)
+            await asyncio.sleep(0.05)  # they have come to their sleep
+            files = use(keep)
+            say("closed")
+            await asyncio.to_thread(wait)
+            await lease.release()
+            for one in waits:
+                await (await asyncio.wait_for(one, 20)).release()
+            before = are_theirs(files)
+            await tasks.aclose()
+            return before, files
+
+        before, files = asyncio.run(main())
+        gc.collect()
+        say([before, are_theirs(files), unhandled])
+        """
+    )
+    assert program.answer() == "closed"
+    held.release()
+    program.go_on()
+    assert program.answer() == [True, True, []]
+    assert program.end() == 0
+    assert [limiter.read(one).active_slots for one in "ab"] == [0, 0]
+
+
 def test_each_descriptor_by_itself(limiter: Limiter, run: Run, tmp_path: Path) -> None:
     """A library that closes a number twice hits upon any one of them."""
     limiter.create("a", 1)

@@ -13,7 +13,7 @@ from localgcl import Limiter, _limits, _metrics
 from localgcl._action import Action
 from localgcl._database import Transaction
 from localgcl.server import answers, bodies, events, reading
-from tests.server.conftest import LIMITS, Serve
+from tests.server.conftest import LIMITS, Serve, Served
 from tests.server.test_events import told
 from tests.server.test_leases import TAKE, give, leased, until
 
@@ -46,6 +46,29 @@ def test_too_much(client: httpx.Client, where: str, body: Any) -> None:
     assert answer.json()["detail"]
     assert len(answer.content) < 10 * answers._MAX_SHOWN_BYTES
     assert len(answer.json().get("exception_detail", [])) <= answers._MAX_FAULTS
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        (f"Content-Length: {answers.MAX_BODY_BYTES + 1}", 413),
+        ("Content-Length: 1000000000000", 413),
+        ("Content-Length: 2\r\nTransfer-Encoding: chunked", 400),
+        ("Transfer-Encoding: chunked\r\nContent-Length: 2", 400),
+        ("Content-Length: 2\r\nContent-Length: 3", 400),
+    ],
+)
+@pytest.mark.parametrize("sent", [b"", b"{}"])
+def test_what_the_head_of_a_request_shows(
+    served: Served, headers: str, status: int, sent: bytes
+) -> None:
+    """A body that is too large, or has no certain end, is refused before it is waited for."""
+    head = f"POST {LIMITS}/filter HTTP/1.1\r\nHost: 127.0.0.1\r\n{headers}\r\n\r\n"
+    one = served.connect()
+    one.sendall(head.encode() + sent)
+    # It is hung up on as well: what follows may be the rest of the body or another request.
+    with one.makefile("rb") as answer:
+        assert answer.read().startswith(f"HTTP/1.1 {status} ".encode())
 
 
 def test_as_much_as_may_be(client: httpx.Client, limiter: Limiter) -> None:
