@@ -12,6 +12,14 @@ from localgcl import _clock
 
 _STARTED = 19  # the field "starttime" behind the command's name: proc_pid_stat(5)
 _ENDED = (b"Z", b"X")  # ended, and not yet waited for by its parent
+_TICKS = os.sysconf("SC_CLK_TCK")  # in a second
+# The kernel adds the offset of the reader's time namespace to when a process began, as nanoseconds
+# in 64 bits without a sign. So what began before the clock of that namespace wraps around.
+_WRAP = 2**64 * _TICKS // 10**9
+
+# A leap second, and what rounding makes of it. Nothing else but a step of the wall clock moves the
+# moment of boot, and a machine is not started again within so few seconds of its last start.
+_BOOT_SECONDS = 2
 
 _this: tuple[int, str | None] = (0, None)
 
@@ -22,7 +30,8 @@ def this_process() -> str | None:
     pid = os.getpid()
     if _this[0] != pid:
         started, space = _started(pid), _namespace()
-        told = None if started is None else f"{_clock.boot_id()} {space} {pid} {started}"
+        boot = f"{_clock.boot_id()}@{_booted()}"
+        told = None if started is None else f"{boot} {space} {pid} {started}"
         _this = pid, told
     return _this[1]
 
@@ -32,8 +41,9 @@ def is_running(process: str) -> bool:
     boot, space, pid, started = process.split(" ")
     return (
         pid.isdigit()
-        and (boot, space) == (_clock.boot_id(), _namespace())
-        and _started(int(pid)) == started
+        and space == _namespace()
+        and _is_this_boot(boot)
+        and _is_near(started, _started(int(pid)), 1)  # an offset may end within a tick
     )
 
 
@@ -54,14 +64,36 @@ def end_of(process: str) -> int | None:
     return descriptor
 
 
-def _started(pid: int) -> str | None:
+def _is_this_boot(told: str) -> bool:
+    """Whether a process has told of the boot that this one runs in.
+
+    A container may be shown a boot_id of its own. Then the wall time of boot tells, which is
+    another after a reboot.
+    """
+    boot, _, booted = told.partition("@")
+    return boot == _clock.boot_id() or _is_near(booted, _booted(), _BOOT_SECONDS)
+
+
+def _booted() -> int:
+    """Return when the machine was started, in seconds of the wall clock."""
+    return round(_clock.wall() - _clock.now())
+
+
+def _is_near(told: str, number: int | None, most: int) -> bool:
+    """Whether what was told, which may be any text, is that number or off by `most`."""
+    return number is not None and told in map(str, range(number - most, number + most + 1))
+
+
+def _started(pid: int) -> int | None:
     """Return when a process began, in ticks since boot, or None where it has ended."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             fields = file.read().rpartition(b") ")[2].split()
     except OSError:
         return None
-    return None if fields[0] in _ENDED else fields[_STARTED].decode()
+    if fields[0] in _ENDED:
+        return None
+    return (int(fields[_STARTED]) - round(_clock.offset * _TICKS)) % _WRAP
 
 
 def _namespace() -> str:

@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+from localgcl import _clock
 from localgcl._process import end_of, is_running, this_process
 
 SAYS = "from localgcl._process import this_process; print(this_process(), flush=True); input()"
@@ -31,8 +32,24 @@ def test_this_process_runs() -> None:
 
 @pytest.mark.parametrize(
     ("word", "other"),
-    [(0, "another-boot"), (1, "1"), (2, "x"), (3, "1")],
-    ids=["another boot", "another namespace", "no pid", "a pid that was given again"],
+    [
+        (0, "another-boot"),
+        (0, "another-boot@5"),
+        (0, "another-boot@x"),
+        (1, "1"),
+        (2, "x"),
+        (3, "1"),
+        (3, "x"),
+    ],
+    ids=[
+        "another boot",
+        "another boot, at another time",
+        "another boot, at no time",
+        "another namespace",
+        "no pid",
+        "a pid that was given again",
+        "no start",
+    ],
 )
 def test_another_one_of_the_same_pid(word: int, other: str) -> None:
     """What is told of a process fits no other in a single word."""
@@ -69,3 +86,21 @@ def test_a_process_that_ends() -> None:
                 os.close(end)
     with pytest.raises(ProcessLookupError):
         end_of(process)
+
+
+def test_the_wall_clock_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is asked only where the boot_id is another's; where it is the same, that is enough."""
+    process = " ".join(told())
+    wall = _clock.wall
+    monkeypatch.setattr(_clock, "wall", lambda: wall() + 3600)
+    assert is_running(process)
+
+
+@pytest.mark.parametrize(("seconds", "same"), [(0, True), (-1, True), (1, True), (10, False)])
+def test_a_boot_id_of_its_own(monkeypatch: pytest.MonkeyPatch, seconds: int, same: bool) -> None:
+    """A container may be shown another; then the machine has started at the same wall time."""
+    process = " ".join(told())
+    wall = _clock.wall
+    monkeypatch.setattr(_clock, "boot_id", lambda: "a container's")
+    monkeypatch.setattr(_clock, "wall", lambda: wall() + seconds)
+    assert is_running(process) == same

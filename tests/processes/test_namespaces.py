@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from localgcl import Limiter, _clock
+from localgcl import AcquireConcurrencySlotTimeoutError, Limiter, _clock
+from localgcl._process import is_running, this_process
 from tests.needs import takes_root
+from tests.processes.conftest import DEADLINE_SECONDS
 
 pytestmark = [pytest.mark.processes, takes_root]
 
@@ -20,6 +24,47 @@ EXEC = ["unshare", "--time", "--boottime", "864000"]
 TIMES = pytest.mark.parametrize("within", [AHEAD, BEHIND, EXEC], ids=["ahead", "behind", "exec"])
 
 CLOCK = "from localgcl import _clock; print(_clock.now())"
+
+TELLS = "from localgcl._process import this_process; print(this_process(), flush=True); input()"
+ASKS = "import sys; from localgcl._process import is_running; print(is_running(sys.argv[1]))"
+# Daemons close what they do not know.
+HOLDS = """
+import os, sys
+from localgcl import Limiter
+limiter = Limiter(sys.argv[1])
+lease = limiter.acquire("db")
+os.closerange(3, 256)
+print("holds", flush=True)
+input()
+"""
+MOUNTS = 'mount --bind "$0" /proc/sys/kernel/random/boot_id && exec "$@"'
+
+
+@pytest.fixture(params=["host", "ahead", "behind", "just begun", "exec", "own boot_id"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> list[str]:
+    """The words before a command that have it run somewhere in the same pid namespace."""
+    if request.param == "own boot_id":
+        file = tmp_path / "boot_id"
+        file.write_text("11111111-2222-3333-4444-555555555555\n")
+        return ["unshare", "--mount", "sh", "-c", MOUNTS, str(file)]
+    just_begun = [*AHEAD[:-1], str(10 - int(_clock.now()))]
+    places = {"ahead": AHEAD, "behind": BEHIND, "just begun": just_begun, "exec": EXEC}
+    return places.get(request.param, [])
+
+
+@contextmanager
+def started(within: list[str], *words: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Start Python in a namespace, with the line that it says; it ends at the end of its input."""
+    run(within, "-c", "")  # skips where there is none
+    with subprocess.Popen(
+        [*within, sys.executable, *words],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        yield process, process.stdout.readline().strip()
 
 
 def run(within: list[str], *words: str) -> subprocess.CompletedProcess[str]:
@@ -60,3 +105,39 @@ def test_the_host_does_not_wait_for_a_time_to_come(
     limiter.create("api", 1, slot_decay_per_second=20)
     assert localgcl(within, path, "rate-limit", "api") == 0
     limiter.rate_limit("api", timeout_seconds=30)
+
+
+def test_a_process_there_is_told_from_here(place: list[str]) -> None:
+    """It runs while it runs, however its clock and its boot_id are shown to it."""
+    with started(place, "-c", TELLS) as (process, told):
+        assert is_running(told), told
+        process.communicate("\n", timeout=DEADLINE_SECONDS)
+        assert not is_running(told)
+
+
+def test_a_process_here_is_told_from_there(place: list[str]) -> None:
+    """Also one that began before the clock of the namespace did."""
+    told = this_process()
+    assert told is not None
+    assert run(place, "-c", ASKS, told).stdout == "True\n"
+    boot, space, pid, began = told.split(" ")
+    other = f"{boot} {space} {pid} {int(began) - 100}"
+    assert run(place, "-c", ASKS, other).stdout == "False\n"
+
+
+def test_the_first_process_is_told_from_there(place: list[str]) -> None:
+    """It began before the clock of nearly every time namespace."""
+    told = "from localgcl import _process; print(_process._started(1))"
+    here, there = (int(run(within, "-c", told).stdout) for within in ([], place))
+    assert abs(here - there) <= 1
+
+
+def test_a_daemon_there_keeps_its_slot(limiter: Limiter, path: Path, place: list[str]) -> None:
+    """It has closed its lifeline, and nobody is admitted beside it until it ends."""
+    limiter.create("db", 1)
+    with started(place, "-c", HOLDS, str(path)) as (process, said):
+        assert said == "holds"
+        with pytest.raises(AcquireConcurrencySlotTimeoutError):
+            limiter.acquire("db", timeout_seconds=0)
+        process.communicate("\n", timeout=DEADLINE_SECONDS)
+    limiter.acquire("db", timeout_seconds=DEADLINE_SECONDS).release()
