@@ -18,6 +18,7 @@ from localgcl import _clock, _threads
 from localgcl._descriptors import NONE, Descriptor, close_if_ours, is_ours, mark
 from localgcl._folder import Folder
 from localgcl._forks import at_fork
+from localgcl._rights import others_write_beside
 from localgcl.errors import DatabaseError
 
 TYPE_CHECKING = False

@@ -46,6 +46,11 @@ def of_the_writers(folder: os.stat_result, access: Access) -> Iterator[None]:
         yield
 
 
+def others_write_beside(path: str) -> bool:
+    """Whether this is root, where others can put a file in the place of another."""
+    return os.geteuid() == 0 and _others_write(os.stat(os.path.dirname(path)))
+
+
 def _others_write(folder: os.stat_result) -> bool:
     """Whether anybody but root may change what is in a folder."""
     group = folder.st_mode & stat.S_IWGRP and folder.st_gid

@@ -294,7 +294,7 @@ MUTANTS = (
         "a pid that is given again is the same process",
         2,
         "_process.py",
-        "        and _started(int(pid)) == started",
+        "        and _is_near(started, _started(int(pid)), 1)",
         "        and _started(int(pid)) is not None",
         (PROCESS,),
     ),
