@@ -229,11 +229,11 @@ class Gate:
     def note(self) -> str:
         """Return what was noted in the file; DatabaseError where that is no note of ours."""
         noted = os.pread(self._descriptor, _MAX_NOTE_LENGTH + 1, 0).decode(errors="replace")
-        if (
-            not noted
-            or len(noted) > _MAX_NOTE_LENGTH
-            or not all(word.isdigit() for word in noted.split())
-        ):
+        words = noted.split()
+        if len(noted) > _MAX_NOTE_LENGTH or not all(map(str.isdigit, words)):
+            self._folder.refuse_gate()
+        # An empty file is hardly a gate that we have made; where others write, it may be root's own.
+        if not words and others_write_beside(self._folder.path):
             self._folder.refuse_gate()
         self._noted = noted
         return noted
