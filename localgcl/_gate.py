@@ -232,7 +232,7 @@ class Gate:
         words = noted.split()
         if len(noted) > _MAX_NOTE_LENGTH or not all(map(str.isdigit, words)):
             self._folder.refuse_gate()
-        # An empty file is hardly a gate that we have made; where others write, it may be root's own.
+        # An empty file is hardly a gate of ours; where others write, it may be root's own.
         if not words and others_write_beside(self._folder.path):
             self._folder.refuse_gate()
         self._noted = noted
