@@ -110,7 +110,6 @@ class File:
             if made:
                 _leave_no_folder(self.folder)
             raise
-        _open_files.add(self)
 
     def _open(self, deadline: float | None) -> None:
         # In one go, so that the file is not replaced in between: SQLite finds the log by its name.
@@ -232,6 +231,7 @@ class File:
                 elif identity == shared:
                     found.append((True, other))
         self._descriptors = tuple(descriptor for _, descriptor in sorted(found))
+        _open_files.add(self)  # before the next one to open is told apart from this
 
     def is_there(self) -> bool:
         """Whether what is open is still what is found at its path, with its log, and not emptied.
@@ -285,12 +285,12 @@ class File:
         if not self.is_whole():
             drop(files_of(self.identity))
             return
-        _open_files.discard(self)
         # SQLite keeps a file open for as long as a statement is, as one that has failed; and what
         # is open crosses a fork.
         with contextlib.suppress(sqlite3.ProgrammingError):  # the connection is closed already
             self._cursor.close()
         self.connection.close()
+        _open_files.discard(self)  # not before: another would take these descriptors for its own
         self._forget_files()
 
     def _forget_files(self) -> None:
@@ -416,7 +416,11 @@ _open_files: weakref.WeakSet[File] = weakref.WeakSet()
 
 def files_of(identity: tuple[int, int]) -> list[File]:
     """Return all that this process has open of a file."""
-    return [file for file in list(_open_files) if file.identity == identity]
+    while True:
+        try:
+            return [file for file in list(_open_files) if file.identity == identity]
+        except RuntimeError:
+            continue  # another thread has just opened one
 
 
 def drop(files: Iterable[File]) -> None:
@@ -451,10 +455,10 @@ def drop(files: Iterable[File]) -> None:
         for number in numbers.keys() - closed:
             os.dup2(nothing, number, inheritable=False)
         for file in files:
-            _open_files.discard(file)
             with contextlib.suppress(sqlite3.Error):
                 file._cursor.close()
             file.connection.close()
+            _open_files.discard(file)
             file._forget_files()
     finally:
         for number in {*closed, *numbers} - theirs.keys():

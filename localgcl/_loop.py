@@ -39,6 +39,7 @@ _LOOP_SECONDS = 0.25
 
 # Transactions that share one: enough to be quick, few enough to hold up no other process.
 _MAX_TOGETHER = 32
+_LONG_SECONDS = 0.01  # after so long, the rest of them get a transaction of their own
 
 # Nobody waits longer than this for a clean-up or an end; the thread goes on by itself.
 PATIENCE_SECONDS = 1.0
@@ -226,7 +227,11 @@ class Session:
 
         def work(tx: Transaction) -> tuple[list[Any], dict[Request, Any]]:
             tx.later = set()
-            results = [job.work(tx) for job in jobs]
+            results = []
+            for job in jobs:
+                results.append(job.work(tx))
+                if _clock.now() - tx.now > _LONG_SECONDS:
+                    break  # others stand at the gate
             promote(tx, tx.later)
             return results, self._looked_for(tx)
 
@@ -237,6 +242,8 @@ class Session:
                 work, durable=first.durable, create=any(job.create for job in jobs)
             )
             outcomes = [(result, None) for result in results]
+            self._jobs.extendleft(reversed(jobs[len(results) :]))
+            jobs = jobs[: len(results)]
             for request, outcome in looked.items():
                 if _is_decided(outcome):
                     self._drop(request)

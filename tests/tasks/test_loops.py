@@ -11,12 +11,14 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from localgcl import AsyncLimiter, DatabaseError, Limiter, _loop
-from localgcl._database import Transaction
+from localgcl._database import Database, Transaction
 from localgcl._loop import session_of
 from tests.flavours import DEADLINE_SECONDS
 from tests.tasks.conftest import nothing_is_left, until
@@ -502,3 +504,30 @@ def test_those_whose_tickets_are_given_anew(path: Path, tmp_path: Path) -> None:
 
     asyncio.run(main())
     nothing_is_left(path)
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.02])
+def test_what_takes_long_keeps_no_other_process_waiting(
+    path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float
+) -> None:
+    """Quick transactions share one; after a slow one, the rest of them get their own."""
+    begun: list[int] = []
+    transact = Database.transact
+
+    def counted(self: Database, work: Any, **options: Any) -> Any:
+        begun.append(len(begun))
+        return transact(self, work, **options)
+
+    async def main() -> int:
+        limiter = AsyncLimiter(path)
+        await limiter.read("a")
+        session = await session_of(str(path))
+        monkeypatch.setattr(Database, "transact", counted)
+        await asyncio.gather(
+            *(session.transact(lambda _: time.sleep(seconds), create=False) for _ in range(9))
+        )
+        transactions = len(begun)
+        await limiter.aclose()
+        return transactions
+
+    assert (asyncio.run(main()) == 9) is (seconds > 0)
