@@ -160,3 +160,21 @@ def test_an_opening_that_is_broken_off(
         assert open_files(path) == []
     limiter.close()
     assert count > 1
+
+
+def test_a_file_is_known_before_the_next_one_is_opened(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or else another thread, whose turn at the gate is next, takes its descriptors for its own."""
+    known = list[bool]()
+    settle = _file.File._settle
+
+    def look_and_settle(self: _file.File, deadline: float | None) -> None:
+        known.append(self in _file._open_files)
+        settle(self, deadline)
+
+    monkeypatch.setattr(_file.File, "_settle", look_and_settle)
+    with Limiter(path) as limiter:
+        limiter.create("a", 1)
+    assert known == [True]
+    assert not list(_file._open_files)
