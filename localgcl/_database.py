@@ -49,7 +49,7 @@ afterwards: list[Callable[[], None]] = []
 _TURN_SECONDS = 0.001
 
 # Of a file that is replaced each time before it is open.
-_MAX_OPENINGS = 100
+_MAX_OPENINGS = 20
 
 
 class NoDatabaseError(Exception):

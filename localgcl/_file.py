@@ -289,9 +289,10 @@ class File:
         # is open crosses a fork.
         with contextlib.suppress(sqlite3.ProgrammingError):  # the connection is closed already
             self._cursor.close()
+        self._found, self._unchanged = (), None  # a Ctrl-C from here on is no loss of anything
         self.connection.close()
         _open_files.discard(self)  # not before: another would take these descriptors for its own
-        self._forget_files()
+        self._descriptors = ()
 
     def _forget_files(self) -> None:
         self._descriptors, self._found, self._unchanged = (), (), None
@@ -432,7 +433,7 @@ def drop(files: Iterable[File]) -> None:
     Each number is, for this moment, that of a file that cannot be written, which keeps SQLite from
     its checkpoint; whose it is by now gets it back.
     """
-    files = list(files)
+    files = [file for file in files if file._found]  # the others are closed as usual
     numbers = {int(one): one for file in files for one in file._descriptors}
     theirs: dict[int, tuple[int, bool]] = {}
     nothing = mark(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))

@@ -38,9 +38,13 @@ def this_process() -> str | None:
 
 def is_running(process: str) -> bool:
     """Whether the process that `this_process` has told of runs, as far as can be seen from here."""
-    boot, space, pid, started = process.split(" ")
+    words = process.split(" ")
+    if len(words) != 4:
+        return False  # another program has written that
+    boot, space, pid, started = words
     return (
-        pid.isdigit()
+        pid.isascii()
+        and pid.isdigit()
         and space == _namespace()
         and _is_this_boot(boot)
         and _is_near(started, _started(int(pid)), 1)  # an offset may end within a tick

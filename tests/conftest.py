@@ -28,6 +28,7 @@ from localgcl import (
     _loop,
     _outcomes,
     _owners,
+    _process,
     _release,
     _slots,
     sync,
@@ -192,6 +193,7 @@ class Clock:
         patch.setattr(_clock, "now", lambda: self.now)
         patch.setattr(_clock, "wall", lambda: self.wall)
         patch.setattr(_clock, "boot_id", lambda: self.boot)
+        patch.setattr(_process, "_this", (0, None))  # which is told of this boot
         patch.setattr(_blocking.Listener, "sleep", lambda _, step: self.sleep(step))
         patch.setattr(_loop.Session, "sleep", lambda *args: self.sleep_awaited(args[-1]))
 

@@ -7,7 +7,6 @@ program, and they are forked by C.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import random
 import resource
@@ -15,7 +14,6 @@ import shlex
 import threading
 import time
 from collections.abc import Iterator
-from functools import partial
 from typing import Any, NoReturn
 
 from localgcl import (
@@ -27,7 +25,7 @@ from localgcl import (
 from tests.endurance.actor import Actor
 from tests.endurance.blocking import Blocking
 from tests.endurance.wishes import wish
-from tests.endurance.worker import fork, leave
+from tests.endurance.worker import leave
 
 _OWN_FILES = 12
 
@@ -202,15 +200,4 @@ def becomes(actor: Actor, until: float) -> None:
     actor.journal.write("kill", actor.name, actor.now())
 
 
-def forks_in_c(actor: Actor, until: float) -> None:
-    """One thread, of which C code makes children, holding slots and not: Python is not told."""
-    libc = ctypes.PyDLL(None)
-    caller, rng, children = Blocking(actor), actor.rng("forks"), 0
-    while actor.goes_on(until):
-        children += 1
-        child = partial(fork, caller, rng, children, by=libc.fork)
-        caller.ask(wish(rng), child, strictly=False)
-    leave(caller, rng)
-
-
-KINDS = {one.__name__: one for one in (closers, scarce, becomes, forks_in_c)}
+KINDS = {one.__name__: one for one in (closers, scarce, becomes)}
