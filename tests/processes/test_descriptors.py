@@ -181,7 +181,7 @@ os.write(1, b"[]\\n")
 os.read(0, 1)
 """
     program = run(
-        f'lease = limiter.acquire("a"); os.execv(sys.executable, ["python", "-c", {after!r}])'
+        f'lease = limiter.acquire("a"); os.execv(sys.executable, [sys.executable, "-c", {after!r}])'
     )
     program.answer()
     assert [one.pid for one in limiter.holders("a")] == [program.process.pid] * 2
