@@ -128,12 +128,6 @@ def _mounts() -> list[tuple[bytes, bytes]]:
 _ESCAPES = ((b"\\040", b" "), (b"\\011", b"\t"), (b"\\012", b"\n"), (b"\\134", b"\\"))
 
 
-def file_system_of(path: str) -> str | None:
-    """Return the type of the file system that `path` is or would be on; None where unknown."""
-    mount = mount_of(os.path.realpath(path))
-    return None if mount is None else mount[0]
-
-
 def is_shared_file_system(kind: str | None) -> bool:
     """Whether machines share that type of file system, or a process serves it."""
     return kind is not None and (kind in _SHARED_FILE_SYSTEMS or kind.startswith("fuse"))

@@ -35,13 +35,15 @@ def of_the_writers(folder: os.stat_result, access: Access) -> Iterator[None]:
     if sys.platform != "linux" or os.geteuid() != 0 or not _others_write(folder):
         yield
         return
-    user = access.owner or _NOBODY
-    group = access.group if access.mode & 0o020 and access.group else _NOBODY
-    if not (access.owner or (group != _NOBODY or access.mode & 0o002)):
+    if access.owner:
+        user, group = access.owner, access.group
+    elif access.mode & 0o020 and access.group:
+        user, group = _NOBODY, access.group
+    elif access.mode & 0o002:
+        user, group = _NOBODY, _NOBODY
+    else:
         yield  # the database is root's alone
         return
-    if access.owner:
-        group = access.group
     with _as(user, group):
         yield
 

@@ -112,3 +112,39 @@ def test_only_the_trusted_make_it_again(scene: SetUp, what: str, maker: User) ->
     assert not (set_up.run / "gate").exists()
     assert set_up.player(maker).do("works") is None
     assert other.do("works") is None
+
+
+@pytest.mark.parametrize("ground", [GROUNDS[0], GROUNDS[-1]], ids=str)
+def test_a_private_folder_of_roots_in_its_place(scene: SetUp, ground: Ground) -> None:
+    """It may have been moved there, and is root's own: it is given to nobody."""
+    set_up = scene(ground)
+    root = set_up.player(ROOT)
+    root.do("create", "x")
+    root.do("close")
+    set_up.run.rename(set_up.folder / "former")
+    set_up.run.mkdir(mode=0o700)
+    (set_up.run / "secret").write_text("secret")
+    before = look(set_up.run), set_up.run.stat()[:6]
+    for one in root.do("uses"):
+        assert one == "done" or one.startswith("DatabaseError: "), one
+    assert (look(set_up.run), set_up.run.stat()[:6]) == before
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_link_in_a_folder_above(scene: SetUp, is_there: bool) -> None:
+    """Nothing is made where the link of another user leads to."""
+    set_up = scene(GROUNDS[0])
+    private = set_up.folder.parent / "private-of-root"
+    if is_there:
+        private.mkdir(mode=0o700)
+    link = set_up.folder / "sub"
+    link.symlink_to(private)
+    os.chown(link, MEMBER.uid, -1, follow_symlinks=False)
+    root = set_up.player(ROOT)
+    root.do("turn_to", str(link / "limits.db"))
+    outcomes = root.do("uses")
+    refused = [one for one in outcomes if one != "done"]
+    assert refused
+    assert all(one.startswith("DatabaseError: ") and str(link) in one for one in refused)
+    assert private.exists() is is_there
+    assert not is_there or list(private.iterdir()) == []
