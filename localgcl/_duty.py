@@ -48,16 +48,14 @@ class Duty:
         self._asleep.pop(sleeper, None)
         if self._holder.get(None, sleeper) is sleeper:
             self._holder.pop(None, None)
-            try:
-                following, _ = self._asleep.popitem()  # on the list again when it claims the duty
-            except KeyError:
-                return
-            following.poke()
+            # It stays on the list until it claims the duty: a Ctrl-C here has this called again.
+            if following := list(self._asleep):
+                following[-1].poke()
 
     def holder(self) -> Sleeper | None:
         """Return who has the duty."""
         return self._holder.get(None)
 
     def asleep(self) -> list[Any]:
-        """Return all who sleep, except one that has just been handed the duty."""
+        """Return all who sleep."""
         return list(self._asleep)

@@ -33,25 +33,27 @@ if TYPE_CHECKING:
 # How many lifelines are watched before those are dropped that are in nobody's way any more.
 _MANY_WATCHED = 32
 
+# Seats are kept in so many sets, by ticket. A ticket may be given out again, while whoever had it
+# leaves; from a set just that one is removed, in one step.
+_SETS = 64
+
 
 class Receiver(Ear):
     """A FIFO that wakes many threads."""
 
     def __init__(self, folder: Folder, name: str) -> None:
         self.poller = Duty()  # the thread at the poll, among those who sleep here
-        self._seats: dict[int, Seat] = {}  # by ticket
+        self._seats: tuple[set[Seat], ...] = tuple(set() for _ in range(_SETS))
         self._arriving: set[Seat] = set()  # whose ticket may be known to others already
         # One for each reading of hints or of deaths that was begun. What is in it where a new one
         # begins was interrupted, by a Ctrl-C perhaps, and nobody knows what has been lost.
         self._begun: list[None] = []
-        self._replaced: list[
-            Descriptor
-        ] = []  # descriptors that the thread at the poll has to close
+        self._replaced: list[Descriptor] = []  # which the thread at the poll has to close
         self._many_watched = _MANY_WATCHED
         super().__init__(folder, name)
 
     def is_used(self) -> bool:
-        return bool(self._seats or self._arriving)
+        return bool(any(self._seats) or self._arriving)
 
     # Those who wait
 
@@ -65,17 +67,22 @@ class Receiver(Ear):
         if seat.ticket != ticket:
             self._unseat(seat)
             seat.ticket = ticket
-        former = self._seats.get(ticket)
-        if former is not seat:
-            self._seats[ticket] = seat
-            if former is not None:  # of a file that was replaced, and it has to ask again
+        formers = self._seated_by(ticket)
+        self._seats[ticket % _SETS].add(seat)
+        for former in formers:
+            if former is not seat:  # of a file that was replaced, and it has to ask again
                 former.told = []
                 former.poke()
         self._arriving.discard(seat)
 
     def _unseat(self, seat: Seat) -> None:
-        if self._seats.get(seat.ticket) is seat:
-            del self._seats[seat.ticket]
+        self._seats[seat.ticket % _SETS].discard(seat)
+
+    def _seated(self) -> list[Seat]:
+        return [seat for seats in self._seats for seat in tuple(seats)]
+
+    def _seated_by(self, ticket: int) -> list[Seat]:
+        return [seat for seat in tuple(self._seats[ticket % _SETS]) if seat.ticket == ticket]
 
     def forget(self, seat: Seat) -> None:
         """Hear no hints for a seat any more."""
@@ -93,9 +100,9 @@ class Receiver(Ear):
         for ticket in tickets:
             if ticket == HINT_AT_ALL:
                 found += arriving
-                found += tuple(self._seats.values())
-            elif (seat := self._seats.get(ticket)) is not None:
-                found.append(seat)
+                found += self._seated()
+            elif seated := self._seated_by(ticket):
+                found += seated
             elif ticket != HINT_AT_NONE:
                 found += arriving
         for seat in found:
@@ -124,7 +131,8 @@ class Receiver(Ear):
     def listen(self, seat: Seat, seconds: float) -> None:
         """Be at the poll for so long, for all, or until something happens."""
         while self._replaced:
-            close_if_ours(self._replaced.pop())
+            close_if_ours(self._replaced[-1])
+            del self._replaced[-1:]
         while self._begun:
             self.ring((HINT_AT_ALL,))
             del self._begun[-1:]
@@ -175,7 +183,7 @@ class Receiver(Ear):
         ends, dead = self.folder.open_to_watch(names)
         self.watch.ends.update({name: end for name, end in ends.items() if end is not None})
         lost = {*dead, *(name for name, end in ends.items() if end is None)}
-        for seat in tuple(self._seats.values()):
+        for seat in self._seated():
             ended = [name for name in seat.lifelines if name in lost]
             if ended:
                 seat.told = ended
@@ -198,7 +206,7 @@ class Receiver(Ear):
         self._many_watched = _MANY_WATCHED + 2 * len(ends)
 
     def _wanted(self) -> set[str]:
-        return {name for seat in tuple(self._seats.values()) for name in seat.lifelines}
+        return {name for seat in self._seated() for name in seat.lifelines}
 
     # The FIFO
 
@@ -213,7 +221,7 @@ class Receiver(Ear):
 
     def close(self) -> None:
         super().close()
-        for seat in (*self._arriving, *self._seats.values()):
+        for seat in (*self._arriving, *self._seated()):
             seat.told = []
             seat.ring()
 

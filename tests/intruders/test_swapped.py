@@ -87,19 +87,20 @@ def check_each_step(
 
 
 SECONDS = 0.25
-BY_NAME = ("symlink", "dangling", "symlink to a folder", "directory", "FIFO", "socket", "file")
+BY_NAME = ("symlink", "dangling", "symlink to a folder", "directory", "socket", "file")
 LOOPS = {
+    # No FIFO in these four: what SQLite cannot open for writing it opens for reading, and if a FIFO
+    # is there by then, it waits for a writer. `test_planted` has FIFOs that lie there. Whoever may
+    # write there can keep everybody waiting in any case, by the gate.
     "limits.db": (*BY_NAME, "symlink, empty"),
     "limits.db-wal": BY_NAME,
     "limits.db-shm": BY_NAME,
-    # SQLite opens it by name and waits for a FIFO's writer. Members can keep everybody waiting in
-    # any case, by the gate.
-    "limits.db-journal": tuple(kind for kind in BY_NAME if kind != "FIFO"),
-    "limits.db-run": BY_NAME,
-    "limits.db-run/gate": (*BY_NAME, *LAID_AT_HAND),
-    "limits.db-run/create.lock": (*BY_NAME, *LAID_AT_HAND),
-    "limits.db-run/[0-9a-f]{32}": (*BY_NAME, *LAID_AT_HAND),
-    "limits.db-run/[0-9a-f]{32}[.].*": (*BY_NAME, *LAID_AT_HAND),
+    "limits.db-journal": BY_NAME,
+    "limits.db-run": (*BY_NAME, "FIFO"),
+    "limits.db-run/gate": (*BY_NAME, "FIFO", *LAID_AT_HAND),
+    "limits.db-run/create.lock": (*BY_NAME, "FIFO", *LAID_AT_HAND),
+    "limits.db-run/[0-9a-f]{32}": (*BY_NAME, "FIFO", *LAID_AT_HAND),
+    "limits.db-run/[0-9a-f]{32}[.].*": (*BY_NAME, "FIFO", *LAID_AT_HAND),
 }
 
 
