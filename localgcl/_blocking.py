@@ -134,7 +134,10 @@ def drive(terms: Terms, request: Request, database: Database, listener: Listener
         except StopIteration as stop:
             granted: Granted = stop.value
             return granted
-        advance, result = steps.send, None
+        finally:
+            # An error that was thrown in leads to this frame, and would keep it, and the listener,
+            # after a Ctrl-C.
+            advance, result = steps.send, None
         if isinstance(step, Transact):
             try:
                 result = database.transact(step.work, deadline=step.deadline)

@@ -20,9 +20,15 @@ import pytest
 
 import localgcl
 from localgcl import AcquireConcurrencySlotTimeoutError, Limiter, _blocking, _folder
+from localgcl._database import Database
+from localgcl._gate import GateTimeoutError
 
-# Between the call that opens a connection and the name that it gets, Ctrl-C leaves it to Python.
-pytestmark = pytest.mark.filterwarnings("ignore:unclosed database:ResourceWarning")
+# Between the call that opens something and the name that it gets, Ctrl-C leaves it to Python.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:unclosed database:ResourceWarning",
+    "ignore:unclosed file .*mountinfo:ResourceWarning",
+    "ignore:Exception ignored in. <_io.FileIO name='/proc/self/mountinfo'",
+)
 
 PACKAGE = os.path.dirname(localgcl.__file__)
 
@@ -165,6 +171,44 @@ def in_code_of_ours(frame: FrameType | None) -> bool:
     assert frame is not None
     code = frame.f_code
     return code.co_filename.startswith(PACKAGE) and code.co_name != "__del__"
+
+
+def test_interrupted_anywhere_after_it_came_too_late_to_the_gate(
+    limiter: Limiter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its place in the queue is given up at once, not when Python next looks for cycles."""
+    held = limiter.acquire("a")
+    enter = Database.transact
+    tries = itertools.count()
+
+    def enter_but_once(self: Database, *args: Any, **arguments: Any) -> Any:
+        if threading.current_thread() is threading.main_thread() and next(tries) == 1:
+            raise GateTimeoutError
+        return enter(self, *args, **arguments)
+
+    monkeypatch.setattr(Database, "transact", enter_but_once)
+    interrupts = Interrupts()
+    for points in itertools.count():
+        tries = itertools.count()
+        gc.disable()
+        try:
+            with (
+                contextlib.suppress(KeyboardInterrupt, AcquireConcurrencySlotTimeoutError),
+                interrupts,
+            ):
+                limiter.acquire("a", timeout_seconds=0.02)
+            entered, tries = next(tries), itertools.count(2)
+            deadline = time.monotonic() + DEADLINE_SECONDS
+            while limiter.waiters():
+                assert time.monotonic() < deadline
+                time.sleep(0.001)
+        finally:
+            gc.enable()
+        if not interrupts.came:
+            break
+    assert points > 50
+    assert entered > 1, "it was too late the first time already"
+    held.release()
 
 
 def test_a_timeout_of_the_programs_own_comes_out(limiter: Limiter) -> None:
