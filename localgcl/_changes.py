@@ -8,7 +8,7 @@ import sys
 from localgcl import _clock, _decay, _owners
 from localgcl._creation import insert_row
 from localgcl._database import Transaction
-from localgcl._queue import leave_queues, promote, refuse, rouse, serve
+from localgcl._queue import leave_queues, promote, refuse, rouse, serve_each
 from localgcl._schema import TALLY
 from localgcl.errors import LimitAlreadyExistsError, LimitNotFoundError
 from localgcl.models import Changes, Settings
@@ -119,12 +119,14 @@ def remove(tx: Transaction, key: int, name: str) -> None:
     tx.execute("DELETE FROM waits WHERE limit_key = ?", (key,))
     tx.execute("DELETE FROM settings WHERE key = ?", (key,))
     left: set[int] = set()
+    fewer = []  # those that wait for fewer limits now
     for ticket, strict, passed, ear, limits in queued:
         if strict:
             refuse(tx, ticket, ear, "missing", [name])
             left |= leave_queues(tx, ticket, limits)
-        else:
-            passed = f"{passed}\n{name}" if passed else name
-            tx.execute("UPDATE waiters SET passed = ? WHERE ticket = ?", (passed, ticket))
-            left |= serve(tx, ticket).keys()
+            continue
+        passed = f"{passed}\n{name}" if passed else name
+        tx.execute("UPDATE waiters SET passed = ? WHERE ticket = ?", (passed, ticket))
+        fewer.append(ticket)
+    serve_each(tx, fewer)
     promote(tx, left)

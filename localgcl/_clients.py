@@ -138,19 +138,25 @@ def take_back(
 
 def _free_by_hand(tx: Transaction, key: int, slots: int) -> None:
     rows = tx.execute(
-        "SELECT lease, slots, since, decays_from FROM ledger WHERE limit_key = ? AND owner = 0",
+        "SELECT lease, slots, since, decays_from FROM ledger WHERE limit_key = ? AND owner = 0"
+        " ORDER BY lease",
         (key,),
     ).fetchall()
+    left: tuple[object, ...] = ()  # what is left of the last one, if it is
+    last = ""
     for lease, held, since, decays_from in rows:
+        if not slots:
+            break
         freed = min(held, slots)
         slots -= freed
-        if freed:
-            tx.execute(
-                "DELETE FROM ledger WHERE limit_key = ? AND owner = 0 AND lease = ?", (key, lease)
-            )
-        if freed and held > freed:
-            tx.execute(
-                "INSERT INTO ledger (limit_key, owner, lease, slots, since, decays_from)"
-                " VALUES (?, 0, ?, ?, ?, ?)",
-                (key, lease, held - freed, since, decays_from),
-            )
+        last = lease
+        if held > freed:
+            left = (key, lease, held - freed, since, decays_from)
+    # One statement for all of them, of which there may be thousands.
+    tx.execute("DELETE FROM ledger WHERE limit_key = ? AND owner = 0 AND lease <= ?", (key, last))
+    if left:
+        tx.execute(
+            "INSERT INTO ledger (limit_key, owner, lease, slots, since, decays_from)"
+            " VALUES (?, 0, ?, ?, ?, ?)",
+            left,
+        )

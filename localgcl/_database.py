@@ -41,12 +41,17 @@ if TYPE_CHECKING:
     Execute = Callable[..., sqlite3.Cursor]
     Rings = dict[str, set[int]]  # the tickets that each ear is to hear of
     Ends = dict[str, int]  # the write ends of ears among them that are open already
+    Rest = list[Callable[["Transaction"], object]]  # what is left for transactions of its own
 
 
 # What is called after each transaction, outside of it, until it takes itself off: see `_later`.
 afterwards: list[Callable[[], None]] = []
 
 _TURN_SECONDS = 0.001
+
+# How many places in queues one transaction decides on, some 10 ms of work at the most; what is left
+# it leaves to the next ones, between which others have their turn at the gate.
+_SHARE = 256
 
 # Of a file that is replaced each time before it is open.
 _MAX_OPENINGS = 20
@@ -73,7 +78,18 @@ class NestedCallError(RuntimeError):
 class Transaction:
     """What a transaction works with: the connection, the moment, the folder, whom to wake after."""
 
-    __slots__ = ("ends", "execute", "folder", "inode", "known", "later", "now", "rings")
+    __slots__ = (
+        "ends",
+        "execute",
+        "folder",
+        "inode",
+        "known",
+        "later",
+        "now",
+        "rest",
+        "rings",
+        "share",
+    )
 
     def __init__(self, file: File, rings: Rings, ends: Ends) -> None:
         self.execute = file.execute
@@ -85,6 +101,8 @@ class Transaction:
         self.now = 0.0  # until it has begun
         # Where several requests share a transaction: limits whose queues are served at its end.
         self.later: set[int] | None = None
+        self.share = _SHARE  # so many places it may still decide on
+        self.rest: Callable[[Transaction], object] | None = None  # for the next transaction
 
 
 class Database:
@@ -113,13 +131,16 @@ class Database:
         deadline: float | None = None,
         durable: bool = False,
         create: bool = True,
+        rest: Rest | None = None,
     ) -> T:
         """Run `work` in one transaction and return what it returns; the one door.
 
         `deadline` (boot clock) bounds the wait for the gate, with GateTimeoutError; `durable`
         commits so that a power cut loses nothing; without `create` a missing file is a
-        NoDatabaseError. NestedCallError inside a transaction of this thread.
+        NoDatabaseError. NestedCallError inside a transaction of this thread. What the work has left
+        to transactions of their own is run before this returns, or put into `rest`.
         """
+        left: Rest = [] if rest is None else rest
         rings: Rings = {}
         ends: Ends = {}
         # A Ctrl-C can strike between any two instructions, in a `finally` too: what must happen
@@ -127,9 +148,10 @@ class Database:
         try:
             while True:
                 try:
-                    return self._alone(
-                        deadline, self._inside, work, deadline, durable, create, rings, ends
+                    result: T = self._alone(
+                        deadline, self._inside, work, deadline, durable, create, rings, ends, left
                     )
+                    break
                 except _InUseError:
                     _threads.sleep(_TURN_SECONDS)  # in which the other thread can have its turn
         finally:
@@ -142,6 +164,18 @@ class Database:
             if afterwards:
                 for do in tuple(afterwards):
                     do()
+        if left and rest is None:
+            self._go_on(left)
+        return result
+
+    def _go_on(self, rest: Rest) -> None:
+        """Do what transactions have left to others, and wake after each."""
+        while rest:
+            work = rest.pop()
+            # What was committed before is not undone by an error here. Those who wait find at their
+            # next check that they could be served.
+            with contextlib.suppress(LocalGCLError, NoDatabaseError):
+                self.transact(work, create=False, rest=rest)
 
     def _alone(self, deadline: float | None, do: Callable[[*Args], T], *args: *Args) -> T:
         """Keep this process's other threads out; GateTimeoutError if `deadline` comes first.
@@ -208,6 +242,7 @@ class Database:
         create: bool,
         rings: Rings,
         ends: Ends,
+        left: Rest,
     ) -> T:
         try:
             file = self._file_there()
@@ -233,6 +268,8 @@ class Database:
                 tx.now = _clock.now()
                 result = work(tx)
                 execute("COMMIT")
+                if tx.rest is not None:
+                    left.append(tx.rest)
                 return result
             finally:
                 try:

@@ -7,6 +7,7 @@ expires. Neither comes back to life: a client is renewed only before its end.
 from __future__ import annotations
 
 import os
+from collections import Counter
 
 from localgcl import _decay, _identity
 from localgcl._folder import lifeline_of
@@ -90,13 +91,13 @@ def hears(tx: Transaction, ear: str) -> bool:
 
 def sweep(tx: Transaction) -> set[int]:
     """Clear away all the dead with their files; return the limits at which that freed a slot."""
-    owners = tx.execute("SELECT lifeline, expires FROM owners").fetchall()
-    alive = {
-        name
-        for name, expires in owners
-        if (lives(tx, name) if expires is None else expires > tx.now)
-    }
-    freed = reap(tx, {name for name, _ in owners} - alive)
+    alive, dead = set(), {}
+    for key, name, expires in tx.execute("SELECT key, lifeline, expires FROM owners").fetchall():
+        if lives(tx, name) if expires is None else expires > tx.now:
+            alive.add(name)
+        else:
+            dead[name] = key
+    freed = _bury(tx, dead)
     # Without a row: of a process that died while it signed in, or is about to sign in again.
     for fifo in tx.folder.fifos(besides=alive):
         if not tx.folder.is_alive(fifo):
@@ -106,11 +107,14 @@ def sweep(tx: Transaction) -> set[int]:
 
 def reap(tx: Transaction, lifelines: Iterable[str]) -> set[int]:
     """Free what these owners hold, take them out of the queues, and return the limits concerned."""
-    freed: set[int] = set()
-    for name in lifelines:
-        row = tx.execute(KEY_OF_OWNER, (name,)).fetchone()
-        if row is not None:
-            freed |= _clear(tx, row[0], died=True)
+    found = {name: tx.execute(KEY_OF_OWNER, (name,)).fetchone() for name in lifelines}
+    return _bury(tx, {name: None if row is None else row[0] for name, row in found.items()})
+
+
+def _bury(tx: Transaction, dead: dict[str, int | None]) -> set[int]:
+    owners = [key for key in dead.values() if key is not None]
+    freed = _clear(tx, owners, died=True) if owners else set()
+    for name in dead:
         tx.folder.remove(name)
     return freed
 
@@ -125,7 +129,7 @@ def sign_out(tx: Transaction, *, if_idle: bool) -> set[int]:
     if row is not None:
         if if_idle and _is_busy(tx, row[0]):
             return freed
-        freed = _clear(tx, row[0])
+        freed = _clear(tx, [row[0]])
     end_lifeline(tx.folder)
     return freed
 
@@ -139,30 +143,33 @@ def _is_busy(tx: Transaction, owner: int) -> bool:
     return bool(busy)
 
 
-def _clear(tx: Transaction, owner: int, *, died: bool = False) -> set[int]:
-    # Each search by owner reads all rows: an index would cost every slot, and this is done once in
-    # the life of a process. Most leave nothing, and for them there is one such search of each.
+def _clear(tx: Transaction, owners: Collection[int], *, died: bool = False) -> set[int]:
+    # A search by owner reads all rows, whoever many they are: an index would cost every slot, and
+    # this is done once in the life of a process. Most leave nothing.
+    theirs = f"owner IN ({', '.join(map(str, owners))})"
     leases = tx.execute(
         "SELECT limit_key, ledger.slots, decays_from, decay"
-        " FROM ledger LEFT JOIN settings ON key = limit_key WHERE owner = ?",
-        (owner,),
+        f" FROM ledger LEFT JOIN settings ON key = limit_key WHERE {theirs}"
     ).fetchall()
-    freed = {lease[0] for lease in leases}
+    reclaimed = Counter[int]()
     for key, slots, decays_from, rate in leases:
+        reclaimed[key] += 1
         if rate:
             give_back(tx, key, slots, decays_from)
-        if died:
-            tx.execute(f"UPDATE ledger SET reclaimed = reclaimed + 1 WHERE {TALLY}", (key,))
+    if died:
+        for key, count in reclaimed.items():
+            tx.execute(f"UPDATE ledger SET reclaimed = reclaimed + ? WHERE {TALLY}", (count, key))
     if leases:
-        tx.execute("DELETE FROM ledger WHERE owner = ?", (owner,))
-    waiting = tx.execute("SELECT ticket, limits FROM waiters WHERE owner = ?", (owner,)).fetchall()
+        tx.execute(f"DELETE FROM ledger WHERE {theirs}")
+    freed = set(reclaimed)
+    waiting = tx.execute(f"SELECT ticket, limits FROM waiters WHERE {theirs}").fetchall()
     for ticket, limits in waiting:
         for key in keys_in(limits):
             tx.execute("DELETE FROM waits WHERE limit_key = ? AND ticket = ?", (key, ticket))
             freed.add(key)
     if waiting:
-        tx.execute("DELETE FROM waiters WHERE owner = ?", (owner,))
-    tx.execute("DELETE FROM owners WHERE key = ?", (owner,))
+        tx.execute(f"DELETE FROM waiters WHERE {theirs}")
+    tx.execute(f"DELETE FROM owners WHERE key IN ({', '.join(map(str, owners))})")
     return freed
 
 

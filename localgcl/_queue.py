@@ -162,27 +162,78 @@ def promote(tx: Transaction, limits: Iterable[int], *, all_of_them: bool = False
     Whatever may free a slot or shorten a queue calls this in its own transaction. After a change
     of a limit `all_of_them` are asked, since the change may concern some who are not first.
     """
-    pending = set(limits)
+    _promote(tx, dict.fromkeys(limits, 0 if all_of_them else _ASKED))
+
+
+# The ticket last asked, where not all in a queue are to be, or all were.
+_ASKED = MAX_SLOTS
+
+
+def serve_each(tx: Transaction, tickets: Sequence[int]) -> None:
+    """Serve these waiters, wherever they stand in their queues, and then those behind them."""
+    left: set[int] = set()
+    for number, ticket in enumerate(tickets):
+        if tx.share <= 0:
+            _rest_of(tx).tickets += tickets[number:]
+            break
+        left |= serve(tx, ticket).keys()
+    promote(tx, left)
+
+
+class _Rest:
+    """What is left to the next transaction: waiters, and queues with the ticket last asked."""
+
+    __slots__ = ("queues", "tickets")
+
+    def __init__(self) -> None:
+        self.tickets: list[int] = []
+        self.queues: dict[int, int] = {}
+
+    def __call__(self, tx: Transaction) -> None:
+        serve_each(tx, self.tickets)
+        _promote(tx, self.queues)
+
+
+def _rest_of(tx: Transaction) -> _Rest:
+    if tx.rest is None:
+        tx.rest = _Rest()
+    assert isinstance(tx.rest, _Rest)
+    return tx.rest
+
+
+def _promote(tx: Transaction, queues: dict[int, int]) -> None:
     concerned = set[int]()
+    pending = queues.copy()
     while pending:
-        key = pending.pop()
-        if not all_of_them and _hand_on(tx, key, concerned):
+        key, asked = pending.popitem()
+        if tx.share > 0 and asked == _ASKED and _hand_on(tx, key, concerned):
             continue
         concerned.add(key)
-        if all_of_them:
-            queue = "SELECT ticket FROM waits WHERE limit_key = ? ORDER BY ticket"
-            for (ticket,) in tx.execute(queue, (key,)).fetchall():
+        if asked != _ASKED:
+            queue = "SELECT ticket FROM waits WHERE limit_key = ? AND ticket > ? ORDER BY ticket"
+            for (ticket,) in tx.execute(queue, (key, asked)).fetchall():
+                if tx.share <= 0:
+                    break
+                asked = ticket
                 left = serve(tx, ticket)
-                pending |= left.keys() - {key}
+                for other in left.keys() - {key}:
+                    pending.setdefault(other, _ASKED)
                 ear = None if left else tx.execute(_EAR_BY_RATE, (ticket, key)).fetchone()
                 if ear is not None:
                     _wake(tx, ear[0], ticket)  # its timer may be wrong now
-        while (first := _first(tx, key)) is not None:
+            else:
+                asked = _ASKED
+        while tx.share > 0 and (first := _first(tx, key)) is not None:
             left = serve(tx, first)
             concerned |= left.keys()
-            pending |= {other for other, room in left.items() if room and other != key}
+            for other, room in left.items():
+                if room and other != key:
+                    pending.setdefault(other, _ASKED)
             if not left.get(key):
                 break
+        if tx.share <= 0 and (asked != _ASKED or _first(tx, key) is not None):
+            rest = _rest_of(tx).queues
+            rest[key] = min(asked, rest.get(key, asked))
     for key in concerned:
         _alert(tx, key)
 
@@ -227,6 +278,7 @@ def _hand_on(tx: Transaction, key: int, concerned: set[int]) -> bool:
     ticket, request, owner, ear, slots, holder, since, is_last, all_watch = found
     tx.execute(_LEASE, (key, owner, request, slots, tx.now, tx.now, holder, since))
     _tell_by_lease(tx, key, ticket, ear)
+    tx.share -= 1
     if not all_watch:
         concerned.add(key)
     return bool(is_last)
@@ -296,7 +348,9 @@ def serve(tx: Transaction, ticket: int) -> dict[int, bool]:
         return {}  # reaped while others were served
     request, owner, ear, limits, slots, holds, holder, until, since, passed = waiter
     rows, first = [], True
+    tx.share -= 1
     for key in keys_in(limits):
+        tx.share -= 1
         columns = tx.execute(
             "SELECT (SELECT min(ticket) FROM waits WHERE limit_key = key),"
             f" {LIMIT_COLUMNS} FROM limits WHERE key = ?",

@@ -81,7 +81,7 @@ def place(tmp_path: Path) -> Iterator[None]:
 
 def forget_everything() -> None:
     """Close what this process has open everywhere, as its end would."""
-    for ours in _lifeline._lifelines.values():
+    for ours in tuple(_lifeline._lifelines.values()):  # a thread of ours may be at work
         ours.drop()
     _lifeline._lifelines.clear()
     for database in open_databases():

@@ -182,7 +182,7 @@ def test_interrupted_anywhere_after_it_came_too_late_to_the_gate(
     tries = itertools.count()
 
     def enter_but_once(self: Database, *args: Any, **arguments: Any) -> Any:
-        if threading.current_thread() is threading.main_thread() and next(tries) == 1:
+        if threading.get_ident() == threading.main_thread().ident and next(tries) == 1:
             raise GateTimeoutError
         return enter(self, *args, **arguments)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 SLOTS = "tests/test_slots.py"
+SHARES = "tests/test_shares.py"
 AT_ONCE = "tests/test_at_once.py"
 HAND_OVER = "tests/test_hand_over.py"
 MACHINE = "tests/test_machine.py"
@@ -136,10 +137,34 @@ MUTANTS = (
         (LOCATION,),
     ),
     Mutant(
+        "what a transaction leaves is left undone",
+        4,
+        "_database.py",
+        "        if left and rest is None:\n            self._go_on(left)\n",
+        "",
+        (SHARES,),
+    ),
+    Mutant(
+        "a transaction serves a queue to its end, however long",
+        4,
+        "_queue.py",
+        "while tx.share > 0 and (first := _first(tx, key)) is not None:",
+        "while (first := _first(tx, key)) is not None:",
+        (SHARES,),
+    ),
+    Mutant(
+        "what is left of a changed queue is only its first ones",
+        4,
+        "_queue.py",
+        "            rest[key] = min(asked, rest.get(key, asked))\n",
+        "            rest[key] = _ASKED\n",
+        (SHARES,),
+    ),
+    Mutant(
         "what the dead hold stays taken",
         2,
         "_owners.py",
-        '    tx.execute("DELETE FROM ledger WHERE owner = ?", (owner,))\n',
+        '    if leases:\n        tx.execute(f"DELETE FROM ledger WHERE {theirs}")\n',
         "",
     ),
     Mutant(
@@ -339,8 +364,8 @@ MUTANTS = (
         "a client's lease lapses at once",
         3,
         "_owners.py",
-        "if (lives(tx, name) if expires is None else expires > tx.now)",
-        "if (lives(tx, name) if expires is None else expires < tx.now)",
+        "if lives(tx, name) if expires is None else expires > tx.now:",
+        "if lives(tx, name) if expires is None else expires < tx.now:",
         (CLIENTS,),
     ),
     Mutant(
