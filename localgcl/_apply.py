@@ -8,8 +8,8 @@ from pydantic import ValidationError
 
 from localgcl import _owners
 from localgcl._action import Action
+from localgcl._base.checks import check_name
 from localgcl._changes import change, insert, key_of, remove
-from localgcl._checks import check_name
 from localgcl._database import Transaction
 from localgcl._plan import Plan, plan
 from localgcl._queue import promote

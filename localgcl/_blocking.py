@@ -5,7 +5,9 @@ from __future__ import annotations
 import functools
 import os
 
-from localgcl import _clock, _slots, _threads
+from localgcl import _slots
+from localgcl._base import clock as _clock
+from localgcl._base import threads as _threads
 from localgcl._database import NestedCallError, NoDatabaseError
 from localgcl._gate import GateTimeoutError
 from localgcl._later import run_later

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import sqlite3
 
-from localgcl import _clock
+from localgcl._base import clock as _clock
 from localgcl._problems import strange
 from localgcl._schema import MAX_LEASE_SECONDS
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import sys
 
-from localgcl import _clock, _decay, _owners
+from localgcl import _decay, _owners
+from localgcl._base import clock as _clock
 from localgcl._creation import insert_row
 from localgcl._database import Transaction
 from localgcl._queue import leave_queues, promote, refuse, rouse, serve_each

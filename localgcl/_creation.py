@@ -5,7 +5,7 @@ Apart from administration, which loads pydantic: `localgcl run --limit` creates 
 
 from __future__ import annotations
 
-from localgcl import _clock
+from localgcl._base import clock as _clock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

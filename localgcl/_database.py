@@ -10,7 +10,11 @@ import threading
 import weakref
 from _thread import get_ident
 
-from localgcl import _clock, _identity, _schema, _threads
+from localgcl import _identity, _schema
+from localgcl._base import clock as _clock
+from localgcl._base import threads as _threads
+from localgcl._base.forks import at_fork, catch_up
+from localgcl._base.threads import holding, inside, make_lock
 from localgcl._file import (
     File,
     VanishedError,
@@ -22,11 +26,9 @@ from localgcl._file import (
     remaining,
 )
 from localgcl._folder import Folder
-from localgcl._forks import at_fork, catch_up
 from localgcl._gate import GateTimeoutError
 from localgcl._lifeline import existing_lifeline, seems_whole
 from localgcl._problems import explained, is_foreign, strange
-from localgcl._threads import holding, inside, make_lock
 from localgcl.errors import DatabaseError, GreenThreadsError, LocalGCLError
 
 TYPE_CHECKING = False

@@ -10,7 +10,9 @@ import atexit
 import contextlib
 import threading
 
-from localgcl import _clock, _owners, _threads
+from localgcl import _owners
+from localgcl._base import clock as _clock
+from localgcl._base import threads as _threads
 from localgcl._database import NoDatabaseError, open_databases
 from localgcl._gate import GateTimeoutError
 from localgcl._queue import promote

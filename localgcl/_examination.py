@@ -12,8 +12,9 @@ import sqlite3
 import stat
 from collections.abc import Callable, Iterator
 
-from localgcl import _clock, _diagnosis, _location, _processes, _schema
+from localgcl import _diagnosis, _location, _processes, _schema
 from localgcl._access import fault_of, resolved
+from localgcl._base import clock as _clock
 from localgcl._diagnosis import Check, Entry, Space
 from localgcl._file import folder_of, in_address
 from localgcl._folder import GATE, Folder, is_fifo_name

@@ -11,7 +11,7 @@ import threading
 import time
 import weakref
 
-from localgcl import _clock, _identity, _schema
+from localgcl import _identity, _schema
 from localgcl._access import (
     Access,
     access_in,
@@ -21,8 +21,8 @@ from localgcl._access import (
     make_file,
     refuse_foreign,
 )
-from localgcl._boot import Boot
-from localgcl._descriptors import (
+from localgcl._base import clock as _clock
+from localgcl._base.descriptors import (
     Descriptor,
     close_if_ours,
     has_a_mark,
@@ -31,6 +31,7 @@ from localgcl._descriptors import (
     mark,
     opened,
 )
+from localgcl._boot import Boot
 from localgcl._folder import Folder, folder_at
 from localgcl._gate import Gate, GateTimeoutError
 from localgcl._lifeline import existing_lifeline

@@ -21,10 +21,10 @@ import select
 import stat
 import weakref
 
-from localgcl import _threads
 from localgcl._access import adopt, by_descriptor, kind_of, looked_at, open_ours, user_called
-from localgcl._descriptors import FOLDER_OF_DESCRIPTORS, Kept, mark
-from localgcl._forks import at_fork
+from localgcl._base import threads as _threads
+from localgcl._base.descriptors import FOLDER_OF_DESCRIPTORS, Kept, mark
+from localgcl._base.forks import at_fork
 from localgcl._process import end_of, is_running
 from localgcl.errors import DatabaseError
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from localgcl._access import Access
-    from localgcl._descriptors import Descriptor
+    from localgcl._base.descriptors import Descriptor
 
 # How many one process watches at the most; deaths beyond are found by looking again and again. The
 # usual soft limit on open files is 1,024.

@@ -12,9 +12,10 @@ import sys
 import weakref
 from collections import deque
 
-from localgcl import _clock, _threads
+from localgcl._base import clock as _clock
+from localgcl._base import threads as _threads
+from localgcl._base.forks import at_fork
 from localgcl._database import NoDatabaseError, afterwards
-from localgcl._forks import at_fork
 from localgcl._gate import GateTimeoutError
 from localgcl.errors import LocalGCLError
 

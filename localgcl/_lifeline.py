@@ -10,11 +10,11 @@ import os
 import select
 import weakref
 
-from localgcl import _threads
-from localgcl._descriptors import NONE, Descriptor, close_if_ours, is_ours
+from localgcl._base import threads as _threads
+from localgcl._base.descriptors import NONE, Descriptor, close_if_ours, is_ours
+from localgcl._base.forks import at_fork
 from localgcl._duty import Duty
 from localgcl._folder import NAME_LENGTH, Folder, WriteEnd, hint, keep_spare
-from localgcl._forks import at_fork
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -8,10 +8,11 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from localgcl import _clock, _decay, _owners
+from localgcl import _decay, _owners
 from localgcl._action import Action
+from localgcl._base import clock as _clock
+from localgcl._base.checks import check_name, check_whole
 from localgcl._changes import change, find, insert, key_of, remove, set_slots
-from localgcl._checks import check_name, check_whole
 from localgcl._database import Transaction
 from localgcl._queue import promote
 from localgcl.errors import LimitAlreadyExistsError, LimitNotFoundError

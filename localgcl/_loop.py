@@ -14,11 +14,13 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterable
 from typing import Any
 
-from localgcl import _clock, _departure, _slots, _threads
+from localgcl import _departure, _slots
+from localgcl._base import clock as _clock
+from localgcl._base import threads as _threads
+from localgcl._base.descriptors import Descriptor, close_if_ours
+from localgcl._base.forks import at_fork
 from localgcl._database import Database, NoDatabaseError, Transaction
-from localgcl._descriptors import Descriptor, close_if_ours
 from localgcl._folder import HINT_AT_ALL, HINT_LENGTH, Folder
-from localgcl._forks import at_fork
 from localgcl._gate import GateTimeoutError
 from localgcl._later import run_later
 from localgcl._lifeline import Ear, Lifeline, lifeline

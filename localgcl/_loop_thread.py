@@ -10,7 +10,7 @@ from typing import Any
 import aiosqlite
 from aiosqlite.core import _STOP_RUNNING_SENTINEL
 
-from localgcl import _threads
+from localgcl._base import threads as _threads
 from localgcl._database import Database, Transaction
 from localgcl._outcomes import Request
 

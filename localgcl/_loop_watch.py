@@ -10,8 +10,8 @@ import selectors
 import weakref
 from collections.abc import Callable, Iterable
 
-from localgcl import _threads
-from localgcl._descriptors import NONE, Descriptor, is_ours, mark
+from localgcl._base import threads as _threads
+from localgcl._base.descriptors import NONE, Descriptor, is_ours, mark
 from localgcl._folder import Folder, WriteEnd
 from localgcl._outcomes import Request
 

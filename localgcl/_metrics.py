@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from localgcl import _decay, _owners
 from localgcl._action import Action
-from localgcl._checks import check_name
+from localgcl._base.checks import check_name
 from localgcl._database import Transaction
 from localgcl._queue import promote
 

@@ -10,7 +10,7 @@ import sqlite3
 import stat
 
 from localgcl._access import resolved, user_called
-from localgcl._text import shell_quoted
+from localgcl._base.text import shell_quoted
 from localgcl.errors import DatabaseError
 
 

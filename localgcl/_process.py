@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from localgcl import _clock
+from localgcl._base import clock as _clock
 
 _STARTED = 19  # the field "starttime" behind the command's name: proc_pid_stat(5)
 _ENDED = (b"Z", b"X")  # ended, and not yet waited for by its parent

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from typing import NamedTuple
 
-from localgcl._text import printable
+from localgcl._base.text import printable
 
 # SQLite's locks on readers of the WAL (https://sqlite.org/walformat.html#locks); the first is held
 # only while all of the WAL is in the database.

@@ -12,7 +12,8 @@ import contextlib
 import os
 from collections.abc import Callable
 
-from localgcl import _clock, _threads
+from localgcl._base import clock as _clock
+from localgcl._base import threads as _threads
 
 # To leave the processor costs the time of a transaction where nobody else wants it, and others'
 # slices where somebody does. Where it has cost so much, it is not left again for so many times as

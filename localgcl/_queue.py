@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 
 from localgcl import _decay, _owners
-from localgcl._checks import MAX_SLOTS
+from localgcl._base.checks import MAX_SLOTS
 from localgcl._folder import lifeline_of
 from localgcl._schema import TALLY, keys_in, text_of
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 
-from localgcl._checks import MAX_SLOTS, check_holder, check_name
+from localgcl._base.checks import MAX_SLOTS, check_holder, check_name
 from localgcl._job import Job
 from localgcl.sync import Limiter
 

@@ -14,8 +14,8 @@ import _thread
 import contextlib
 import select
 
-from localgcl import _threads
-from localgcl._descriptors import Descriptor, close_if_ours
+from localgcl._base import threads as _threads
+from localgcl._base.descriptors import Descriptor, close_if_ours
 from localgcl._duty import Duty
 from localgcl._folder import HINT_AT_ALL, HINT_AT_NONE, HINT_LENGTH
 from localgcl._lifeline import Ear, seems_there

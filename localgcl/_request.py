@@ -9,8 +9,8 @@ from __future__ import annotations
 import functools
 import math
 
-from localgcl import _clock
-from localgcl._checks import (
+from localgcl._base import clock as _clock
+from localgcl._base.checks import (
     check_holder,
     check_max_retries,
     check_names,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 
-from localgcl._checks import MAX_SLOTS, check_name
+from localgcl._base.checks import MAX_SLOTS, check_name
 from localgcl._schema import keys_in
 
 _LARGEST_REAL = 1.7976931348623157e308

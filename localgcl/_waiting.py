@@ -9,7 +9,8 @@ from __future__ import annotations
 import select
 from _thread import get_ident
 
-from localgcl import _clock, _threads
+from localgcl._base import clock as _clock
+from localgcl._base import threads as _threads
 from localgcl._folder import HINT_AT_NONE
 from localgcl._lifeline import seems_there, seems_whole
 from localgcl._recheck import concerned

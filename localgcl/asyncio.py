@@ -11,9 +11,10 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar
 
-from localgcl import _clock, _limits, _release
+from localgcl import _limits, _release
 from localgcl._action import Action
-from localgcl._checks import check_lease_id
+from localgcl._base import clock as _clock
+from localgcl._base.checks import check_lease_id
 from localgcl._database import NoDatabaseError, Transaction
 from localgcl._gate import GateTimeoutError
 from localgcl._later import run_later

@@ -15,7 +15,7 @@ Each error carries its data as attributes, builds its own message from them and 
 
 from __future__ import annotations
 
-from localgcl._text import quoted
+from localgcl._base.text import quoted
 
 TYPE_CHECKING = False  # instead of the import of typing, which takes as long as all the rest
 if TYPE_CHECKING:

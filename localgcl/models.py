@@ -10,7 +10,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, ValidationError
 
-from localgcl._checks import MAX_SLOTS, check_name
+from localgcl._base.checks import MAX_SLOTS, check_name
 
 
 def _rfc3339(moment: datetime) -> str:

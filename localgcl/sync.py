@@ -5,9 +5,10 @@ from __future__ import annotations
 import functools
 import os
 
-from localgcl import _clock, _departure, _release
+from localgcl import _departure, _release
+from localgcl._base import clock as _clock
+from localgcl._base.checks import check_lease_id
 from localgcl._blocking import Listener, clean_up, drive, insist
-from localgcl._checks import check_lease_id
 from localgcl._database import Database, NoDatabaseError
 from localgcl._later import run_later
 from localgcl._location import choose

@@ -21,7 +21,6 @@ from click.testing import CliRunner, Result
 from localgcl import (
     Limiter,
     _blocking,
-    _clock,
     _folder,
     _lifeline,
     _location,
@@ -33,6 +32,7 @@ from localgcl import (
     _slots,
     sync,
 )
+from localgcl._base import clock as _clock
 from localgcl._database import Database, Transaction, open_databases
 from localgcl._queue import promote
 from localgcl.cli import localgcl

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from localgcl import _checks
+from localgcl._base import checks as _checks
 
 MAX = 2**53 - 1
 

@@ -30,8 +30,8 @@ from localgcl import (
     _owners,
     _quick,
     _slots,
-    _threads,
 )
+from localgcl._base import threads as _threads
 from localgcl._job import Job
 from localgcl._request import Terms
 from localgcl.cli import localgcl

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from localgcl import _clock
+from localgcl._base import clock as _clock
 
 
 def since_boot() -> float:

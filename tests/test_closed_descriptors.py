@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from localgcl import Limiter, _file
-from localgcl._descriptors import Kept, is_ours
+from localgcl._base.descriptors import Kept, is_ours
 from localgcl._lifeline import Lifeline, existing_lifeline
 from tests.descriptors import open_files
 

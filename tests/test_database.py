@@ -27,13 +27,13 @@ from localgcl import (
     DatabaseError,
     Limiter,
     LimitNotFoundError,
-    _clock,
     _departure,
-    _descriptors,
     _problems,
     _schema,
     _waiting,
 )
+from localgcl._base import clock as _clock
+from localgcl._base import descriptors as _descriptors
 from localgcl._blocking import Listener
 from localgcl._database import Database, Transaction
 from localgcl._gate import Gate

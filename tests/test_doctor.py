@@ -20,7 +20,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from localgcl import Limiter, _clock, _examination, _location
+from localgcl import Limiter, _examination, _location
+from localgcl._base import clock as _clock
 from localgcl._folder import Folder
 from localgcl.cli import localgcl
 from tests.conftest import Invoke, Process, forget_everything, tables

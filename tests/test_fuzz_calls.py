@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from localgcl import Limiter, LocalGCLError
-from localgcl._checks import MAX_SLOTS
+from localgcl._base.checks import MAX_SLOTS
 from localgcl.cli import localgcl
 from tests.conftest import Invoke, tables
 

@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from localgcl import DatabaseError, Limiter, _clock, _gate, _threads
+from localgcl import DatabaseError, Limiter, _gate
 from localgcl._access import Access
+from localgcl._base import clock as _clock
+from localgcl._base import threads as _threads
 from localgcl._folder import Folder
 from localgcl._gate import Gate, GateTimeoutError
 from tests.descriptors import open_files

@@ -17,9 +17,21 @@ from localgcl import Limiter
 
 # From the ground up; a module imports from the lines above its own, and from nowhere else.
 LAYERS = (
-    ("_forks",),
-    ("_clock", "_checks", "_decay", "_child", "_descriptors", "_duty", "_reading", "_text"),
-    ("_process", "_threads"),
+    (
+        "_base",
+        "_base.forks",
+    ),
+    (
+        "_base.clock",
+        "_base.checks",
+        "_decay",
+        "_child",
+        "_base.descriptors",
+        "_duty",
+        "_base.reading",
+        "_base.text",
+    ),
+    ("_process", "_base.threads"),
     ("errors", "_identity", "_processes"),
     ("models", "_access", "_schema"),
     ("_folder", "_location", "_problems", "_rights", "_rows"),

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from localgcl import _clock
+from localgcl._base import clock as _clock
 from localgcl._process import end_of, is_running, this_process
 
 SAYS = "from localgcl._process import this_process; print(this_process(), flush=True); input()"

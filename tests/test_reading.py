@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 
-from localgcl import Limiter, _reading
-from localgcl._reading import read_file
+from localgcl import Limiter
+from localgcl._base import reading as _reading
+from localgcl._base.reading import read_file
 from tests.conftest import Invoke
 
 DEADLINE_SECONDS = 30.0
@@ -104,7 +105,7 @@ def test_without_permission(public: Path, of: str) -> None:
     (file if of == "file" else public).chmod(0o600)
     code = """
 import os, sys
-from localgcl._reading import read_file
+from localgcl._base.reading import read_file
 os.setgroups([]); os.setresgid(65534, 65534, 65534); os.setresuid(65534, 65534, 65534)
 try:
     read_file(sys.argv[1])
@@ -263,7 +264,7 @@ def test_links_of_strangers_for_a_user(
     folder.chmod(mode)
     code = """
 import os, sys
-from localgcl._reading import read_file
+from localgcl._base.reading import read_file
 os.setgroups([]); os.setresgid(65534, 65534, 65534); os.setresuid(65534, 65534, 65534)
 try:
     print(read_file(sys.argv[1]).decode(), end="")

@@ -19,12 +19,12 @@ from localgcl import (
     Lease,
     Limiter,
     _blocking,
-    _clock,
     _folder,
     _lifeline,
     _slots,
     _waiting,
 )
+from localgcl._base import clock as _clock
 from localgcl._duty import Duty
 from localgcl._receiver import Receiver
 from localgcl._request import Sleep

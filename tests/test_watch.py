@@ -17,8 +17,9 @@ from pathlib import Path
 
 import pytest
 
-from localgcl import Limiter, _descriptors, _folder, _lifeline
+from localgcl import Limiter, _folder, _lifeline
 from localgcl._access import Access
+from localgcl._base import descriptors as _descriptors
 from localgcl._folder import Folder
 from localgcl._lifeline import Ear, Lifeline, Watch
 from tests.conftest import tables

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from localgcl import __version__
-from localgcl._text import on_one_line
+from localgcl._base.text import on_one_line
 from localgcl.cli import _streams
 from localgcl.errors import LocalGCLError
 

@@ -10,7 +10,7 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from localgcl._checks import MAX_SLOTS, check_name
+from localgcl._base.checks import MAX_SLOTS, check_name
 from localgcl.cli._shared import limiter_of
 from localgcl.errors import LocalGCLError
 

@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 import click
 from click.shell_completion import CompletionItem
 
-from localgcl._checks import MAX_SLOTS, check_holder
+from localgcl._base.checks import MAX_SLOTS, check_holder
 from localgcl._job import NO_SLOT, Job
 from localgcl.cli._shared import limiter_of
 from localgcl.cli._types import KNOWN_NAME, SECONDS, SLOTS

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Hashable
 from typing import Any
 
-from localgcl import _clock
+from localgcl._base import clock as _clock
 from localgcl.asyncio import AsyncLimiter
 from localgcl.errors import DatabaseError
 from localgcl.models import Limit

@@ -10,7 +10,7 @@ from uuid import UUID
 from starlette.requests import HTTPConnection
 
 from localgcl import _limits
-from localgcl._checks import MAX_NAME_LENGTH
+from localgcl._base.checks import MAX_NAME_LENGTH
 from localgcl._clients import Client
 from localgcl._database import Transaction
 from localgcl._loop import Session, session_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import TypeVar
 
-from localgcl import _clock
+from localgcl._base import clock as _clock
 
 T = TypeVar("T")
 

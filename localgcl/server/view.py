@@ -11,8 +11,9 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from localgcl import _clock, _limits
+from localgcl import _limits
 from localgcl._action import together
+from localgcl._base import clock as _clock
 from localgcl.errors import LimitNotFoundError
 from localgcl.server.answers import RefusedError, limit_json, limit_not_found
 from localgcl.server.live import Listener, Live

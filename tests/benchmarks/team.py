@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from localgcl import _clock
+from localgcl._base import clock as _clock
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection

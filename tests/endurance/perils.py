@@ -20,8 +20,8 @@ from localgcl import (
     AcquireConcurrencySlotTimeoutError,
     ConcurrencySlotAcquisitionError,
     DatabaseError,
-    _threads,
 )
+from localgcl._base import threads as _threads
 from tests.endurance.actor import Actor
 from tests.endurance.blocking import Blocking
 from tests.endurance.wishes import wish

@@ -191,7 +191,7 @@ MUTANTS = (
     Mutant(
         "a watch that is just ending is still asked",
         2,
-        "_descriptors.py",
+        "_base/descriptors.py",
         "        self._end.atexit = False\n",
         "        self._end.detach()\n"
         "        self._end = lambda: close_if_ours(descriptor)\n"
@@ -286,7 +286,7 @@ MUTANTS = (
     Mutant(
         "a child that Python was not told of goes on as its parent",
         2,
-        "_forks.py",
+        "_base/forks.py",
         "    if pid != _pid:",
         "    if pid < 0:",
         (DESCRIPTORS,),
@@ -334,7 +334,7 @@ MUTANTS = (
     Mutant(
         "a file of the program's is taken for one of ours",
         10,
-        "_descriptors.py",
+        "_base/descriptors.py",
         "            return bool(_fcntl(descriptor, _GET) == descriptor.told_by)",
         "            return _fcntl(descriptor, _GET) >= 0",
         (DESCRIPTORS, WATCH),
@@ -436,7 +436,7 @@ MUTANTS = (
     Mutant(
         "the clock is one that can be set",
         6,
-        "_clock.py",
+        "_base/clock.py",
         "time.clock_gettime, time.CLOCK_BOOTTIME",
         "time.clock_gettime, time.CLOCK_REALTIME",
         (CLOCK,),
@@ -758,7 +758,7 @@ MUTANTS = (
     Mutant(
         "threads that were replaced after the import are gone on with",
         9,
-        "_threads.py",
+        "_base/threads.py",
         'return None if library == "gevent" and are_green else library',
         "return None",
         (GREEN,),

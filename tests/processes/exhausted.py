@@ -22,7 +22,8 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any, NoReturn
 
-from localgcl import DatabaseError, Limiter, _threads
+from localgcl import DatabaseError, Limiter
+from localgcl._base import threads as _threads
 
 LONGEST_SECONDS = 20
 MOST_DESCRIPTORS = 25

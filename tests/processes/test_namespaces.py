@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from localgcl import AcquireConcurrencySlotTimeoutError, Limiter, _clock
+from localgcl import AcquireConcurrencySlotTimeoutError, Limiter
+from localgcl._base import clock as _clock
 from localgcl._process import is_running, this_process
 from tests.needs import takes_root
 from tests.processes.conftest import DEADLINE_SECONDS

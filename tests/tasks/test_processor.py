@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from localgcl import AsyncLimiter, _clock, _processor, _threads
+from localgcl import AsyncLimiter, _processor
+from localgcl._base import clock as _clock
+from localgcl._base import threads as _threads
 from localgcl._loop import session_of
 from localgcl._processor import Processor
 from tests.flavours import DEADLINE_SECONDS

@@ -23,10 +23,10 @@ from localgcl import (
     ConcurrencySlotAcquisitionError,
     Limiter,
     LimitNotFoundError,
-    _clock,
     _loop,
     _slots,
 )
+from localgcl._base import clock as _clock
 from localgcl._database import Transaction
 from localgcl._loop import session_of
 from localgcl.asyncio import concurrency, rate_limit
