@@ -7,7 +7,7 @@ hints, with the open file.
 
 from __future__ import annotations
 
-from localgcl._lifeline import lifeline
+from localgcl._liveness.lifeline import lifeline
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

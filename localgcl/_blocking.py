@@ -11,7 +11,7 @@ from localgcl._base import threads as _threads
 from localgcl._database import NestedCallError, NoDatabaseError
 from localgcl._gate import GateTimeoutError
 from localgcl._later import run_later
-from localgcl._lifeline import lifeline, seems_whole
+from localgcl._liveness.lifeline import lifeline, seems_whole
 from localgcl._problems import explained, is_foreign
 from localgcl._receiver import Receiver, Seat
 from localgcl._request import Transact, flow
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from localgcl._database import Database, Transaction
-    from localgcl._folder import Folder
-    from localgcl._lifeline import Lifeline
+    from localgcl._liveness.folder import Folder
+    from localgcl._liveness.lifeline import Lifeline
     from localgcl._outcomes import Granted, Request
     from localgcl._request import Sleep, Terms
     from localgcl._waiting import Place

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 
-from localgcl import _identity, _owners, _release, _slots
+from localgcl import _owners, _release, _slots
 from localgcl._base import clock as _clock
 from localgcl._base.text import printable, quoted
 from localgcl._blocking import Listener, drive
@@ -13,7 +13,8 @@ from localgcl._child import say
 from localgcl._creation import insert_missing
 from localgcl._database import NoDatabaseError
 from localgcl._gate import GateTimeoutError
-from localgcl._lifeline import end_lifeline
+from localgcl._liveness import identity as _identity
+from localgcl._liveness.lifeline import end_lifeline
 from localgcl._queue import promote
 from localgcl.errors import ConcurrencySlotAcquisitionError, DatabaseError, LocalGCLError
 from localgcl.sync import Limiter

@@ -10,7 +10,7 @@ import threading
 import weakref
 from _thread import get_ident
 
-from localgcl import _identity, _schema
+from localgcl import _schema
 from localgcl._base import clock as _clock
 from localgcl._base import threads as _threads
 from localgcl._base.forks import at_fork, catch_up
@@ -25,9 +25,10 @@ from localgcl._file import (
     newer,
     remaining,
 )
-from localgcl._folder import Folder
 from localgcl._gate import GateTimeoutError
-from localgcl._lifeline import existing_lifeline, seems_whole
+from localgcl._liveness import identity as _identity
+from localgcl._liveness.folder import Folder
+from localgcl._liveness.lifeline import existing_lifeline, seems_whole
 from localgcl._problems import explained, is_foreign, strange
 from localgcl.errors import DatabaseError, GreenThreadsError, LocalGCLError
 
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, TypeVar, TypeVarTuple
 
-    from localgcl._lifeline import Lifeline
+    from localgcl._liveness.lifeline import Lifeline
 
     T = TypeVar("T")
     Args = TypeVarTuple("Args")

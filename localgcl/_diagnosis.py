@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from localgcl._access import usable
+from localgcl._liveness.access import usable
 from localgcl._location import VARIABLE, is_shared_file_system
 
 if TYPE_CHECKING:

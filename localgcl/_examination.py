@@ -13,12 +13,12 @@ import stat
 from collections.abc import Callable, Iterator
 
 from localgcl import _diagnosis, _location, _processes, _schema
-from localgcl._access import fault_of, resolved
 from localgcl._base import clock as _clock
 from localgcl._diagnosis import Check, Entry, Space
 from localgcl._file import folder_of, in_address
-from localgcl._folder import GATE, Folder, is_fifo_name
 from localgcl._gate import Gate, GateTimeoutError
+from localgcl._liveness.access import fault_of, resolved
+from localgcl._liveness.folder import GATE, Folder, is_fifo_name
 from localgcl._problems import denied, group_called, known_problem
 from localgcl._rights import of_the_writers
 from localgcl._rows import columns_of, problems_of

@@ -11,16 +11,7 @@ import threading
 import time
 import weakref
 
-from localgcl import _identity, _schema
-from localgcl._access import (
-    Access,
-    access_in,
-    access_of,
-    correct,
-    kind_of,
-    make_file,
-    refuse_foreign,
-)
+from localgcl import _schema
 from localgcl._base import clock as _clock
 from localgcl._base.descriptors import (
     Descriptor,
@@ -32,12 +23,22 @@ from localgcl._base.descriptors import (
     opened,
 )
 from localgcl._boot import Boot
-from localgcl._folder import Folder, folder_at
 from localgcl._gate import Gate, GateTimeoutError
-from localgcl._lifeline import existing_lifeline
+from localgcl._liveness import identity as _identity
+from localgcl._liveness.access import (
+    Access,
+    access_in,
+    access_of,
+    correct,
+    kind_of,
+    make_file,
+    refuse_foreign,
+)
+from localgcl._liveness.folder import Folder, folder_at
+from localgcl._liveness.lifeline import existing_lifeline
+from localgcl._liveness.process import is_running
 from localgcl._location import make_parents, real_path, refuse_unfit_place
 from localgcl._problems import code_of
-from localgcl._process import is_running
 from localgcl._rights import of_the_writers
 from localgcl.errors import DatabaseError
 

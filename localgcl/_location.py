@@ -6,7 +6,7 @@ import os
 import stat
 import sys
 
-from localgcl._access import by_descriptor, looked_at, user_called
+from localgcl._liveness.access import by_descriptor, looked_at, user_called
 from localgcl.errors import DatabaseError
 
 TYPE_CHECKING = False

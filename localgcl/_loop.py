@@ -20,10 +20,10 @@ from localgcl._base import threads as _threads
 from localgcl._base.descriptors import Descriptor, close_if_ours
 from localgcl._base.forks import at_fork
 from localgcl._database import Database, NoDatabaseError, Transaction
-from localgcl._folder import HINT_AT_ALL, HINT_LENGTH, Folder
 from localgcl._gate import GateTimeoutError
 from localgcl._later import run_later
-from localgcl._lifeline import Ear, Lifeline, lifeline
+from localgcl._liveness.folder import HINT_AT_ALL, HINT_LENGTH, Folder
+from localgcl._liveness.lifeline import Ear, Lifeline, lifeline
 from localgcl._loop_thread import Job, Thread
 from localgcl._loop_watch import Watch
 from localgcl._outcomes import Gone, Granted, NotNow, Refused, Request, Waiting

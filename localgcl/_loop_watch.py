@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 
 from localgcl._base import threads as _threads
 from localgcl._base.descriptors import NONE, Descriptor, is_ours, mark
-from localgcl._folder import Folder, WriteEnd
+from localgcl._liveness.folder import Folder, WriteEnd
 from localgcl._outcomes import Request
 
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Protocol
 
-    from localgcl._folder import Folder
+    from localgcl._liveness.folder import Folder
     from localgcl.errors import Refusal
 
     class Listener(Protocol):

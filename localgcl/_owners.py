@@ -9,9 +9,10 @@ from __future__ import annotations
 import os
 from collections import Counter
 
-from localgcl import _decay, _identity
-from localgcl._folder import lifeline_of
-from localgcl._lifeline import end_lifeline, existing_lifeline, has_ended, lifeline
+from localgcl import _decay
+from localgcl._liveness import identity as _identity
+from localgcl._liveness.folder import lifeline_of
+from localgcl._liveness.lifeline import end_lifeline, existing_lifeline, has_ended, lifeline
 from localgcl._schema import TALLY, keys_in, text_of
 
 TYPE_CHECKING = False
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
     from localgcl._database import Transaction
-    from localgcl._lifeline import Lifeline
+    from localgcl._liveness.lifeline import Lifeline
 
 KEY_OF_OWNER = "SELECT key FROM owners WHERE lifeline = ?"
 

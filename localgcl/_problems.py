@@ -9,8 +9,8 @@ import os
 import sqlite3
 import stat
 
-from localgcl._access import resolved, user_called
 from localgcl._base.text import shell_quoted
+from localgcl._liveness.access import resolved, user_called
 from localgcl.errors import DatabaseError
 
 

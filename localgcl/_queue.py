@@ -10,7 +10,7 @@ import math
 
 from localgcl import _decay, _owners
 from localgcl._base.checks import MAX_SLOTS
-from localgcl._folder import lifeline_of
+from localgcl._liveness.folder import lifeline_of
 from localgcl._schema import TALLY, keys_in, text_of
 
 TYPE_CHECKING = False

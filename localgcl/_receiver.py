@@ -16,9 +16,9 @@ import select
 
 from localgcl._base import threads as _threads
 from localgcl._base.descriptors import Descriptor, close_if_ours
-from localgcl._duty import Duty
-from localgcl._folder import HINT_AT_ALL, HINT_AT_NONE, HINT_LENGTH
-from localgcl._lifeline import Ear, seems_there
+from localgcl._liveness.duty import Duty
+from localgcl._liveness.folder import HINT_AT_ALL, HINT_AT_NONE, HINT_LENGTH
+from localgcl._liveness.lifeline import Ear, seems_there
 from localgcl._waiting import Place
 
 TYPE_CHECKING = False
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
     from localgcl._database import Database
-    from localgcl._folder import Folder
-    from localgcl._lifeline import Lifeline
+    from localgcl._liveness.folder import Folder
+    from localgcl._liveness.lifeline import Lifeline
     from localgcl._outcomes import Request
 
 # How many lifelines are watched before those are dropped that are in nobody's way any more.

@@ -17,7 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from localgcl._access import Access
+    from localgcl._liveness.access import Access
 
 _NOBODY = 65534  # who owns nothing; user and group are called so everywhere
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from localgcl import _at_once, _decay, _owners
-from localgcl._lifeline import lifeline
+from localgcl._liveness.lifeline import lifeline
 from localgcl._outcomes import Gone, Granted, NotNow, Refused, Waiting
 from localgcl._queue import (
     DEPUTY_SECONDS,

@@ -11,8 +11,8 @@ from _thread import get_ident
 
 from localgcl._base import clock as _clock
 from localgcl._base import threads as _threads
-from localgcl._folder import HINT_AT_NONE
-from localgcl._lifeline import seems_there, seems_whole
+from localgcl._liveness.folder import HINT_AT_NONE
+from localgcl._liveness.lifeline import seems_there, seems_whole
 from localgcl._recheck import concerned
 
 TYPE_CHECKING = False
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
     from localgcl._database import Database
-    from localgcl._lifeline import Ear, Lifeline
+    from localgcl._liveness.lifeline import Ear, Lifeline
     from localgcl._outcomes import Request
 
 # How often one of the threads that wait looks, for all of them, at what no event tells.

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import pytest
 
 from localgcl import AcquireConcurrencySlotTimeoutError, Limiter
-from localgcl._lifeline import lifeline
+from localgcl._liveness.lifeline import lifeline
 from tests.conftest import Clock, Process, both_flavours, tables
 
 pytest_generate_tests = both_flavours

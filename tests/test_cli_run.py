@@ -25,7 +25,6 @@ from localgcl import (
     _child,
     _creation,
     _gate,
-    _identity,
     _outcomes,
     _owners,
     _quick,
@@ -33,6 +32,7 @@ from localgcl import (
 )
 from localgcl._base import threads as _threads
 from localgcl._job import Job
+from localgcl._liveness import identity as _identity
 from localgcl._request import Terms
 from localgcl.cli import localgcl
 from localgcl.errors import ConcurrencySlotAcquisitionError, DatabaseError

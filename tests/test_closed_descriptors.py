@@ -13,7 +13,7 @@ import pytest
 
 from localgcl import Limiter, _file
 from localgcl._base.descriptors import Kept, is_ours
-from localgcl._lifeline import Lifeline, existing_lifeline
+from localgcl._liveness.lifeline import Lifeline, existing_lifeline
 from tests.descriptors import open_files
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="marks are Linux's")

@@ -37,7 +37,7 @@ from localgcl._base import descriptors as _descriptors
 from localgcl._blocking import Listener
 from localgcl._database import Database, Transaction
 from localgcl._gate import Gate
-from localgcl._lifeline import end_lifeline, lifeline
+from localgcl._liveness.lifeline import end_lifeline, lifeline
 from localgcl._request import Terms
 from localgcl._slots import NET_SECONDS
 from localgcl._waiting import Place, look_round

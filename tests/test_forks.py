@@ -23,7 +23,7 @@ if moment == "before":
     os.register_at_fork(before=strike)
 from localgcl import Limiter
 from localgcl._database import inside
-from localgcl._lifeline import existing_lifeline
+from localgcl._liveness.lifeline import existing_lifeline
 
 limiter = Limiter(path)
 limiter.create("a", 2)
@@ -55,7 +55,7 @@ assert limiter.read("a").active_slots == 0
         ("after_in_parent", "os"),
         ("after_in_child", "os"),
         ("after_in_child", "localgcl._gate"),
-        ("after_in_child", "localgcl._lifeline"),
+        ("after_in_child", "localgcl._liveness.lifeline"),
     ],
 )
 def test_interrupted_around_a_fork(path: str, moment: str, module: str) -> None:

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from localgcl import DatabaseError, Limiter, _gate
-from localgcl._access import Access
 from localgcl._base import clock as _clock
 from localgcl._base import threads as _threads
-from localgcl._folder import Folder
 from localgcl._gate import Gate, GateTimeoutError
+from localgcl._liveness.access import Access
+from localgcl._liveness.folder import Folder
 from tests.descriptors import open_files
 
 # Takes the mark of whoever spins if it is free, says whether it did, and keeps it until told.

@@ -19,9 +19,10 @@ from typing import Any
 import pytest
 
 import localgcl
-from localgcl import AcquireConcurrencySlotTimeoutError, Limiter, _blocking, _folder
+from localgcl import AcquireConcurrencySlotTimeoutError, Limiter, _blocking
 from localgcl._database import Database
 from localgcl._gate import GateTimeoutError
+from localgcl._liveness import folder as _folder
 
 # Between the call that opens something and the name that it gets, Ctrl-C leaves it to Python.
 pytestmark = pytest.mark.filterwarnings(

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from localgcl import DatabaseError, Limiter, _access, _location
+from localgcl import DatabaseError, Limiter, _location
+from localgcl._liveness import access as _access
 from tests.conftest import Invoke, umask_of
 from tests.descriptors import open_files
 

@@ -32,8 +32,9 @@ from hypothesis.stateful import (
     rule,
 )
 
-from localgcl import Limiter, _folder, _outcomes, _queue, _slots
+from localgcl import Limiter, _outcomes, _queue, _slots
 from localgcl._database import Transaction
+from localgcl._liveness import folder as _folder
 from tests.conftest import Ask, Clock, Process, forget_everything
 
 NAMES = ("a", "b", "c")

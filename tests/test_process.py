@@ -10,9 +10,13 @@ import sys
 import pytest
 
 from localgcl._base import clock as _clock
-from localgcl._process import end_of, is_running, this_process
+from localgcl._liveness.process import end_of, is_running, this_process
 
-SAYS = "from localgcl._process import this_process; print(this_process(), flush=True); input()"
+SAYS = """
+from localgcl._liveness.process import this_process
+print(this_process(), flush=True)
+input()
+"""
 
 
 def told() -> list[str]:

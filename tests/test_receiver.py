@@ -14,18 +14,11 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from localgcl import (
-    AcquireConcurrencySlotTimeoutError,
-    Lease,
-    Limiter,
-    _blocking,
-    _folder,
-    _lifeline,
-    _slots,
-    _waiting,
-)
+from localgcl import AcquireConcurrencySlotTimeoutError, Lease, Limiter, _blocking, _slots, _waiting
 from localgcl._base import clock as _clock
-from localgcl._duty import Duty
+from localgcl._liveness import folder as _folder
+from localgcl._liveness import lifeline as _lifeline
+from localgcl._liveness.duty import Duty
 from localgcl._receiver import Receiver
 from localgcl._request import Sleep
 from tests.descriptors import open_files

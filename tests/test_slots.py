@@ -23,7 +23,7 @@ from localgcl import (
 )
 from localgcl._database import Transaction
 from localgcl._decay import HORIZON_SECONDS
-from localgcl._lifeline import lifeline
+from localgcl._liveness.lifeline import lifeline
 from localgcl._queue import WATCHERS
 from tests.conftest import Clock, Process, blocking_alone, both_flavours, tables
 from tests.flavours import Flavour

@@ -17,11 +17,13 @@ from pathlib import Path
 
 import pytest
 
-from localgcl import Limiter, _folder, _lifeline
-from localgcl._access import Access
+from localgcl import Limiter
 from localgcl._base import descriptors as _descriptors
-from localgcl._folder import Folder
-from localgcl._lifeline import Ear, Lifeline, Watch
+from localgcl._liveness import folder as _folder
+from localgcl._liveness import lifeline as _lifeline
+from localgcl._liveness.access import Access
+from localgcl._liveness.folder import Folder
+from localgcl._liveness.lifeline import Ear, Lifeline, Watch
 from tests.conftest import tables
 from tests.descriptors import open_files
 

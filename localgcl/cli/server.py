@@ -8,7 +8,7 @@ import sys
 
 import click
 
-from localgcl import _identity
+from localgcl._liveness import identity as _identity
 from localgcl.cli._secrets import SecretError, first_line
 from localgcl.cli._shared import database_of
 

@@ -15,7 +15,7 @@ from localgcl._action import together
 from localgcl._base import clock as _clock
 from localgcl._base.text import printable
 from localgcl._file import existing_folder
-from localgcl._folder import GATE
+from localgcl._liveness.folder import GATE
 from localgcl.cli import _screen
 from localgcl.cli._shared import database_of, limiter_of
 from localgcl.cli._types import INTERVAL, KNOWN_NAME

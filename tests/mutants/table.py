@@ -184,7 +184,7 @@ MUTANTS = (
     Mutant(
         "nobody is found dead",
         2,
-        "_folder.py",
+        "_liveness/folder.py",
         "            if error.errno in _GONE:",
         "            if error.errno in ():",
     ),
@@ -246,7 +246,7 @@ MUTANTS = (
     Mutant(
         "of a thousand grants to a loop few are heard of",
         2,
-        "_folder.py",
+        "_liveness/folder.py",
         "        hints = HINT_AT_ALL.to_bytes(HINT_LENGTH)",
         "        hints = hints[: select.PIPE_BUF]",
         (TASKS, WATCH),
@@ -254,7 +254,7 @@ MUTANTS = (
     Mutant(
         "a ring needs a descriptor that there may not be",
         2,
-        "_folder.py",
+        "_liveness/folder.py",
         "                if end is None and _give_up_spare():",
         "                if False:",
         (WATCH,),
@@ -270,7 +270,7 @@ MUTANTS = (
     Mutant(
         "a child keeps its parent's lifeline open",
         2,
-        "_lifeline.py",
+        "_liveness/lifeline.py",
         "    for ours in _lifelines.values():\n        ours.drop()\n    _lifelines.clear()",
         "    _kept.append(dict(_lifelines))\n    _lifelines.clear()\n\n\n_kept: list[object] = []",
         (TRANSACTIONS, OWNERS),
@@ -310,7 +310,7 @@ MUTANTS = (
     Mutant(
         "who has closed its lifeline counts as dead",
         3,
-        "_folder.py",
+        "_liveness/folder.py",
         "        if not is_running(process):\n            return False",
         "        if process:\n            return False",
         (DESCRIPTORS,),
@@ -318,7 +318,7 @@ MUTANTS = (
     Mutant(
         "a pid that is given again is the same process",
         2,
-        "_process.py",
+        "_liveness/process.py",
         "        and _is_near(started, _started(int(pid)), 1)",
         "        and _started(int(pid)) is not None",
         (PROCESS,),
@@ -766,7 +766,7 @@ MUTANTS = (
     Mutant(
         "links are followed to the FIFOs of others",
         2,
-        "_folder.py",
+        "_liveness/folder.py",
         "_WRITE = os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW",
         "_WRITE = os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC",
         (PLANTED, SWAPPED),
@@ -774,7 +774,7 @@ MUTANTS = (
     Mutant(
         "what is no FIFO is removed",
         10,
-        "_folder.py",
+        "_liveness/folder.py",
         "        if not stat.S_ISFIFO(status.st_mode) or status.st_nlink > 1:\n",
         "        if stat.S_ISDIR(status.st_mode):\n",
         (PLANTED,),
@@ -782,7 +782,7 @@ MUTANTS = (
     Mutant(
         "anybody's run folder is used",
         10,
-        "_folder.py",
+        "_liveness/folder.py",
         "            if status.st_uid not in self.access.trusted():",
         "            if not self.access.trusted():",
         (RUN_FOLDER,),
@@ -798,7 +798,7 @@ MUTANTS = (
     Mutant(
         "anybody makes what all are to trust",
         10,
-        "_access.py",
+        "_liveness/access.py",
         "        return os.geteuid() in (0, self.owner)",
         "        return os.geteuid() >= 0",
         (RUN_FOLDER,),
@@ -806,7 +806,7 @@ MUTANTS = (
     Mutant(
         "a link in the place of the run folder is followed",
         10,
-        "_folder.py",
+        "_liveness/folder.py",
         "_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC",
         "_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC",
         (RUN_FOLDER,),
@@ -814,7 +814,7 @@ MUTANTS = (
     Mutant(
         "a gate is opened through a link",
         10,
-        "_access.py",
+        "_liveness/access.py",
         "flags = os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC",
         "flags = os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC",
         (SWAPPED,),
@@ -822,7 +822,7 @@ MUTANTS = (
     Mutant(
         "a file is changed through a link",
         10,
-        "_access.py",
+        "_liveness/access.py",
         "_O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC",
         "_O_PATH | os.O_CLOEXEC",
         (SWAPPED,),
@@ -830,7 +830,7 @@ MUTANTS = (
     Mutant(
         "a file with other names is one of ours",
         10,
-        "_access.py",
+        "_liveness/access.py",
         "    if status.st_nlink > 1:",
         "    if status.st_nlink > 9:",
         (PLANTED,),
@@ -854,7 +854,7 @@ MUTANTS = (
     Mutant(
         "what root makes is root's",
         10,
-        "_access.py",
+        "_liveness/access.py",
         "return Access(owner or folder.st_uid, folder.st_gid, folder.st_mode)",
         "return Access(owner, folder.st_gid, folder.st_mode)",
         (ROOT_AND_APP,),
@@ -862,7 +862,7 @@ MUTANTS = (
     Mutant(
         "who may only read can open what there is",
         10,
-        "_access.py",
+        "_liveness/access.py",
         "    return writers | writers << 1\n",
         "    return writers | mode & 0o444\n",
         (OUTSIDERS,),

@@ -98,9 +98,9 @@ def test_never_too_many(path: Path, method: str) -> None:
 
 def own_lifeline(path: Path) -> str:
     """Return the name of this process's lifeline."""
-    from localgcl._access import Access
-    from localgcl._folder import Folder
-    from localgcl._lifeline import existing_lifeline
+    from localgcl._liveness.access import Access
+    from localgcl._liveness.folder import Folder
+    from localgcl._liveness.lifeline import existing_lifeline
 
     access = Access(os.geteuid(), os.getegid(), 0o600)
     ours = existing_lifeline(Folder(f"{path}-run", access, str(path)))

@@ -13,7 +13,7 @@ import pytest
 
 from localgcl import AcquireConcurrencySlotTimeoutError, Limiter
 from localgcl._base import clock as _clock
-from localgcl._process import is_running, this_process
+from localgcl._liveness.process import is_running, this_process
 from tests.needs import takes_root
 from tests.processes.conftest import DEADLINE_SECONDS
 
@@ -26,8 +26,16 @@ TIMES = pytest.mark.parametrize("within", [AHEAD, BEHIND, EXEC], ids=["ahead", "
 
 CLOCK = "from localgcl import _clock; print(_clock.now())"
 
-TELLS = "from localgcl._process import this_process; print(this_process(), flush=True); input()"
-ASKS = "import sys; from localgcl._process import is_running; print(is_running(sys.argv[1]))"
+TELLS = """
+from localgcl._liveness.process import this_process
+print(this_process(), flush=True)
+input()
+"""
+ASKS = """
+import sys
+from localgcl._liveness.process import is_running
+print(is_running(sys.argv[1]))
+"""
 # Daemons close what they do not know.
 HOLDS = """
 import os, sys

@@ -21,11 +21,18 @@ import select
 import stat
 import weakref
 
-from localgcl._access import adopt, by_descriptor, kind_of, looked_at, open_ours, user_called
 from localgcl._base import threads as _threads
 from localgcl._base.descriptors import FOLDER_OF_DESCRIPTORS, Kept, mark
 from localgcl._base.forks import at_fork
-from localgcl._process import end_of, is_running
+from localgcl._liveness.access import (
+    adopt,
+    by_descriptor,
+    kind_of,
+    looked_at,
+    open_ours,
+    user_called,
+)
+from localgcl._liveness.process import end_of, is_running
 from localgcl.errors import DatabaseError
 
 TYPE_CHECKING = False
@@ -33,8 +40,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
     from typing import NoReturn
 
-    from localgcl._access import Access
     from localgcl._base.descriptors import Descriptor
+    from localgcl._liveness.access import Access
 
 # How many one process watches at the most; deaths beyond are found by looking again and again. The
 # usual soft limit on open files is 1,024.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 
-from localgcl._process import this_process
+from localgcl._liveness.process import this_process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

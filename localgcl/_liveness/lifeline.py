@@ -13,8 +13,8 @@ import weakref
 from localgcl._base import threads as _threads
 from localgcl._base.descriptors import NONE, Descriptor, close_if_ours, is_ours
 from localgcl._base.forks import at_fork
-from localgcl._duty import Duty
-from localgcl._folder import NAME_LENGTH, Folder, WriteEnd, hint, keep_spare
+from localgcl._liveness.duty import Duty
+from localgcl._liveness.folder import NAME_LENGTH, Folder, WriteEnd, hint, keep_spare
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
