@@ -7,8 +7,8 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import ValidationError
 
-from localgcl._database import Transaction
-from localgcl._problems import strange
+from localgcl._storage.database import Transaction
+from localgcl._storage.problems import strange
 from localgcl.models import first_fault
 
 T = TypeVar("T")

@@ -10,9 +10,9 @@ from localgcl import _owners
 from localgcl._action import Action
 from localgcl._base.checks import check_name
 from localgcl._changes import change, insert, key_of, remove
-from localgcl._database import Transaction
 from localgcl._plan import Plan, plan
 from localgcl._queue import promote
+from localgcl._storage.database import Transaction
 from localgcl.models import Changes, Settings, first_fault
 
 

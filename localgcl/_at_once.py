@@ -11,7 +11,7 @@ from localgcl._liveness.lifeline import lifeline
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from localgcl._database import Transaction
+    from localgcl._storage.database import Transaction
 
 # Where the subquery finds no row, limit_key is NULL, which NOT NULL refuses and OR IGNORE passes
 # over.

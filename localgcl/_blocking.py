@@ -8,13 +8,13 @@ import os
 from localgcl import _slots
 from localgcl._base import clock as _clock
 from localgcl._base import threads as _threads
-from localgcl._database import NestedCallError, NoDatabaseError
-from localgcl._gate import GateTimeoutError
-from localgcl._later import run_later
 from localgcl._liveness.lifeline import lifeline, seems_whole
-from localgcl._problems import explained, is_foreign
 from localgcl._receiver import Receiver, Seat
 from localgcl._request import Transact, flow
+from localgcl._storage.backlog import run_later
+from localgcl._storage.database import NestedCallError, NoDatabaseError
+from localgcl._storage.gate import GateTimeoutError
+from localgcl._storage.problems import explained, is_foreign
 from localgcl._waiting import OwnPlace
 from localgcl.errors import DatabaseError, GreenThreadsError, LocalGCLError
 
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from localgcl._database import Database, Transaction
     from localgcl._liveness.folder import Folder
     from localgcl._liveness.lifeline import Lifeline
     from localgcl._outcomes import Granted, Request
     from localgcl._request import Sleep, Terms
+    from localgcl._storage.database import Database, Transaction
     from localgcl._waiting import Place
 
 # So many threads of a process that wait have a wake-up FIFO each; the others share one.

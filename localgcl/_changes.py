@@ -8,9 +8,9 @@ import sys
 from localgcl import _decay, _owners
 from localgcl._base import clock as _clock
 from localgcl._creation import insert_row
-from localgcl._database import Transaction
 from localgcl._queue import leave_queues, promote, refuse, rouse, serve_each
-from localgcl._schema import TALLY
+from localgcl._storage.database import Transaction
+from localgcl._storage.schema import TALLY
 from localgcl.errors import LimitAlreadyExistsError, LimitNotFoundError
 from localgcl.models import Changes, Settings
 

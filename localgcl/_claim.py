@@ -11,11 +11,11 @@ from localgcl._base.text import printable, quoted
 from localgcl._blocking import Listener, drive
 from localgcl._child import say
 from localgcl._creation import insert_missing
-from localgcl._database import NoDatabaseError
-from localgcl._gate import GateTimeoutError
 from localgcl._liveness import identity as _identity
 from localgcl._liveness.lifeline import end_lifeline
 from localgcl._queue import promote
+from localgcl._storage.database import NoDatabaseError
+from localgcl._storage.gate import GateTimeoutError
 from localgcl.errors import ConcurrencySlotAcquisitionError, DatabaseError, LocalGCLError
 from localgcl.sync import Limiter
 
@@ -23,9 +23,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from localgcl._database import Transaction
     from localgcl._outcomes import Request
     from localgcl._request import Sleep, Terms
+    from localgcl._storage.database import Transaction
 
 # What needs to be done, but not at any price: who was stopped inside a transaction keeps the gate.
 _PATIENCE_SECONDS = 1.0

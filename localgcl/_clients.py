@@ -9,15 +9,15 @@ from __future__ import annotations
 from localgcl import _owners, _slots
 from localgcl._queue import promote
 from localgcl._release import release_of
-from localgcl._schema import TALLY
+from localgcl._storage.schema import TALLY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
 
-    from localgcl._database import Transaction
     from localgcl._outcomes import Request
+    from localgcl._storage.database import Transaction
 
 
 class Client:

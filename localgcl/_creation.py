@@ -11,7 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from localgcl._database import Transaction
+    from localgcl._storage.database import Transaction
 
 
 def insert_row(tx: Transaction, name: str, limit: int, *, decay: float, active: bool) -> None:

@@ -13,14 +13,14 @@ import threading
 from localgcl import _owners
 from localgcl._base import clock as _clock
 from localgcl._base import threads as _threads
-from localgcl._database import NoDatabaseError, open_databases
-from localgcl._gate import GateTimeoutError
 from localgcl._queue import promote
+from localgcl._storage.database import NoDatabaseError, open_databases
+from localgcl._storage.gate import GateTimeoutError
 from localgcl.errors import LocalGCLError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from localgcl._database import Database, Transaction
+    from localgcl._storage.database import Database, Transaction
 
 # A process that ends does not wait long for one that was stopped inside a transaction.
 _PATIENCE_SECONDS = 1.0

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from localgcl._liveness.access import usable
-from localgcl._location import VARIABLE, is_shared_file_system
+from localgcl._storage.location import VARIABLE, is_shared_file_system
 
 if TYPE_CHECKING:
-    from localgcl._location import ChosenBy
+    from localgcl._storage.location import ChosenBy
 
 Status = Literal["ok", "note", "fault"]
 

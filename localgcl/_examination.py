@@ -12,16 +12,18 @@ import sqlite3
 import stat
 from collections.abc import Callable, Iterator
 
-from localgcl import _diagnosis, _location, _processes, _schema
+from localgcl import _diagnosis, _processes
 from localgcl._base import clock as _clock
 from localgcl._diagnosis import Check, Entry, Space
-from localgcl._file import folder_of, in_address
-from localgcl._gate import Gate, GateTimeoutError
 from localgcl._liveness.access import fault_of, resolved
 from localgcl._liveness.folder import GATE, Folder, is_fifo_name
-from localgcl._problems import denied, group_called, known_problem
-from localgcl._rights import of_the_writers
-from localgcl._rows import columns_of, problems_of
+from localgcl._storage import location as _location
+from localgcl._storage import schema as _schema
+from localgcl._storage.file import folder_of, in_address
+from localgcl._storage.gate import Gate, GateTimeoutError
+from localgcl._storage.problems import denied, group_called, known_problem
+from localgcl._storage.rights import of_the_writers
+from localgcl._storage.rows import columns_of, problems_of
 from localgcl.errors import DatabaseError
 
 # Nobody is in a transaction for longer, unless it was stopped there.

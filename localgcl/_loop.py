@@ -19,18 +19,18 @@ from localgcl._base import clock as _clock
 from localgcl._base import threads as _threads
 from localgcl._base.descriptors import Descriptor, close_if_ours
 from localgcl._base.forks import at_fork
-from localgcl._database import Database, NoDatabaseError, Transaction
-from localgcl._gate import GateTimeoutError
-from localgcl._later import run_later
 from localgcl._liveness.folder import HINT_AT_ALL, HINT_LENGTH, Folder
 from localgcl._liveness.lifeline import Ear, Lifeline, lifeline
 from localgcl._loop_thread import Job, Thread
 from localgcl._loop_watch import Watch
 from localgcl._outcomes import Gone, Granted, NotNow, Refused, Request, Waiting
-from localgcl._problems import explaining
 from localgcl._processor import Processor
 from localgcl._queue import promote
 from localgcl._request import Sleep
+from localgcl._storage.backlog import run_later
+from localgcl._storage.database import Database, NoDatabaseError, Transaction
+from localgcl._storage.gate import GateTimeoutError
+from localgcl._storage.problems import explaining
 from localgcl.errors import GreenThreadsError, LocalGCLError
 
 # How often a loop looks, for all its waiters, whether an event was missed.

@@ -11,8 +11,8 @@ import aiosqlite
 from aiosqlite.core import _STOP_RUNNING_SENTINEL
 
 from localgcl._base import threads as _threads
-from localgcl._database import Database, Transaction
 from localgcl._outcomes import Request
+from localgcl._storage.database import Database, Transaction
 
 
 class Job:

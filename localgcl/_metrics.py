@@ -11,8 +11,8 @@ from typing import Any, Literal
 from localgcl import _decay, _owners
 from localgcl._action import Action
 from localgcl._base.checks import check_name
-from localgcl._database import Transaction
 from localgcl._queue import promote
+from localgcl._storage.database import Transaction
 
 Row = dict[str, Any]
 

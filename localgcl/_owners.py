@@ -13,14 +13,14 @@ from localgcl import _decay
 from localgcl._liveness import identity as _identity
 from localgcl._liveness.folder import lifeline_of
 from localgcl._liveness.lifeline import end_lifeline, existing_lifeline, has_ended, lifeline
-from localgcl._schema import TALLY, keys_in, text_of
+from localgcl._storage.schema import TALLY, keys_in, text_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
-    from localgcl._database import Transaction
     from localgcl._liveness.lifeline import Lifeline
+    from localgcl._storage.database import Transaction
 
 KEY_OF_OWNER = "SELECT key FROM owners WHERE lifeline = ?"
 

@@ -11,7 +11,7 @@ import math
 from localgcl import _decay, _owners
 from localgcl._base.checks import MAX_SLOTS
 from localgcl._liveness.folder import lifeline_of
-from localgcl._schema import TALLY, keys_in, text_of
+from localgcl._storage.schema import TALLY, keys_in, text_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from typing import Any
 
-    from localgcl._database import Transaction
+    from localgcl._storage.database import Transaction
     from localgcl.errors import Refusal
 
 # How many at the front of a queue watch those in their way, each the holders and those before it.

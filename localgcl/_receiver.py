@@ -25,10 +25,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
-    from localgcl._database import Database
     from localgcl._liveness.folder import Folder
     from localgcl._liveness.lifeline import Lifeline
     from localgcl._outcomes import Request
+    from localgcl._storage.database import Database
 
 # How many lifelines are watched before those are dropped that are in nobody's way any more.
 _MANY_WATCHED = 32

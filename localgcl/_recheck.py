@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Iterable
 
-    from localgcl._database import Database
     from localgcl._outcomes import Request
+    from localgcl._storage.database import Database
 
 # Other threads of this process may be at the database, one after another.
 _PATIENCE_SECONDS = 0.1

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from localgcl import _owners
 from localgcl._queue import COUNTS_RELEASE, hand_over, promote
-from localgcl._schema import TALLY
+from localgcl._storage.schema import TALLY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from localgcl._database import Transaction
     from localgcl._outcomes import Granted
+    from localgcl._storage.database import Transaction
 
 _COUNT_RELEASE = f"UPDATE ledger SET {COUNTS_RELEASE} WHERE {TALLY}"
 _FREE = "DELETE FROM ledger WHERE limit_key = ? AND owner = ? AND lease = ?"

@@ -17,9 +17,9 @@ from localgcl._base.checks import (
     check_timeout,
     check_whole,
 )
-from localgcl._gate import GateTimeoutError
 from localgcl._outcomes import Gone, Granted, NotNow, Refused, Request, Waiting
 from localgcl._slots import acquire, ask_again, look, withdraw
+from localgcl._storage.gate import GateTimeoutError
 from localgcl.errors import (
     AcquireConcurrencySlotTimeoutError,
     ConcurrencySlotAcquisitionError,
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Mapping
     from typing import Any
 
-    from localgcl._database import Transaction
     from localgcl._outcomes import Listener
+    from localgcl._storage.database import Transaction
     from localgcl.errors import Refusal
 
     Flow = Generator["Transact | Sleep", Any, Granted]

@@ -25,7 +25,7 @@ from localgcl._queue import (
     take,
 )
 from localgcl._release import release_by_id, release_granted
-from localgcl._schema import keys_in, text_of
+from localgcl._storage.schema import keys_in, text_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from typing import Any
 
-    from localgcl._database import Transaction
     from localgcl._outcomes import Listener, Request
+    from localgcl._storage.database import Transaction
 
 
 # How long a waiter at the front may sleep without a look: its safety net for what no event tells,

@@ -19,9 +19,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from localgcl._database import Database
     from localgcl._liveness.lifeline import Ear, Lifeline
     from localgcl._outcomes import Request
+    from localgcl._storage.database import Database
 
 # How often one of the threads that wait looks, for all of them, at what no event tells.
 PERIOD_SECONDS = 1.0

@@ -15,14 +15,14 @@ from localgcl import _limits, _release
 from localgcl._action import Action
 from localgcl._base import clock as _clock
 from localgcl._base.checks import check_lease_id
-from localgcl._database import NoDatabaseError, Transaction
-from localgcl._gate import GateTimeoutError
-from localgcl._later import run_later
-from localgcl._location import choose
 from localgcl._loop import LEAST_SECONDS, PATIENCE_SECONDS, Session, last_database, session_of
 from localgcl._outcomes import Granted, Request
-from localgcl._problems import explained, is_foreign
 from localgcl._request import Terms, Transact, flow
+from localgcl._storage.backlog import run_later
+from localgcl._storage.database import NoDatabaseError, Transaction
+from localgcl._storage.gate import GateTimeoutError
+from localgcl._storage.location import choose
+from localgcl._storage.problems import explained, is_foreign
 from localgcl.errors import (
     AcquireConcurrencySlotTimeoutError,
     ConcurrencySlotAcquisitionError,

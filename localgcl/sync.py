@@ -9,11 +9,11 @@ from localgcl import _departure, _release
 from localgcl._base import clock as _clock
 from localgcl._base.checks import check_lease_id
 from localgcl._blocking import Listener, clean_up, drive, insist
-from localgcl._database import Database, NoDatabaseError
-from localgcl._later import run_later
-from localgcl._location import choose
-from localgcl._problems import explaining
 from localgcl._request import Terms
+from localgcl._storage.backlog import run_later
+from localgcl._storage.database import Database, NoDatabaseError
+from localgcl._storage.location import choose
+from localgcl._storage.problems import explaining
 from localgcl.errors import AcquireConcurrencySlotTimeoutError, ConcurrencySlotAcquisitionError
 
 TYPE_CHECKING = False
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from typing import Any, ParamSpec, TypeVar
 
     from localgcl._action import Action
-    from localgcl._database import Transaction
     from localgcl._outcomes import Granted, Request
+    from localgcl._storage.database import Transaction
     from localgcl.models import Holder, Limit, Waiter
 
     P = ParamSpec("P")

@@ -18,23 +18,14 @@ from typing import Any, TypeVar
 import pytest
 from click.testing import CliRunner, Result
 
-from localgcl import (
-    Limiter,
-    _blocking,
-    _location,
-    _loop,
-    _outcomes,
-    _owners,
-    _release,
-    _slots,
-    sync,
-)
+from localgcl import Limiter, _blocking, _loop, _outcomes, _owners, _release, _slots, sync
 from localgcl._base import clock as _clock
-from localgcl._database import Database, Transaction, open_databases
 from localgcl._liveness import folder as _folder
 from localgcl._liveness import lifeline as _lifeline
 from localgcl._liveness import process as _process
 from localgcl._queue import promote
+from localgcl._storage import location as _location
+from localgcl._storage.database import Database, Transaction, open_databases
 from localgcl.cli import localgcl
 from localgcl.errors import DatabaseError
 from tests.flavours import FLAVOURS, Flavour

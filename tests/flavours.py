@@ -20,7 +20,7 @@ from blockbuster import BlockBuster
 import localgcl.asyncio
 import localgcl.sync
 from localgcl import AsyncLease, AsyncLimiter, Lease, Limiter
-from localgcl._database import Database
+from localgcl._storage.database import Database
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -36,7 +36,7 @@ def never_blocking() -> Iterator[None]:
     guard = BlockBuster(scanned_modules=["localgcl"])
     # Of these the path needs no more than the name of the current folder.
     for function in ("os.path.abspath", "os.getcwd"):
-        guard.functions[function].can_block_in("localgcl/_location.py", "choose")
+        guard.functions[function].can_block_in("localgcl/_storage/location.py", "choose")
     guard.activate()
     try:
         yield

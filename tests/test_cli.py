@@ -17,7 +17,7 @@ from click.testing import CliRunner, Result
 
 import localgcl as package
 from localgcl import Limiter
-from localgcl._database import Database
+from localgcl._storage.database import Database
 from localgcl.cli import localgcl
 from tests.conftest import Clock, Invoke, Process, tables
 

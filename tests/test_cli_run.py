@@ -19,21 +19,12 @@ from click.testing import CliRunner, Result
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from localgcl import (
-    Limiter,
-    _blocking,
-    _child,
-    _creation,
-    _gate,
-    _outcomes,
-    _owners,
-    _quick,
-    _slots,
-)
+from localgcl import Limiter, _blocking, _child, _creation, _outcomes, _owners, _quick, _slots
 from localgcl._base import threads as _threads
 from localgcl._job import Job
 from localgcl._liveness import identity as _identity
 from localgcl._request import Terms
+from localgcl._storage import gate as _gate
 from localgcl.cli import localgcl
 from localgcl.errors import ConcurrencySlotAcquisitionError, DatabaseError
 from tests.conftest import Ask, Clock, Invoke, Process, tables

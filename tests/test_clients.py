@@ -8,8 +8,9 @@ from collections.abc import Callable
 
 import pytest
 
-from localgcl import AsyncLimiter, Limiter, _clients, _outcomes, _schema
+from localgcl import AsyncLimiter, Limiter, _clients, _outcomes
 from localgcl._clients import Client
+from localgcl._storage import schema as _schema
 from tests.conftest import Ask, Clock, Invoke, Process, tables
 
 MakeProcess = Callable[[], Process]

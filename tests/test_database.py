@@ -23,23 +23,17 @@ from typing import Any
 
 import pytest
 
-from localgcl import (
-    DatabaseError,
-    Limiter,
-    LimitNotFoundError,
-    _departure,
-    _problems,
-    _schema,
-    _waiting,
-)
+from localgcl import DatabaseError, Limiter, LimitNotFoundError, _departure, _waiting
 from localgcl._base import clock as _clock
 from localgcl._base import descriptors as _descriptors
 from localgcl._blocking import Listener
-from localgcl._database import Database, Transaction
-from localgcl._gate import Gate
 from localgcl._liveness.lifeline import end_lifeline, lifeline
 from localgcl._request import Terms
 from localgcl._slots import NET_SECONDS
+from localgcl._storage import problems as _problems
+from localgcl._storage import schema as _schema
+from localgcl._storage.database import Database, Transaction
+from localgcl._storage.gate import Gate
 from localgcl._waiting import Place, look_round
 from tests.conftest import Clock, Invoke, Process, forget_everything, umask_of
 from tests.descriptors import open_files
@@ -1017,10 +1011,10 @@ def test_begin_stands_in_one_place() -> None:
     package = Path(sys.modules["localgcl"].__file__ or "").parent
     sources = {file: file.read_text(encoding="utf-8") for file in package.rglob("*.py")}
     begins = [file.name for file, source in sources.items() if '"BEGIN' in source]
-    assert begins == ["_file.py"]
+    assert begins == ["file.py"]
     connects = [file.name for file, source in sources.items() if "sqlite3.connect(" in source]
     # To read alone; and what a new file is made from, in memory.
-    assert sorted(connects) == ["_examination.py", "_file.py", "_schema.py"]
+    assert sorted(connects) == ["_examination.py", "file.py", "schema.py"]
 
 
 def test_what_is_administered_outlives_a_loss_of_power(limiter: Limiter) -> None:

@@ -20,9 +20,10 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from localgcl import Limiter, _examination, _location
+from localgcl import Limiter, _examination
 from localgcl._base import clock as _clock
 from localgcl._liveness.folder import Folder
+from localgcl._storage import location as _location
 from localgcl.cli import localgcl
 from tests.conftest import Invoke, Process, forget_everything, tables
 from tests.test_database import as_nobody, not_ours

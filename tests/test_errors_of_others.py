@@ -12,8 +12,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from localgcl import DatabaseError, Limiter, _database, _limits, _owners, _schema
-from localgcl._database import Transaction
+from localgcl import DatabaseError, Limiter, _limits, _owners
+from localgcl._storage import database as _database
+from localgcl._storage import schema as _schema
+from localgcl._storage.database import Transaction
 from tests.conftest import both_flavours
 from tests.flavours import DEADLINE_SECONDS
 

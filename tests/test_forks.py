@@ -22,7 +22,7 @@ import localgcl._blocking, localgcl._loop
 if moment == "before":
     os.register_at_fork(before=strike)
 from localgcl import Limiter
-from localgcl._database import inside
+from localgcl._storage.database import inside
 from localgcl._liveness.lifeline import existing_lifeline
 
 limiter = Limiter(path)
@@ -54,7 +54,7 @@ assert limiter.read("a").active_slots == 0
         ("before", ""),
         ("after_in_parent", "os"),
         ("after_in_child", "os"),
-        ("after_in_child", "localgcl._gate"),
+        ("after_in_child", "localgcl._storage.gate"),
         ("after_in_child", "localgcl._liveness.lifeline"),
     ],
 )

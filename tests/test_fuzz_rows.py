@@ -12,7 +12,8 @@ from functools import partial
 
 import pytest
 
-from localgcl import DatabaseError, Limiter, LocalGCLError, _schema
+from localgcl import DatabaseError, Limiter, LocalGCLError
+from localgcl._storage import schema as _schema
 from tests.conftest import Invoke, Process
 
 VALUES = (

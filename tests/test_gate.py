@@ -12,12 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from localgcl import DatabaseError, Limiter, _gate
+from localgcl import DatabaseError, Limiter
 from localgcl._base import clock as _clock
 from localgcl._base import threads as _threads
-from localgcl._gate import Gate, GateTimeoutError
 from localgcl._liveness.access import Access
 from localgcl._liveness.folder import Folder
+from localgcl._storage import gate as _gate
+from localgcl._storage.gate import Gate, GateTimeoutError
 from tests.descriptors import open_files
 
 # Takes the mark of whoever spins if it is free, says whether it did, and keeps it until told.

@@ -20,9 +20,9 @@ import pytest
 
 import localgcl
 from localgcl import AcquireConcurrencySlotTimeoutError, Limiter, _blocking
-from localgcl._database import Database
-from localgcl._gate import GateTimeoutError
 from localgcl._liveness import folder as _folder
+from localgcl._storage.database import Database
+from localgcl._storage.gate import GateTimeoutError
 
 # Between the call that opens something and the name that it gets, Ctrl-C leaves it to Python.
 pytestmark = pytest.mark.filterwarnings(

@@ -16,8 +16,9 @@ from typing import Any
 
 import pytest
 
-from localgcl import AsyncLimiter, DatabaseError, Limiter, _blocking, _later, _release, _slots
-from localgcl._database import Database, Transaction
+from localgcl import AsyncLimiter, DatabaseError, Limiter, _blocking, _release, _slots
+from localgcl._storage import backlog as _later
+from localgcl._storage.database import Database, Transaction
 from tests.flavours import DEADLINE_SECONDS
 
 

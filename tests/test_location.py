@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from localgcl import DatabaseError, Limiter, _location
+from localgcl import DatabaseError, Limiter
 from localgcl._liveness import access as _access
+from localgcl._storage import location as _location
 from tests.conftest import Invoke, umask_of
 from tests.descriptors import open_files
 

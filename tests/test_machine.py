@@ -33,8 +33,8 @@ from hypothesis.stateful import (
 )
 
 from localgcl import Limiter, _outcomes, _queue, _slots
-from localgcl._database import Transaction
 from localgcl._liveness import folder as _folder
+from localgcl._storage.database import Transaction
 from tests.conftest import Ask, Clock, Process, forget_everything
 
 NAMES = ("a", "b", "c")

@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from localgcl import DatabaseError, Limiter, _database, _queue
-from localgcl._database import Database
-from localgcl._gate import Gate
+from localgcl import DatabaseError, Limiter, _queue
+from localgcl._storage import database as _database
+from localgcl._storage.database import Database
+from localgcl._storage.gate import Gate
 from tests.conftest import Ask, Clock, Process
 
 SHARE = 10

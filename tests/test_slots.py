@@ -21,10 +21,10 @@ from localgcl import (
     _slots,
     concurrency,
 )
-from localgcl._database import Transaction
 from localgcl._decay import HORIZON_SECONDS
 from localgcl._liveness.lifeline import lifeline
 from localgcl._queue import WATCHERS
+from localgcl._storage.database import Transaction
 from tests.conftest import Clock, Process, blocking_alone, both_flavours, tables
 from tests.flavours import Flavour
 

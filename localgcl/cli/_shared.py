@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from localgcl._location import choose
+from localgcl._storage.location import choose
 from localgcl.sync import Limiter
 
 if TYPE_CHECKING:
-    from localgcl._location import ChosenBy
+    from localgcl._storage.location import ChosenBy
 
 
 def limiter_of(ctx: click.Context) -> Limiter:

@@ -10,12 +10,13 @@ from typing import Any
 
 import click
 
-from localgcl import _gate, _limits, _processes
+from localgcl import _limits, _processes
 from localgcl._action import together
 from localgcl._base import clock as _clock
 from localgcl._base.text import printable
-from localgcl._file import existing_folder
 from localgcl._liveness.folder import GATE
+from localgcl._storage import gate as _gate
+from localgcl._storage.file import existing_folder
 from localgcl.cli import _screen
 from localgcl.cli._shared import database_of, limiter_of
 from localgcl.cli._types import INTERVAL, KNOWN_NAME

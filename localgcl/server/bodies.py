@@ -8,7 +8,7 @@ from uuid import UUID
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from localgcl._base.checks import MAX_NAME_LENGTH, MAX_SLOTS, check_name
-from localgcl._schema import MAX_LEASE_SECONDS
+from localgcl._storage.schema import MAX_LEASE_SECONDS
 from localgcl.models import Rate, WholeNumber
 
 MAX_LISTED = 200

@@ -12,8 +12,8 @@ from starlette.requests import HTTPConnection
 from localgcl import _limits
 from localgcl._base.checks import MAX_NAME_LENGTH
 from localgcl._clients import Client
-from localgcl._database import Transaction
 from localgcl._loop import Session, session_of
+from localgcl._storage.database import Transaction
 from localgcl.asyncio import AsyncLimiter
 from localgcl.errors import LimitNotFoundError
 from localgcl.server.addresses import address_of

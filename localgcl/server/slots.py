@@ -18,8 +18,8 @@ from localgcl import _clients, _outcomes
 from localgcl._base.checks import check_name
 from localgcl._base.text import quoted
 from localgcl._clients import Client
-from localgcl._database import Transaction
 from localgcl._request import Terms
+from localgcl._storage.database import Transaction
 from localgcl.errors import ConcurrencySlotAcquisitionError
 from localgcl.server.addresses import FORWARDED_HEADERS, is_forwarded
 from localgcl.server.administration import PREFIX

@@ -19,9 +19,9 @@ from typing import NamedTuple
 
 from localgcl import _clients
 from localgcl._base import clock as _clock
-from localgcl._database import NoDatabaseError
 from localgcl._loop import session_of
 from localgcl._request import Terms
+from localgcl._storage.database import NoDatabaseError
 from localgcl.asyncio import AsyncLimiter, _obtain
 from localgcl.server.connections import Connection, Share
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable
 
 from localgcl import Limiter
-from localgcl._schema import PAGE_SIZE
+from localgcl._storage.schema import PAGE_SIZE
 from tests.benchmarks.figures import NONE, Row, Setting, compare, micros, times
 from tests.benchmarks.floor import Floor
 

@@ -92,14 +92,14 @@ MUTANTS = (
     Mutant(
         "the sum counts leases and not slots",
         1,
-        "_schema.py",
+        "_storage/schema.py",
         "SET slots = slots + NEW.slots,",
         "SET slots = slots + 1,",
     ),
     Mutant(
         "a child opens what crossed the fork",
         1,
-        "_database.py",
+        "_storage/database.py",
         "        elif file is not None or not kept_closed:\n",
         "        elif file is not None and kept_closed is None:\n",
         (TRANSACTIONS,),
@@ -107,7 +107,7 @@ MUTANTS = (
     Mutant(
         "a file that was replaced is used on",
         1,
-        "_file.py",
+        "_storage/file.py",
         "if tuple(map(identity_of, self._names)) != self._found:",
         "if tuple(map(identity_of, self._names))[1:] != self._found[1:]:",
         (DATABASE,),
@@ -115,7 +115,7 @@ MUTANTS = (
     Mutant(
         "a log that was replaced is used on",
         1,
-        "_file.py",
+        "_storage/file.py",
         "if tuple(map(identity_of, self._names)) != self._found:",
         "if tuple(map(identity_of, self._names))[:1] != self._found[:1]:",
         (DESCRIPTORS,),
@@ -123,7 +123,7 @@ MUTANTS = (
     Mutant(
         "a file that is a mount point itself is used",
         1,
-        "_location.py",
+        "_storage/location.py",
         "    if point is not None:",
         "    if not point and point is not None:",
         (DESCRIPTORS,),
@@ -131,7 +131,7 @@ MUTANTS = (
     Mutant(
         "a network file system is refused only for a new file",
         1,
-        "_file.py",
+        "_storage/file.py",
         "            refuse_unfit_place(real, path)\n            return",
         "            return",
         (LOCATION,),
@@ -139,7 +139,7 @@ MUTANTS = (
     Mutant(
         "what a transaction leaves is left undone",
         4,
-        "_database.py",
+        "_storage/database.py",
         "        if left and rest is None:\n            self._go_on(left)\n",
         "",
         (SHARES,),
@@ -278,7 +278,7 @@ MUTANTS = (
     Mutant(
         "a child keeps the gate open",
         2,
-        "_gate.py",
+        "_storage/gate.py",
         "    for descriptor in tuple(_descriptors.values()):\n        _close(descriptor)",
         "    _descriptors.clear()",
         (TRANSACTIONS, OWNERS),
@@ -294,7 +294,7 @@ MUTANTS = (
     Mutant(
         "a clean-up that failed is not tried again",
         2,
-        "_later.py",
+        "_storage/backlog.py",
         "            works.rotate(-1)",
         "            return",
         (LATER,),
@@ -342,7 +342,7 @@ MUTANTS = (
     Mutant(
         "a lifeline that was taken is not made anew",
         3,
-        "_database.py",
+        "_storage/database.py",
         "                    ours.mend()  # lest this process take itself for dead",
         "                    pass",
     ),
@@ -385,7 +385,7 @@ MUTANTS = (
     Mutant(
         "two are inside the gate",
         4,
-        "_gate.py",
+        "_storage/gate.py",
         "        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)",
         "        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)",
         (GATE, DATABASE),
@@ -475,7 +475,7 @@ MUTANTS = (
     Mutant(
         "a reboot does not count as time",
         6,
-        "_boot.py",
+        "_storage/boot.py",
         "self._bring_over(execute, recorded[1] - self.offset)",
         "self._bring_over(execute, 0.0)",
         (BOOT, DATABASE, MACHINE, SLOTS),
@@ -483,7 +483,7 @@ MUTANTS = (
     Mutant(
         "a container's boot_id is a reboot",
         6,
-        "_boot.py",
+        "_storage/boot.py",
         "if any(lives(*owner) for owner in execute(owners).fetchall()):",
         "if not owners:",
         (BOOT,),
@@ -491,7 +491,7 @@ MUTANTS = (
     Mutant(
         "a reboot gives a client a day",
         6,
-        "_boot.py",
+        "_storage/boot.py",
         "ifnull(lasts, ?)",
         "ifnull(NULL, ?)",
         (BOOT,),
@@ -688,7 +688,7 @@ MUTANTS = (
     Mutant(
         "administration is not on the disk when it returns",
         10,
-        "_database.py",
+        "_storage/database.py",
         "PRAGMA synchronous = FULL",
         "PRAGMA synchronous = NORMAL",
         (DATABASE,),
@@ -696,7 +696,7 @@ MUTANTS = (
     Mutant(
         "an emptied file is used on",
         10,
-        "_file.py",
+        "_storage/file.py",
         "return os.fstat(self._descriptors[0]).st_size > 0",
         "return True",
         (DATABASE,),
@@ -704,21 +704,21 @@ MUTANTS = (
     Mutant(
         "a failed transaction stays open",
         10,
-        "_database.py",
+        "_storage/database.py",
         "                    if file.connection.in_transaction:",
         "                    if not file.connection:",
     ),
     Mutant(
         "a newer schema is used",
         10,
-        "_file.py",
+        "_storage/file.py",
         "if version > _schema.VERSION:",
         "if version < 0:",
     ),
     Mutant(
         "a schema that becomes newer is not noticed",
         10,
-        "_database.py",
+        "_storage/database.py",
         "!= _schema.VERSION:\n                    raise newer",
         "< 0:\n                    raise newer",
         (DESCRIPTORS,),
@@ -726,7 +726,7 @@ MUTANTS = (
     Mutant(
         "any error inside a transaction is the file's",
         10,
-        "_database.py",
+        "_storage/database.py",
         "        if problem is not None:\n            raise strange",
         "        if self._file is not None:\n            raise strange",
         (ERRORS_OF_OTHERS,),
@@ -734,7 +734,7 @@ MUTANTS = (
     Mutant(
         "memory that is used up is not explained",
         10,
-        "_database.py",
+        "_storage/database.py",
         "        except (MemoryError, ImportError) as error:",
         "        except ImportError as error:",
         (EXHAUSTED,),
@@ -742,7 +742,7 @@ MUTANTS = (
     Mutant(
         "a connection whose log is another's is closed as usual",
         10,
-        "_file.py",
+        "_storage/file.py",
         "            return self._found == () or self.is_there()",
         "            return True",
         (DESCRIPTORS,),
@@ -750,7 +750,7 @@ MUTANTS = (
     Mutant(
         "what is used up is not said",
         10,
-        "_problems.py",
+        "_storage/problems.py",
         "    if resource is not None:",
         "    if resource == '':",
         (EXHAUSTED,),
@@ -790,7 +790,7 @@ MUTANTS = (
     Mutant(
         "SQLite makes its log with the group of whoever comes first",
         10,
-        "_file.py",
+        "_storage/file.py",
         "                make_file(name, self.folder.access)\n",
         "",
         (MEMBERS,),
@@ -838,7 +838,7 @@ MUTANTS = (
     Mutant(
         "links of others lead to the database",
         10,
-        "_location.py",
+        "_storage/location.py",
         "        if status.st_uid not in (0, os.geteuid()):",
         "        if status.st_uid < 0:",
         (PLANTED,),
@@ -846,7 +846,7 @@ MUTANTS = (
     Mutant(
         "root opens with root's rights what others can replace",
         10,
-        "_rights.py",
+        "_storage/rights.py",
         'if sys.platform != "linux" or os.geteuid() != 0 or not _others_write(folder):',
         'if sys.platform == "linux" or os.geteuid() != 0 or not _others_write(folder):',
         (HOT_JOURNAL, SWAPPED),
@@ -870,14 +870,14 @@ MUTANTS = (
     Mutant(
         "another program's file is used",
         10,
-        "_schema.py",
+        "_storage/schema.py",
         "return 0 if (application_id, version, objects) == (0, 0, 0) else None",
         "return 0",
     ),
     Mutant(
         "a failed write is passed over",
         10,
-        "_database.py",
+        "_storage/database.py",
         "                raise\n            raise explained(self.path, error) from error",
         "                raise\n            return None  # type: ignore[return-value]",
     ),

@@ -26,13 +26,13 @@ from localgcl import (
     DatabaseError,
     Lease,
     Limiter,
-    _database,
     _outcomes,
     _release,
     _slots,
 )
 from localgcl._blocking import Listener
-from localgcl._database import Transaction
+from localgcl._storage import database as _database
+from localgcl._storage.database import Transaction
 
 
 class Script:

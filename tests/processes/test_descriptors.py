@@ -556,7 +556,7 @@ def test_nothing_is_asked_of_others_at_the_gate(limiter: Limiter, run: Run, path
     program = run(
         """
         import logging, pwd
-        from localgcl import _gate
+        from localgcl._storage import gate as _gate
         inside, seen = [], []
         enter, leave = _gate.Gate.enter, _gate.Gate.leave
         def entered(self, *arguments):

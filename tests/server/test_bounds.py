@@ -11,7 +11,7 @@ import pytest
 
 from localgcl import Limiter, _limits, _metrics
 from localgcl._action import Action
-from localgcl._database import Transaction
+from localgcl._storage.database import Transaction
 from localgcl.server import answers, bodies, events, reading
 from tests.server.conftest import LIMITS, Serve, Served
 from tests.server.test_events import told

@@ -15,9 +15,10 @@ import httpx
 import pytest
 from uvicorn import Config
 
-from localgcl import Limiter, _clients, _later
-from localgcl._database import Transaction
+from localgcl import Limiter, _clients
 from localgcl._outcomes import Request
+from localgcl._storage import backlog as _later
+from localgcl._storage.database import Transaction
 from localgcl.server import waiting
 from tests.server.conftest import DEADLINE_SECONDS, LIMITS, Serve, Served
 

@@ -12,7 +12,7 @@ import pytest
 import uvloop
 
 from localgcl import AsyncLimiter, Limiter, _release
-from localgcl._database import Transaction
+from localgcl._storage.database import Transaction
 from tests.flavours import DEADLINE_SECONDS
 from tests.processes.conftest import until as until_blocking
 from tests.tasks.conftest import nothing_is_left, until

@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 
 from localgcl import AsyncLimiter, DatabaseError, Limiter, _loop
-from localgcl._database import Database, Transaction
 from localgcl._loop import session_of
+from localgcl._storage.database import Database, Transaction
 from tests.flavours import DEADLINE_SECONDS
 from tests.tasks.conftest import nothing_is_left, until
 
@@ -125,7 +125,7 @@ import sys
 import threading
 {more_imports}
 from localgcl import AsyncLimiter, Limiter, _loop
-from localgcl._database import Transaction
+from localgcl._storage.database import Transaction
 from localgcl._loop import session_of
 from localgcl.asyncio import concurrency
 

@@ -27,8 +27,8 @@ from localgcl import (
     _slots,
 )
 from localgcl._base import clock as _clock
-from localgcl._database import Transaction
 from localgcl._loop import session_of
+from localgcl._storage.database import Transaction
 from localgcl.asyncio import concurrency, rate_limit
 from tests.flavours import DEADLINE_SECONDS
 from tests.tasks.conftest import nothing_is_left, until

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from localgcl import Limiter, _departure
-from localgcl._database import Transaction
+from localgcl._storage.database import Transaction
 from tests.benchmarks.curves.crowds import ONE, Queue, with_leases, with_limits
 from tests.benchmarks.figures import Comparison, Setting, compare, progress
 from tests.benchmarks.handover import gaps, take_turns

@@ -19,7 +19,7 @@ from localgcl._base import threads as _threads
 from localgcl._base.descriptors import NONE, Descriptor, close_if_ours, is_ours, mark
 from localgcl._base.forks import at_fork
 from localgcl._liveness.folder import Folder
-from localgcl._rights import others_write_beside
+from localgcl._storage.rights import others_write_beside
 from localgcl.errors import DatabaseError
 
 TYPE_CHECKING = False

@@ -10,12 +10,15 @@ import threading
 import weakref
 from _thread import get_ident
 
-from localgcl import _schema
 from localgcl._base import clock as _clock
 from localgcl._base import threads as _threads
 from localgcl._base.forks import at_fork, catch_up
 from localgcl._base.threads import holding, inside, make_lock
-from localgcl._file import (
+from localgcl._liveness import identity as _identity
+from localgcl._liveness.folder import Folder
+from localgcl._liveness.lifeline import existing_lifeline, seems_whole
+from localgcl._storage import schema as _schema
+from localgcl._storage.file import (
     File,
     VanishedError,
     begin,
@@ -25,11 +28,8 @@ from localgcl._file import (
     newer,
     remaining,
 )
-from localgcl._gate import GateTimeoutError
-from localgcl._liveness import identity as _identity
-from localgcl._liveness.folder import Folder
-from localgcl._liveness.lifeline import existing_lifeline, seems_whole
-from localgcl._problems import explained, is_foreign, strange
+from localgcl._storage.gate import GateTimeoutError
+from localgcl._storage.problems import explained, is_foreign, strange
 from localgcl.errors import DatabaseError, GreenThreadsError, LocalGCLError
 
 TYPE_CHECKING = False
@@ -308,7 +308,7 @@ class Database:
 
         Any other error is not the file's, but of a signal's handler, say, or a fault of our own.
         """
-        from localgcl._rows import senseless  # not on the hot path
+        from localgcl._storage.rows import senseless  # not on the hot path
 
         try:
             problem = None if self._file is None else senseless(self._file.execute)

@@ -10,8 +10,8 @@ import math
 import sqlite3
 
 from localgcl._base import clock as _clock
-from localgcl._problems import strange
-from localgcl._schema import MAX_LEASE_SECONDS
+from localgcl._storage.problems import strange
+from localgcl._storage.schema import MAX_LEASE_SECONDS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

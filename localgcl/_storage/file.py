@@ -11,7 +11,6 @@ import threading
 import time
 import weakref
 
-from localgcl import _schema
 from localgcl._base import clock as _clock
 from localgcl._base.descriptors import (
     Descriptor,
@@ -22,8 +21,6 @@ from localgcl._base.descriptors import (
     mark,
     opened,
 )
-from localgcl._boot import Boot
-from localgcl._gate import Gate, GateTimeoutError
 from localgcl._liveness import identity as _identity
 from localgcl._liveness.access import (
     Access,
@@ -37,9 +34,12 @@ from localgcl._liveness.access import (
 from localgcl._liveness.folder import Folder, folder_at
 from localgcl._liveness.lifeline import existing_lifeline
 from localgcl._liveness.process import is_running
-from localgcl._location import make_parents, real_path, refuse_unfit_place
-from localgcl._problems import code_of
-from localgcl._rights import of_the_writers
+from localgcl._storage import schema as _schema
+from localgcl._storage.boot import Boot
+from localgcl._storage.gate import Gate, GateTimeoutError
+from localgcl._storage.location import make_parents, real_path, refuse_unfit_place
+from localgcl._storage.problems import code_of
+from localgcl._storage.rights import of_the_writers
 from localgcl.errors import DatabaseError
 
 TYPE_CHECKING = False

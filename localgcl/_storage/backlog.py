@@ -15,15 +15,15 @@ from collections import deque
 from localgcl._base import clock as _clock
 from localgcl._base import threads as _threads
 from localgcl._base.forks import at_fork
-from localgcl._database import NoDatabaseError, afterwards
-from localgcl._gate import GateTimeoutError
+from localgcl._storage.database import NoDatabaseError, afterwards
+from localgcl._storage.gate import GateTimeoutError
 from localgcl.errors import LocalGCLError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from localgcl._database import Database, Transaction
+    from localgcl._storage.database import Database, Transaction
 
     Work = Callable[[Transaction], object]
 
