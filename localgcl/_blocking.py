@@ -5,9 +5,9 @@ from __future__ import annotations
 import functools
 import os
 
-from localgcl import _slots
 from localgcl._base import clock as _clock
 from localgcl._base import threads as _threads
+from localgcl._engine import acquire as _slots
 from localgcl._liveness.lifeline import lifeline, seems_whole
 from localgcl._receiver import Receiver, Seat
 from localgcl._request import Transact, flow
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from localgcl._engine.request import Granted, Request
     from localgcl._liveness.folder import Folder
     from localgcl._liveness.lifeline import Lifeline
-    from localgcl._outcomes import Granted, Request
     from localgcl._request import Sleep, Terms
     from localgcl._storage.database import Database, Transaction
     from localgcl._waiting import Place

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import sys
 
-from localgcl import _decay, _owners
 from localgcl._base import clock as _clock
 from localgcl._creation import insert_row
-from localgcl._queue import leave_queues, promote, refuse, rouse, serve_each
+from localgcl._engine import decay as _decay
+from localgcl._engine import owners as _owners
+from localgcl._engine.queue import leave_queues, promote, refuse, rouse, serve_each
 from localgcl._storage.database import Transaction
 from localgcl._storage.schema import TALLY
 from localgcl.errors import LimitAlreadyExistsError, LimitNotFoundError

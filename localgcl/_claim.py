@@ -5,15 +5,17 @@ from __future__ import annotations
 import contextlib
 import functools
 
-from localgcl import _owners, _release, _slots
 from localgcl._base import clock as _clock
 from localgcl._base.text import printable, quoted
 from localgcl._blocking import Listener, drive
 from localgcl._child import say
 from localgcl._creation import insert_missing
+from localgcl._engine import acquire as _slots
+from localgcl._engine import owners as _owners
+from localgcl._engine import release as _release
+from localgcl._engine.queue import promote
 from localgcl._liveness import identity as _identity
 from localgcl._liveness.lifeline import end_lifeline
-from localgcl._queue import promote
 from localgcl._storage.database import NoDatabaseError
 from localgcl._storage.gate import GateTimeoutError
 from localgcl.errors import ConcurrencySlotAcquisitionError, DatabaseError, LocalGCLError
@@ -23,7 +25,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from localgcl._outcomes import Request
+    from localgcl._engine.request import Request
     from localgcl._request import Sleep, Terms
     from localgcl._storage.database import Transaction
 

@@ -10,10 +10,10 @@ import atexit
 import contextlib
 import threading
 
-from localgcl import _owners
 from localgcl._base import clock as _clock
 from localgcl._base import threads as _threads
-from localgcl._queue import promote
+from localgcl._engine import owners as _owners
+from localgcl._engine.queue import promote
 from localgcl._storage.database import NoDatabaseError, open_databases
 from localgcl._storage.gate import GateTimeoutError
 from localgcl.errors import LocalGCLError

@@ -11,7 +11,7 @@ import aiosqlite
 from aiosqlite.core import _STOP_RUNNING_SENTINEL
 
 from localgcl._base import threads as _threads
-from localgcl._outcomes import Request
+from localgcl._engine.request import Request
 from localgcl._storage.database import Database, Transaction
 
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
-from localgcl import _decay, _owners
 from localgcl._action import Action
 from localgcl._base.checks import check_name
-from localgcl._queue import promote
+from localgcl._engine import decay as _decay
+from localgcl._engine import owners as _owners
+from localgcl._engine.queue import promote
 from localgcl._storage.database import Transaction
 
 Row = dict[str, Any]

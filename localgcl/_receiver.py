@@ -25,9 +25,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
+    from localgcl._engine.request import Request
     from localgcl._liveness.folder import Folder
     from localgcl._liveness.lifeline import Lifeline
-    from localgcl._outcomes import Request
     from localgcl._storage.database import Database
 
 # How many lifelines are watched before those are dropped that are in nobody's way any more.

@@ -7,14 +7,14 @@ and where nobody has committed since the last check, not even a look.
 
 from __future__ import annotations
 
-from localgcl._slots import would_look
+from localgcl._engine.acquire import would_look
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Iterable
 
-    from localgcl._outcomes import Request
+    from localgcl._engine.request import Request
     from localgcl._storage.database import Database
 
 # Other threads of this process may be at the database, one after another.

@@ -17,8 +17,8 @@ from localgcl._base.checks import (
     check_timeout,
     check_whole,
 )
-from localgcl._outcomes import Gone, Granted, NotNow, Refused, Request, Waiting
-from localgcl._slots import acquire, ask_again, look, withdraw
+from localgcl._engine.acquire import acquire, ask_again, look, withdraw
+from localgcl._engine.request import Gone, Granted, NotNow, Refused, Request, Waiting
 from localgcl._storage.gate import GateTimeoutError
 from localgcl.errors import (
     AcquireConcurrencySlotTimeoutError,
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Mapping
     from typing import Any
 
-    from localgcl._outcomes import Listener
+    from localgcl._engine.request import Listener
     from localgcl._storage.database import Transaction
     from localgcl.errors import Refusal
 

@@ -19,8 +19,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+    from localgcl._engine.request import Request
     from localgcl._liveness.lifeline import Ear, Lifeline
-    from localgcl._outcomes import Request
     from localgcl._storage.database import Database
 
 # How often one of the threads that wait looks, for all of them, at what no event tells.

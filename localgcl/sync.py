@@ -5,10 +5,11 @@ from __future__ import annotations
 import functools
 import os
 
-from localgcl import _departure, _release
+from localgcl import _departure
 from localgcl._base import clock as _clock
 from localgcl._base.checks import check_lease_id
 from localgcl._blocking import Listener, clean_up, drive, insist
+from localgcl._engine import release as _release
 from localgcl._request import Terms
 from localgcl._storage.backlog import run_later
 from localgcl._storage.database import Database, NoDatabaseError
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from typing import Any, ParamSpec, TypeVar
 
     from localgcl._action import Action
-    from localgcl._outcomes import Granted, Request
+    from localgcl._engine.request import Granted, Request
     from localgcl._storage.database import Transaction
     from localgcl.models import Holder, Limit, Waiter
 

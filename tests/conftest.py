@@ -18,12 +18,16 @@ from typing import Any, TypeVar
 import pytest
 from click.testing import CliRunner, Result
 
-from localgcl import Limiter, _blocking, _loop, _outcomes, _owners, _release, _slots, sync
+from localgcl import Limiter, _blocking, _loop, sync
 from localgcl._base import clock as _clock
+from localgcl._engine import acquire as _slots
+from localgcl._engine import owners as _owners
+from localgcl._engine import release as _release
+from localgcl._engine import request as _outcomes
+from localgcl._engine.queue import promote
 from localgcl._liveness import folder as _folder
 from localgcl._liveness import lifeline as _lifeline
 from localgcl._liveness import process as _process
-from localgcl._queue import promote
 from localgcl._storage import location as _location
 from localgcl._storage.database import Database, Transaction, open_databases
 from localgcl.cli import localgcl

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from localgcl import AcquireConcurrencySlotTimeoutError, Limiter, _clients
-from localgcl._clients import Client
+from localgcl import AcquireConcurrencySlotTimeoutError, Limiter
+from localgcl._engine import clients as _clients
+from localgcl._engine.clients import Client
 from localgcl._storage import schema as _schema
 from tests.conftest import Clock, Process, tables
 

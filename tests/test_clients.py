@@ -8,8 +8,10 @@ from collections.abc import Callable
 
 import pytest
 
-from localgcl import AsyncLimiter, Limiter, _clients, _outcomes
-from localgcl._clients import Client
+from localgcl import AsyncLimiter, Limiter
+from localgcl._engine import clients as _clients
+from localgcl._engine import request as _outcomes
+from localgcl._engine.clients import Client
 from localgcl._storage import schema as _schema
 from tests.conftest import Ask, Clock, Invoke, Process, tables
 

@@ -27,9 +27,9 @@ from localgcl import DatabaseError, Limiter, LimitNotFoundError, _departure, _wa
 from localgcl._base import clock as _clock
 from localgcl._base import descriptors as _descriptors
 from localgcl._blocking import Listener
+from localgcl._engine.acquire import NET_SECONDS
 from localgcl._liveness.lifeline import end_lifeline, lifeline
 from localgcl._request import Terms
-from localgcl._slots import NET_SECONDS
 from localgcl._storage import problems as _problems
 from localgcl._storage import schema as _schema
 from localgcl._storage.database import Database, Transaction

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from localgcl import _decay
+from localgcl._engine import decay as _decay
 
 # A process counts from boot in seconds, a limit in slots; what a machine can meet, and more.
 TIMES = st.floats(0, 1e6)

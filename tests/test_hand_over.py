@@ -10,8 +10,11 @@ from collections.abc import Callable
 
 import pytest
 
-from localgcl import Limiter, _outcomes, _queue, _release
-from localgcl._queue import WATCHERS
+from localgcl import Limiter
+from localgcl._engine import queue as _queue
+from localgcl._engine import release as _release
+from localgcl._engine import request as _outcomes
+from localgcl._engine.queue import WATCHERS
 from tests.conftest import Ask, Clock, Process, tables
 
 Processes = Callable[[], Process]

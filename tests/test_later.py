@@ -16,7 +16,9 @@ from typing import Any
 
 import pytest
 
-from localgcl import AsyncLimiter, DatabaseError, Limiter, _blocking, _release, _slots
+from localgcl import AsyncLimiter, DatabaseError, Limiter, _blocking
+from localgcl._engine import acquire as _slots
+from localgcl._engine import release as _release
 from localgcl._storage import backlog as _later
 from localgcl._storage.database import Database, Transaction
 from tests.flavours import DEADLINE_SECONDS

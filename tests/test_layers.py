@@ -18,6 +18,7 @@ from localgcl import Limiter
 # From the ground up; a module imports from the lines above its own, and from nowhere else.
 LAYERS = (
     (
+        "_engine",
         "_storage",
         "_liveness",
         "_base",
@@ -26,7 +27,7 @@ LAYERS = (
     (
         "_base.clock",
         "_base.checks",
-        "_decay",
+        "_engine.decay",
         "_child",
         "_base.descriptors",
         "_liveness.duty",
@@ -43,20 +44,20 @@ LAYERS = (
         "_storage.rights",
         "_storage.rows",
     ),
-    ("_liveness.lifeline", "_outcomes", "_plan", "_storage.boot"),
+    ("_liveness.lifeline", "_engine.request", "_plan", "_storage.boot"),
     ("_storage.gate", "_diagnosis"),
     ("_storage.file",),
     ("_storage.database", "_examination"),
-    ("_owners", "_creation", "_storage.backlog"),
-    ("_at_once", "_queue"),
-    ("_action", "_changes", "_release"),
-    ("_slots", "_limits"),
+    ("_engine.owners", "_creation", "_storage.backlog"),
+    ("_engine.at_once", "_engine.queue"),
+    ("_action", "_changes", "_engine.release"),
+    ("_engine.acquire", "_limits"),
     (
         "_recheck",
         "_request",
         "_departure",
         "_apply",
-        "_clients",
+        "_engine.clients",
         "_metrics",
         "_loop_thread",
         "_loop_watch",
@@ -141,7 +142,8 @@ def test_the_reader_of_imports_sees_them_all() -> None:
     """Each way to import is seen, inside a function too."""
     source = """
 import localgcl.errors
-from localgcl import _slots, __version__
+from localgcl import __version__
+from localgcl._engine import acquire as _slots
 from localgcl.cli._layout import bar
 import os.path
 
@@ -151,7 +153,7 @@ def f():
     importlib.import_module("localgcl.sync")
 """
     seen = set(imports(source, "x", set(LEVEL)))
-    assert seen == {"errors", "_slots", "", "cli._layout", "models", "sync"}
+    assert seen == {"errors", "_engine.acquire", "", "cli._layout", "models", "sync"}
 
 
 def loaded_by(code: str) -> set[str]:

@@ -17,7 +17,7 @@ from localgcl import (
     Limiter,
     LimitNotFoundError,
 )
-from localgcl._decay import HORIZON_SECONDS
+from localgcl._engine.decay import HORIZON_SECONDS
 from tests.conftest import Clock, Process, both_flavours, tables
 
 Processes = Callable[[], Process]

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from localgcl import Limiter, _recheck
-from localgcl._queue import WATCHERS
+from localgcl._engine.queue import WATCHERS
 from localgcl._storage import database as _database
 from localgcl._storage.database import Database
 from tests.conftest import Ask, Clock, Process

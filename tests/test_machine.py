@@ -32,7 +32,10 @@ from hypothesis.stateful import (
     rule,
 )
 
-from localgcl import Limiter, _outcomes, _queue, _slots
+from localgcl import Limiter
+from localgcl._engine import acquire as _slots
+from localgcl._engine import queue as _queue
+from localgcl._engine import request as _outcomes
 from localgcl._liveness import folder as _folder
 from localgcl._storage.database import Transaction
 from tests.conftest import Ask, Clock, Process, forget_everything

@@ -9,9 +9,10 @@ from functools import partial
 
 import pytest
 
-from localgcl import AcquireConcurrencySlotTimeoutError, Limiter, _clients
+from localgcl import AcquireConcurrencySlotTimeoutError, Limiter
 from localgcl._changes import key_of
-from localgcl._queue import in_the_way
+from localgcl._engine import clients as _clients
+from localgcl._engine.queue import in_the_way
 from tests.conftest import Ask, Clock, Process
 
 # What begins or ends a transaction, and what a trigger does, which has its own plan.

@@ -14,8 +14,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from localgcl import AcquireConcurrencySlotTimeoutError, Lease, Limiter, _blocking, _slots, _waiting
+from localgcl import AcquireConcurrencySlotTimeoutError, Lease, Limiter, _blocking, _waiting
 from localgcl._base import clock as _clock
+from localgcl._engine import acquire as _slots
 from localgcl._liveness import folder as _folder
 from localgcl._liveness import lifeline as _lifeline
 from localgcl._liveness.duty import Duty

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from localgcl import DatabaseError, Limiter, _queue
+from localgcl import DatabaseError, Limiter
+from localgcl._engine import queue as _queue
 from localgcl._storage import database as _database
 from localgcl._storage.database import Database
 from localgcl._storage.gate import Gate

@@ -17,13 +17,13 @@ from localgcl import (
     AcquireConcurrencySlotTimeoutError,
     ConcurrencySlotAcquisitionError,
     Limiter,
-    _owners,
-    _slots,
     concurrency,
 )
-from localgcl._decay import HORIZON_SECONDS
+from localgcl._engine import acquire as _slots
+from localgcl._engine import owners as _owners
+from localgcl._engine.decay import HORIZON_SECONDS
+from localgcl._engine.queue import WATCHERS
 from localgcl._liveness.lifeline import lifeline
-from localgcl._queue import WATCHERS
 from localgcl._storage.database import Transaction
 from tests.conftest import Clock, Process, blocking_alone, both_flavours, tables
 from tests.flavours import Flavour

@@ -10,8 +10,11 @@ from collections.abc import Callable
 
 import pytest
 
-from localgcl import Limiter, _blocking, _outcomes, _queue, _slots
-from localgcl._decay import HORIZON_SECONDS
+from localgcl import Limiter, _blocking
+from localgcl._engine import acquire as _slots
+from localgcl._engine import queue as _queue
+from localgcl._engine import request as _outcomes
+from localgcl._engine.decay import HORIZON_SECONDS
 from tests.conftest import Ask, Clock, Process
 
 Processes = Callable[[], Process]

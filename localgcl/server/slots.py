@@ -14,10 +14,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from localgcl import _clients, _outcomes
 from localgcl._base.checks import check_name
 from localgcl._base.text import quoted
-from localgcl._clients import Client
+from localgcl._engine import clients as _clients
+from localgcl._engine import request as _outcomes
+from localgcl._engine.clients import Client
 from localgcl._request import Terms
 from localgcl._storage.database import Transaction
 from localgcl.errors import ConcurrencySlotAcquisitionError

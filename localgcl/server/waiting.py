@@ -17,8 +17,8 @@ from collections import OrderedDict
 from collections.abc import Hashable
 from typing import NamedTuple
 
-from localgcl import _clients
 from localgcl._base import clock as _clock
+from localgcl._engine import clients as _clients
 from localgcl._loop import session_of
 from localgcl._request import Terms
 from localgcl._storage.database import NoDatabaseError

@@ -20,17 +20,11 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from localgcl import (
-    AcquireConcurrencySlotTimeoutError,
-    AsyncLimiter,
-    DatabaseError,
-    Lease,
-    Limiter,
-    _outcomes,
-    _release,
-    _slots,
-)
+from localgcl import AcquireConcurrencySlotTimeoutError, AsyncLimiter, DatabaseError, Lease, Limiter
 from localgcl._blocking import Listener
+from localgcl._engine import acquire as _slots
+from localgcl._engine import release as _release
+from localgcl._engine import request as _outcomes
 from localgcl._storage import database as _database
 from localgcl._storage.database import Transaction
 

@@ -15,8 +15,9 @@ import httpx
 import pytest
 from uvicorn import Config
 
-from localgcl import Limiter, _clients
-from localgcl._outcomes import Request
+from localgcl import Limiter
+from localgcl._engine import clients as _clients
+from localgcl._engine.request import Request
 from localgcl._storage import backlog as _later
 from localgcl._storage.database import Transaction
 from localgcl.server import waiting

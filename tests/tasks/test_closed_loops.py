@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import uvloop
 
-from localgcl import AsyncLimiter, Limiter, _release
+from localgcl import AsyncLimiter, Limiter
+from localgcl._engine import release as _release
 from localgcl._storage.database import Transaction
 from tests.flavours import DEADLINE_SECONDS
 from tests.processes.conftest import until as until_blocking

@@ -24,9 +24,9 @@ from localgcl import (
     Limiter,
     LimitNotFoundError,
     _loop,
-    _slots,
 )
 from localgcl._base import clock as _clock
+from localgcl._engine import acquire as _slots
 from localgcl._loop import session_of
 from localgcl._storage.database import Transaction
 from localgcl.asyncio import concurrency, rate_limit

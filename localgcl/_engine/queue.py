@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 
-from localgcl import _decay, _owners
 from localgcl._base.checks import MAX_SLOTS
+from localgcl._engine import decay as _decay
+from localgcl._engine import owners as _owners
 from localgcl._liveness.folder import lifeline_of
 from localgcl._storage.schema import TALLY, keys_in, text_of
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 
-from localgcl import _at_once, _decay, _owners
-from localgcl._liveness.lifeline import lifeline
-from localgcl._outcomes import Gone, Granted, NotNow, Refused, Waiting
-from localgcl._queue import (
+from localgcl._engine import at_once as _at_once
+from localgcl._engine import decay as _decay
+from localgcl._engine import owners as _owners
+from localgcl._engine.queue import (
     DEPUTY_SECONDS,
     LIMIT_COLUMNS,
     WATCHERS,
@@ -24,7 +24,9 @@ from localgcl._queue import (
     slots_ahead,
     take,
 )
-from localgcl._release import release_by_id, release_granted
+from localgcl._engine.release import release_by_id, release_granted
+from localgcl._engine.request import Gone, Granted, NotNow, Refused, Waiting
+from localgcl._liveness.lifeline import lifeline
 from localgcl._storage.schema import keys_in, text_of
 
 TYPE_CHECKING = False
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from typing import Any
 
-    from localgcl._outcomes import Listener, Request
+    from localgcl._engine.request import Listener, Request
     from localgcl._storage.database import Transaction
 
 

@@ -6,9 +6,10 @@ to an owner that needs no process, before the client hears of it.
 
 from __future__ import annotations
 
-from localgcl import _owners, _slots
-from localgcl._queue import promote
-from localgcl._release import release_of
+from localgcl._engine import acquire as _slots
+from localgcl._engine import owners as _owners
+from localgcl._engine.queue import promote
+from localgcl._engine.release import release_of
 from localgcl._storage.schema import TALLY
 
 TYPE_CHECKING = False
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
 
-    from localgcl._outcomes import Request
+    from localgcl._engine.request import Request
     from localgcl._storage.database import Transaction
 
 

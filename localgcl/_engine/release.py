@@ -7,15 +7,15 @@ and changes nothing where it is not; what it does is what the general way would.
 
 from __future__ import annotations
 
-from localgcl import _owners
-from localgcl._queue import COUNTS_RELEASE, hand_over, promote
+from localgcl._engine import owners as _owners
+from localgcl._engine.queue import COUNTS_RELEASE, hand_over, promote
 from localgcl._storage.schema import TALLY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from localgcl._outcomes import Granted
+    from localgcl._engine.request import Granted
     from localgcl._storage.database import Transaction
 
 _COUNT_RELEASE = f"UPDATE ledger SET {COUNTS_RELEASE} WHERE {TALLY}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 
-from localgcl import _decay
+from localgcl._engine import decay as _decay
 from localgcl._liveness import identity as _identity
 from localgcl._liveness.folder import lifeline_of
 from localgcl._liveness.lifeline import end_lifeline, existing_lifeline, has_ended, lifeline
