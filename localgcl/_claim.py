@@ -7,9 +7,9 @@ import functools
 
 from localgcl._base import clock as _clock
 from localgcl._base.text import printable, quoted
-from localgcl._blocking import Listener, drive
 from localgcl._child import say
 from localgcl._creation import insert_missing
+from localgcl._drivers.blocking import Listener, drive
 from localgcl._engine import acquire as _slots
 from localgcl._engine import owners as _owners
 from localgcl._engine import release as _release
@@ -25,8 +25,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from localgcl._drivers.flow import Sleep, Terms
     from localgcl._engine.request import Request
-    from localgcl._request import Sleep, Terms
     from localgcl._storage.database import Transaction
 
 # What needs to be done, but not at any price: who was stopped inside a transaction keeps the gate.

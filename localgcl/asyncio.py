@@ -15,10 +15,16 @@ from localgcl import _limits
 from localgcl._action import Action
 from localgcl._base import clock as _clock
 from localgcl._base.checks import check_lease_id
+from localgcl._drivers.flow import Terms, Transact, flow
+from localgcl._drivers.session import (
+    LEAST_SECONDS,
+    PATIENCE_SECONDS,
+    Session,
+    last_database,
+    session_of,
+)
 from localgcl._engine import release as _release
 from localgcl._engine.request import Granted, Request
-from localgcl._loop import LEAST_SECONDS, PATIENCE_SECONDS, Session, last_database, session_of
-from localgcl._request import Terms, Transact, flow
 from localgcl._storage.backlog import run_later
 from localgcl._storage.database import NoDatabaseError, Transaction
 from localgcl._storage.gate import GateTimeoutError

@@ -5,12 +5,12 @@ from __future__ import annotations
 import functools
 import os
 
-from localgcl import _departure
 from localgcl._base import clock as _clock
 from localgcl._base.checks import check_lease_id
-from localgcl._blocking import Listener, clean_up, drive, insist
+from localgcl._drivers import departure as _departure
+from localgcl._drivers.blocking import Listener, clean_up, drive, insist
+from localgcl._drivers.flow import Terms
 from localgcl._engine import release as _release
-from localgcl._request import Terms
 from localgcl._storage.backlog import run_later
 from localgcl._storage.database import Database, NoDatabaseError
 from localgcl._storage.location import choose

@@ -18,8 +18,10 @@ from typing import Any, TypeVar
 import pytest
 from click.testing import CliRunner, Result
 
-from localgcl import Limiter, _blocking, _loop, sync
+from localgcl import Limiter, sync
 from localgcl._base import clock as _clock
+from localgcl._drivers import blocking as _blocking
+from localgcl._drivers import session as _loop
 from localgcl._engine import acquire as _slots
 from localgcl._engine import owners as _owners
 from localgcl._engine import release as _release

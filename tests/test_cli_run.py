@@ -19,14 +19,15 @@ from click.testing import CliRunner, Result
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from localgcl import Limiter, _blocking, _child, _creation, _quick
+from localgcl import Limiter, _child, _creation, _quick
 from localgcl._base import threads as _threads
+from localgcl._drivers import blocking as _blocking
+from localgcl._drivers.flow import Terms
 from localgcl._engine import acquire as _slots
 from localgcl._engine import owners as _owners
 from localgcl._engine import request as _outcomes
 from localgcl._job import Job
 from localgcl._liveness import identity as _identity
-from localgcl._request import Terms
 from localgcl._storage import gate as _gate
 from localgcl.cli import localgcl
 from localgcl.errors import ConcurrencySlotAcquisitionError, DatabaseError

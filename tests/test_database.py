@@ -23,18 +23,20 @@ from typing import Any
 
 import pytest
 
-from localgcl import DatabaseError, Limiter, LimitNotFoundError, _departure, _waiting
+from localgcl import DatabaseError, Limiter, LimitNotFoundError
 from localgcl._base import clock as _clock
 from localgcl._base import descriptors as _descriptors
-from localgcl._blocking import Listener
+from localgcl._drivers import departure as _departure
+from localgcl._drivers import places as _waiting
+from localgcl._drivers.blocking import Listener
+from localgcl._drivers.flow import Terms
+from localgcl._drivers.places import Place, look_round
 from localgcl._engine.acquire import NET_SECONDS
 from localgcl._liveness.lifeline import end_lifeline, lifeline
-from localgcl._request import Terms
 from localgcl._storage import problems as _problems
 from localgcl._storage import schema as _schema
 from localgcl._storage.database import Database, Transaction
 from localgcl._storage.gate import Gate
-from localgcl._waiting import Place, look_round
 from tests.conftest import Clock, Invoke, Process, forget_everything, umask_of
 from tests.descriptors import open_files
 from tests.flavours import DEADLINE_SECONDS
@@ -227,7 +229,7 @@ def as_nobody(code: str, *arguments: str, groups: str = "[]") -> subprocess.Comp
     import ctypes, difflib, encodings.ascii, grp, json, logging, os, pwd, resource, sys
     import unicodedata, uuid
     import filelock, pydantic
-    import localgcl, localgcl._limits, localgcl._departure
+    import localgcl, localgcl._limits, localgcl._drivers.departure
     import localgcl.cli.limits, localgcl.cli.holders, localgcl.cli.doctor
     from localgcl import DatabaseError, Limiter
     filelock.FileLock("/dev/null").is_locked

@@ -19,7 +19,8 @@ from typing import Any
 import pytest
 
 import localgcl
-from localgcl import AcquireConcurrencySlotTimeoutError, Limiter, _blocking
+from localgcl import AcquireConcurrencySlotTimeoutError, Limiter
+from localgcl._drivers import blocking as _blocking
 from localgcl._liveness import folder as _folder
 from localgcl._storage.database import Database
 from localgcl._storage.gate import GateTimeoutError

@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 
-from localgcl import AsyncLimiter, DatabaseError, Limiter, _blocking
+from localgcl import AsyncLimiter, DatabaseError, Limiter
+from localgcl._drivers import blocking as _blocking
 from localgcl._engine import acquire as _slots
 from localgcl._engine import release as _release
 from localgcl._storage import backlog as _later

@@ -18,6 +18,7 @@ from localgcl import Limiter
 # From the ground up; a module imports from the lines above its own, and from nowhere else.
 LAYERS = (
     (
+        "_drivers",
         "_engine",
         "_storage",
         "_liveness",
@@ -53,19 +54,19 @@ LAYERS = (
     ("_action", "_changes", "_engine.release"),
     ("_engine.acquire", "_limits"),
     (
-        "_recheck",
-        "_request",
-        "_departure",
+        "_drivers.recheck",
+        "_drivers.flow",
+        "_drivers.departure",
         "_apply",
         "_engine.clients",
         "_metrics",
-        "_loop_thread",
-        "_loop_watch",
-        "_processor",
+        "_drivers.worker",
+        "_drivers.watch",
+        "_drivers.affinity",
     ),
-    ("_waiting",),
-    ("_receiver",),
-    ("_loop", "_blocking"),
+    ("_drivers.places",),
+    ("_drivers.receiver",),
+    ("_drivers.session", "_drivers.blocking"),
     ("sync", "asyncio"),  # which never import each other
     ("",),  # localgcl itself
     ("_claim",),

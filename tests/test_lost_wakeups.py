@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from localgcl import Limiter, _recheck
+from localgcl import Limiter
+from localgcl._drivers import recheck as _recheck
 from localgcl._engine.queue import WATCHERS
 from localgcl._storage import database as _database
 from localgcl._storage.database import Database

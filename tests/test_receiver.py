@@ -14,14 +14,16 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from localgcl import AcquireConcurrencySlotTimeoutError, Lease, Limiter, _blocking, _waiting
+from localgcl import AcquireConcurrencySlotTimeoutError, Lease, Limiter
 from localgcl._base import clock as _clock
+from localgcl._drivers import blocking as _blocking
+from localgcl._drivers import places as _waiting
+from localgcl._drivers.flow import Sleep
+from localgcl._drivers.receiver import Receiver
 from localgcl._engine import acquire as _slots
 from localgcl._liveness import folder as _folder
 from localgcl._liveness import lifeline as _lifeline
 from localgcl._liveness.duty import Duty
-from localgcl._receiver import Receiver
-from localgcl._request import Sleep
 from tests.descriptors import open_files
 from tests.test_interrupts import Interrupts
 

@@ -495,7 +495,7 @@ def test_a_block_that_was_never_left_frees_its_slot_with_its_lease(limiter: Limi
 @blocking_alone
 def test_ended_by_ctrl_c(limiter: Limiter, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     """An interrupted wait leaves no slot taken and no entry in the queue."""
-    from localgcl import _blocking
+    from localgcl._drivers import blocking as _blocking
 
     limiter.create("database", 1)
     lease = limiter.acquire("database")

@@ -10,7 +10,8 @@ from collections.abc import Callable
 
 import pytest
 
-from localgcl import Limiter, _blocking
+from localgcl import Limiter
+from localgcl._drivers import blocking as _blocking
 from localgcl._engine import acquire as _slots
 from localgcl._engine import queue as _queue
 from localgcl._engine import request as _outcomes

@@ -11,8 +11,8 @@ from starlette.requests import HTTPConnection
 
 from localgcl import _limits
 from localgcl._base.checks import MAX_NAME_LENGTH
+from localgcl._drivers.session import Session, session_of
 from localgcl._engine.clients import Client
-from localgcl._loop import Session, session_of
 from localgcl._storage.database import Transaction
 from localgcl.asyncio import AsyncLimiter
 from localgcl.errors import LimitNotFoundError

@@ -16,10 +16,10 @@ from starlette.routing import Route
 
 from localgcl._base.checks import check_name
 from localgcl._base.text import quoted
+from localgcl._drivers.flow import Terms
 from localgcl._engine import clients as _clients
 from localgcl._engine import request as _outcomes
 from localgcl._engine.clients import Client
-from localgcl._request import Terms
 from localgcl._storage.database import Transaction
 from localgcl.errors import ConcurrencySlotAcquisitionError
 from localgcl.server.addresses import FORWARDED_HEADERS, is_forwarded

@@ -18,9 +18,9 @@ from collections.abc import Hashable
 from typing import NamedTuple
 
 from localgcl._base import clock as _clock
+from localgcl._drivers.flow import Terms
+from localgcl._drivers.session import session_of
 from localgcl._engine import clients as _clients
-from localgcl._loop import session_of
-from localgcl._request import Terms
 from localgcl._storage.database import NoDatabaseError
 from localgcl.asyncio import AsyncLimiter, _obtain
 from localgcl.server.connections import Connection, Share

@@ -222,7 +222,7 @@ MUTANTS = (
     Mutant(
         "an exit serves nobody",
         2,
-        "_departure.py",
+        "_drivers/departure.py",
         "promote(tx, _owners.sign_out(tx, if_idle=if_idle))",
         "_owners.sign_out(tx, if_idle=if_idle)",
         (DATABASE, OWNERS, CROWDS),
@@ -262,7 +262,7 @@ MUTANTS = (
     Mutant(
         "an event loop does not see a holder die",
         2,
-        "_loop_watch.py",
+        "_drivers/watch.py",
         "return None in found, [name for name in found if name is not None]",
         "return None in found, []",
         (TASKS, LOOPS),
@@ -460,7 +460,7 @@ MUTANTS = (
     Mutant(
         "a grant ahead of its moment is not slept out",
         6,
-        "_request.py",
+        "_drivers/flow.py",
         "if outcome.at > _clock.now():",
         "if outcome.at > _clock.now() + 60:",
         (SLOTS, TASKS, CROWDS, OWNERS),
@@ -565,7 +565,7 @@ MUTANTS = (
     Mutant(
         "a waiter polls",
         7,
-        "_waiting.py",
+        "_drivers/places.py",
         "PERIOD_SECONDS = 1.0",
         "PERIOD_SECONDS = 0.002",
         (WATCH,),
@@ -573,7 +573,7 @@ MUTANTS = (
     Mutant(
         "a lost wake-up is not noticed once somebody else has committed",
         9,
-        "_recheck.py",
+        "_drivers/recheck.py",
         "if request.checked != seen:",
         "if request.checked is None:",
         (LOST_WAKEUPS,),
@@ -589,7 +589,7 @@ MUTANTS = (
     Mutant(
         "a loop that was closed keeps its places",
         9,
-        "_loop.py",
+        "_drivers/session.py",
         "return _LOOP_SECONDS if self._unsettled and not self.closed else None",
         "return None",
         (CLOSED_LOOPS,),
@@ -680,7 +680,7 @@ MUTANTS = (
     Mutant(
         "who is granted a slot goes on without a lifeline",
         3,
-        "_blocking.py",
+        "_drivers/blocking.py",
         "        if seems_whole(place.ear.folder):",
         "        if place.ear.folder:",
         (OWNERS,),

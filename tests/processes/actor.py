@@ -21,7 +21,7 @@ from collections.abc import Callable
 from typing import Any
 
 from localgcl import AcquireConcurrencySlotTimeoutError, AsyncLimiter, DatabaseError, Lease, Limiter
-from localgcl._blocking import Listener
+from localgcl._drivers.blocking import Listener
 from localgcl._engine import acquire as _slots
 from localgcl._engine import release as _release
 from localgcl._engine import request as _outcomes

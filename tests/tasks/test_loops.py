@@ -17,8 +17,9 @@ from typing import Any
 
 import pytest
 
-from localgcl import AsyncLimiter, DatabaseError, Limiter, _loop
-from localgcl._loop import session_of
+from localgcl import AsyncLimiter, DatabaseError, Limiter
+from localgcl._drivers import session as _loop
+from localgcl._drivers.session import session_of
 from localgcl._storage.database import Database, Transaction
 from tests.flavours import DEADLINE_SECONDS
 from tests.tasks.conftest import nothing_is_left, until
@@ -124,9 +125,10 @@ import signal
 import sys
 import threading
 {more_imports}
-from localgcl import AsyncLimiter, Limiter, _loop
+from localgcl import AsyncLimiter, Limiter
+from localgcl._drivers import session as _loop
 from localgcl._storage.database import Transaction
-from localgcl._loop import session_of
+from localgcl._drivers.session import session_of
 from localgcl.asyncio import concurrency
 
 limiter = AsyncLimiter()

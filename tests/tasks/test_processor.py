@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from localgcl import AsyncLimiter, _processor
+from localgcl import AsyncLimiter
 from localgcl._base import clock as _clock
 from localgcl._base import threads as _threads
-from localgcl._loop import session_of
-from localgcl._processor import Processor
+from localgcl._drivers import affinity as _processor
+from localgcl._drivers.affinity import Processor
+from localgcl._drivers.session import session_of
 from tests.flavours import DEADLINE_SECONDS
 
 

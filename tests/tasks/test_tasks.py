@@ -23,11 +23,11 @@ from localgcl import (
     ConcurrencySlotAcquisitionError,
     Limiter,
     LimitNotFoundError,
-    _loop,
 )
 from localgcl._base import clock as _clock
+from localgcl._drivers import session as _loop
+from localgcl._drivers.session import session_of
 from localgcl._engine import acquire as _slots
-from localgcl._loop import session_of
 from localgcl._storage.database import Transaction
 from localgcl.asyncio import concurrency, rate_limit
 from tests.flavours import DEADLINE_SECONDS

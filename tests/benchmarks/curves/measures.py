@@ -7,7 +7,8 @@ import statistics
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from localgcl import Limiter, _departure
+from localgcl import Limiter
+from localgcl._drivers import departure as _departure
 from localgcl._storage.database import Transaction
 from tests.benchmarks.curves.crowds import ONE, Queue, with_leases, with_limits
 from tests.benchmarks.figures import Comparison, Setting, compare, progress

@@ -11,9 +11,9 @@ from _thread import get_ident
 
 from localgcl._base import clock as _clock
 from localgcl._base import threads as _threads
+from localgcl._drivers.recheck import concerned
 from localgcl._liveness.folder import HINT_AT_NONE
 from localgcl._liveness.lifeline import seems_there, seems_whole
-from localgcl._recheck import concerned
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

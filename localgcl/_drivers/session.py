@@ -14,20 +14,20 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterable
 from typing import Any
 
-from localgcl import _departure
 from localgcl._base import clock as _clock
 from localgcl._base import threads as _threads
 from localgcl._base.descriptors import Descriptor, close_if_ours
 from localgcl._base.forks import at_fork
+from localgcl._drivers import departure as _departure
+from localgcl._drivers.affinity import Processor
+from localgcl._drivers.flow import Sleep
+from localgcl._drivers.watch import Watch
+from localgcl._drivers.worker import Job, Thread
 from localgcl._engine import acquire as _slots
 from localgcl._engine.queue import promote
 from localgcl._engine.request import Gone, Granted, NotNow, Refused, Request, Waiting
 from localgcl._liveness.folder import HINT_AT_ALL, HINT_LENGTH, Folder
 from localgcl._liveness.lifeline import Ear, Lifeline, lifeline
-from localgcl._loop_thread import Job, Thread
-from localgcl._loop_watch import Watch
-from localgcl._processor import Processor
-from localgcl._request import Sleep
 from localgcl._storage.backlog import run_later
 from localgcl._storage.database import Database, NoDatabaseError, Transaction
 from localgcl._storage.gate import GateTimeoutError

@@ -7,15 +7,15 @@ import os
 
 from localgcl._base import clock as _clock
 from localgcl._base import threads as _threads
+from localgcl._drivers.flow import Transact, flow
+from localgcl._drivers.places import OwnPlace
+from localgcl._drivers.receiver import Receiver, Seat
 from localgcl._engine import acquire as _slots
 from localgcl._liveness.lifeline import lifeline, seems_whole
-from localgcl._receiver import Receiver, Seat
-from localgcl._request import Transact, flow
 from localgcl._storage.backlog import run_later
 from localgcl._storage.database import NestedCallError, NoDatabaseError
 from localgcl._storage.gate import GateTimeoutError
 from localgcl._storage.problems import explained, is_foreign
-from localgcl._waiting import OwnPlace
 from localgcl.errors import DatabaseError, GreenThreadsError, LocalGCLError
 
 TYPE_CHECKING = False
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from localgcl._drivers.flow import Sleep, Terms
+    from localgcl._drivers.places import Place
     from localgcl._engine.request import Granted, Request
     from localgcl._liveness.folder import Folder
     from localgcl._liveness.lifeline import Lifeline
-    from localgcl._request import Sleep, Terms
     from localgcl._storage.database import Database, Transaction
-    from localgcl._waiting import Place
 
 # So many threads of a process that wait have a wake-up FIFO each; the others share one.
 _OWN_FIFOS = 8

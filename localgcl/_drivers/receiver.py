@@ -16,10 +16,10 @@ import select
 
 from localgcl._base import threads as _threads
 from localgcl._base.descriptors import Descriptor, close_if_ours
+from localgcl._drivers.places import Place
 from localgcl._liveness.duty import Duty
 from localgcl._liveness.folder import HINT_AT_ALL, HINT_AT_NONE, HINT_LENGTH
 from localgcl._liveness.lifeline import Ear, seems_there
-from localgcl._waiting import Place
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
