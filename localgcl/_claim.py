@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import functools
 
+from localgcl._admin.creation import insert_missing
 from localgcl._base import clock as _clock
 from localgcl._base.text import printable, quoted
 from localgcl._child import say
-from localgcl._creation import insert_missing
 from localgcl._drivers.blocking import Listener, drive
 from localgcl._engine import acquire as _slots
 from localgcl._engine import owners as _owners
@@ -163,7 +163,7 @@ class _Teller(Listener):
 
     def _tell_of(self, name: str) -> None:
         try:
-            from localgcl import _limits  # which loads pydantic
+            from localgcl._admin import limits as _limits
 
             deadline = _clock.now() + _PATIENCE_SECONDS
             holders = self._limiter._administer(_limits.holders(name), deadline=deadline)

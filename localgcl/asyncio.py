@@ -11,8 +11,8 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar
 
-from localgcl import _limits
-from localgcl._action import Action
+from localgcl._admin import limits as _limits
+from localgcl._admin.action import Action
 from localgcl._base import clock as _clock
 from localgcl._base.checks import check_lease_id
 from localgcl._drivers.flow import Terms, Transact, flow

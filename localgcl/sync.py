@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any, ParamSpec, TypeVar
 
-    from localgcl._action import Action
+    from localgcl._admin.action import Action
     from localgcl._engine.request import Granted, Request
     from localgcl._storage.database import Transaction
     from localgcl.models import Holder, Limit, Waiter
@@ -303,7 +303,7 @@ class Limiter:
         2.0
         """
         with explaining(self._database.path):
-            from localgcl import _limits
+            from localgcl._admin import limits as _limits
 
         return self._administer(
             _limits.create(
@@ -318,14 +318,14 @@ class Limiter:
     def read(self, name: str) -> Limit:
         """Return a limit as it is now; LimitNotFoundError where there is none."""
         with explaining(self._database.path):
-            from localgcl import _limits
+            from localgcl._admin import limits as _limits
 
         return self._administer(_limits.read(name))
 
     def read_all(self) -> list[Limit]:
         """Return all limits as they are now, by name."""
         with explaining(self._database.path):
-            from localgcl import _limits
+            from localgcl._admin import limits as _limits
 
         return self._administer(_limits.read_all())
 
@@ -346,7 +346,7 @@ class Limiter:
         is taken.
         """
         with explaining(self._database.path):
-            from localgcl import _limits
+            from localgcl._admin import limits as _limits
 
         return self._administer(
             _limits.update(
@@ -373,7 +373,7 @@ class Limiter:
         Slots in use and leases stay, unless `active_slots` is given: as for `update`.
         """
         with explaining(self._database.path):
-            from localgcl import _limits
+            from localgcl._admin import limits as _limits
 
         return self._administer(
             _limits.upsert(
@@ -391,28 +391,28 @@ class Limiter:
         Strict waiters get the error of a missing limit, the others pass it by.
         """
         with explaining(self._database.path):
-            from localgcl import _limits
+            from localgcl._admin import limits as _limits
 
         self._administer(_limits.delete(name))
 
     def reset(self, name: str) -> None:
         """Free every slot of a limit, whoever holds it; LimitNotFoundError where there is none."""
         with explaining(self._database.path):
-            from localgcl import _limits
+            from localgcl._admin import limits as _limits
 
         self._administer(_limits.reset(name))
 
     def holders(self, name: str | None = None) -> list[Holder]:
         """Return who holds slots, of one limit or of all; LimitNotFoundError for an unknown one."""
         with explaining(self._database.path):
-            from localgcl import _limits
+            from localgcl._admin import limits as _limits
 
         return self._administer(_limits.holders(name))
 
     def waiters(self, name: str | None = None) -> list[Waiter]:
         """Return who waits, in order, at one limit or at all; LimitNotFoundError if unknown."""
         with explaining(self._database.path):
-            from localgcl import _limits
+            from localgcl._admin import limits as _limits
 
         return self._administer(_limits.waiters(name))
 

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 from click.testing import Result
 
-from localgcl import DatabaseError, Limiter, _apply
+from localgcl import DatabaseError, Limiter
+from localgcl._admin import apply as _apply
 from localgcl.models import Settings
 from tests.conftest import Invoke, Process, tables
 

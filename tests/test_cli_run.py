@@ -19,7 +19,8 @@ from click.testing import CliRunner, Result
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from localgcl import Limiter, _child, _creation, _quick
+from localgcl import Limiter, _child, _quick
+from localgcl._admin import creation as _creation
 from localgcl._base import threads as _threads
 from localgcl._drivers import blocking as _blocking
 from localgcl._drivers.flow import Terms

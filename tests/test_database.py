@@ -229,7 +229,7 @@ def as_nobody(code: str, *arguments: str, groups: str = "[]") -> subprocess.Comp
     import ctypes, difflib, encodings.ascii, grp, json, logging, os, pwd, resource, sys
     import unicodedata, uuid
     import filelock, pydantic
-    import localgcl, localgcl._limits, localgcl._drivers.departure
+    import localgcl, localgcl._admin.limits, localgcl._drivers.departure
     import localgcl.cli.limits, localgcl.cli.holders, localgcl.cli.doctor
     from localgcl import DatabaseError, Limiter
     filelock.FileLock("/dev/null").is_locked

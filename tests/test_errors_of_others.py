@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from localgcl import DatabaseError, Limiter, _limits
+from localgcl import DatabaseError, Limiter
+from localgcl._admin import limits as _limits
 from localgcl._engine import owners as _owners
 from localgcl._storage import database as _database
 from localgcl._storage import schema as _schema

@@ -14,8 +14,8 @@ from localgcl import (
     AsyncLimiter,
     ConcurrencySlotAcquisitionError,
     Limiter,
-    _metrics,
 )
+from localgcl._admin import metrics as _metrics
 from tests.conftest import Clock, Invoke, Process
 
 MakeProcess = Callable[[], Process]

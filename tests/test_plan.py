@@ -11,9 +11,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from localgcl import _plan
+from localgcl._admin import plan as _plan
+from localgcl._admin.plan import Plan, in_toml, plan, settings_of
 from localgcl._base.checks import FORBIDDEN_IN_NAMES, MAX_SLOTS
-from localgcl._plan import Plan, in_toml, plan, settings_of
 from localgcl.models import Settings
 
 NAMES = st.text(

@@ -10,7 +10,7 @@ from functools import partial
 import pytest
 
 from localgcl import AcquireConcurrencySlotTimeoutError, Limiter
-from localgcl._changes import key_of
+from localgcl._admin.changes import key_of
 from localgcl._engine import clients as _clients
 from localgcl._engine.queue import in_the_way
 from tests.conftest import Ask, Clock, Process

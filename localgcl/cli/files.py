@@ -7,7 +7,8 @@ import sys
 
 import click
 
-from localgcl import _apply, _plan
+from localgcl._admin import apply as _apply
+from localgcl._admin import plan as _plan
 from localgcl._base.reading import read_descriptor, read_file
 from localgcl._base.text import quoted
 from localgcl.cli._shared import echo_json, limiter_of, output_option

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import click
 
-from localgcl import _limits
-from localgcl._action import together
+from localgcl._admin import limits as _limits
+from localgcl._admin.action import together
 from localgcl._base import clock as _clock
 from localgcl.cli._layout import bar, duration, table
 from localgcl.cli._shared import confirm, echo_json, limiter_of, output_option, yes_option

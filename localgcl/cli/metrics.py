@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from localgcl import _metrics
+from localgcl._admin import metrics as _metrics
 from localgcl.cli._shared import limiter_of
 
 

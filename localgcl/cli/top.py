@@ -10,8 +10,9 @@ from typing import Any
 
 import click
 
-from localgcl import _limits, _processes
-from localgcl._action import together
+from localgcl import _processes
+from localgcl._admin import limits as _limits
+from localgcl._admin.action import together
 from localgcl._base import clock as _clock
 from localgcl._base.text import printable
 from localgcl._liveness.folder import GATE

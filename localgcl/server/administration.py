@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from localgcl import _limits
+from localgcl._admin import limits as _limits
 from localgcl.errors import LimitAlreadyExistsError, LimitNotFoundError
 from localgcl.models import Limit
 from localgcl.server.addresses import address_of

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from localgcl._metrics import METRICS, Row
+from localgcl._admin.metrics import METRICS, Row
 from localgcl.server.reading import all_counters
 from localgcl.server.service import service_of
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
-from localgcl import _limits
-from localgcl._action import Action
-from localgcl._metrics import Row, counters_part
+from localgcl._admin import limits as _limits
+from localgcl._admin.action import Action
+from localgcl._admin.metrics import Row, counters_part
 from localgcl.asyncio import AsyncLimiter
 from localgcl.models import Limit
 

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from starlette.requests import HTTPConnection
 
-from localgcl import _limits
+from localgcl._admin import limits as _limits
 from localgcl._base.checks import MAX_NAME_LENGTH
 from localgcl._drivers.session import Session, session_of
 from localgcl._engine.clients import Client

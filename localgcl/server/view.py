@@ -11,8 +11,8 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from localgcl import _limits
-from localgcl._action import together
+from localgcl._admin import limits as _limits
+from localgcl._admin.action import together
 from localgcl._base import clock as _clock
 from localgcl.errors import LimitNotFoundError
 from localgcl.server.answers import RefusedError, limit_json, limit_not_found

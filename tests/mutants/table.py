@@ -238,7 +238,7 @@ MUTANTS = (
     Mutant(
         "who waits at a limit that is enabled goes on to watch nobody there",
         2,
-        "_changes.py",
+        "_admin/changes.py",
         "    if wakes:",
         "    if False:",
         (SLOTS,),
@@ -605,21 +605,21 @@ MUTANTS = (
     Mutant(
         "a view shows the level of long ago",
         8,
-        "_limits.py",
+        "_admin/limits.py",
         "_decay.level_at(level, then, rate, now)",
         "_decay.level_at(level, then, rate, then)",
     ),
     Mutant(
         "a view shows the queue backwards",
         8,
-        "_limits.py",
+        "_admin/limits.py",
         "ORDER BY name, ticket",
         "ORDER BY name, ticket DESC",
     ),
     Mutant(
         "a view shows the dead",
         8,
-        "_limits.py",
+        "_admin/limits.py",
         "        key_of(tx, name)\n        promote(tx, _owners.sweep(tx))",
         "        key_of(tx, name)",
     ),

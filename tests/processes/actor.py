@@ -218,7 +218,7 @@ class Script:
 def become(user: int, group: int) -> None:
     """Give up root's privileges for those of a user."""
     # What is loaded later could lie in a folder that this user cannot enter.
-    for module in ("encodings.ascii", "filelock", "localgcl._limits", "pwd", "uuid"):
+    for module in ("encodings.ascii", "filelock", "localgcl._admin.limits", "pwd", "uuid"):
         importlib.import_module(module)
     Limiter("/nonexistent/limits.db").read_all()
     os.setgroups([])

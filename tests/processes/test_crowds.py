@@ -18,8 +18,9 @@ from typing import Any
 
 import pytest
 
-from localgcl import AcquireConcurrencySlotTimeoutError, Limiter, _limits
-from localgcl._action import together
+from localgcl import AcquireConcurrencySlotTimeoutError, Limiter
+from localgcl._admin import limits as _limits
+from localgcl._admin.action import together
 from tests.processes.conftest import DEADLINE_SECONDS, Actor, until
 
 pytestmark = pytest.mark.processes

@@ -9,8 +9,10 @@ from typing import Any
 import httpx
 import pytest
 
-from localgcl import Limiter, _limits, _metrics
-from localgcl._action import Action
+from localgcl import Limiter
+from localgcl._admin import limits as _limits
+from localgcl._admin import metrics as _metrics
+from localgcl._admin.action import Action
 from localgcl._storage.database import Transaction
 from localgcl.server import answers, bodies, events, reading
 from tests.server.conftest import LIMITS, Serve, Served

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 
 from localgcl import Limiter
-from localgcl._creation import insert_missing
+from localgcl._admin.creation import insert_missing
 from tests.benchmarks.team import Line, Team, now
 
 # The limit that is measured has one slot to spare, in every database.

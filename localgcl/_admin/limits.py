@@ -8,10 +8,10 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from localgcl._action import Action
+from localgcl._admin.action import Action
+from localgcl._admin.changes import change, find, insert, key_of, remove, set_slots
 from localgcl._base import clock as _clock
 from localgcl._base.checks import check_name, check_whole
-from localgcl._changes import change, find, insert, key_of, remove, set_slots
 from localgcl._engine import decay as _decay
 from localgcl._engine import owners as _owners
 from localgcl._engine.queue import promote

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 
 from pydantic import ValidationError
 
-from localgcl._action import Action
+from localgcl._admin.action import Action
+from localgcl._admin.changes import change, insert, key_of, remove
+from localgcl._admin.plan import Plan, plan
 from localgcl._base.checks import check_name
-from localgcl._changes import change, insert, key_of, remove
 from localgcl._engine import owners as _owners
 from localgcl._engine.queue import promote
-from localgcl._plan import Plan, plan
 from localgcl._storage.database import Transaction
 from localgcl.models import Changes, Settings, first_fault
 

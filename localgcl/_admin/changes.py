@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import sys
 
+from localgcl._admin.creation import insert_row
 from localgcl._base import clock as _clock
-from localgcl._creation import insert_row
 from localgcl._engine import decay as _decay
 from localgcl._engine import owners as _owners
 from localgcl._engine.queue import leave_queues, promote, refuse, rouse, serve_each

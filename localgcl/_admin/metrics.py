@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
-from localgcl._action import Action
+from localgcl._admin.action import Action
 from localgcl._base.checks import check_name
 from localgcl._engine import decay as _decay
 from localgcl._engine import owners as _owners
