@@ -1016,7 +1016,7 @@ def test_begin_stands_in_one_place() -> None:
     assert begins == ["file.py"]
     connects = [file.name for file, source in sources.items() if "sqlite3.connect(" in source]
     # To read alone; and what a new file is made from, in memory.
-    assert sorted(connects) == ["_examination.py", "file.py", "schema.py"]
+    assert sorted(connects) == ["examination.py", "file.py", "schema.py"]
 
 
 def test_what_is_administered_outlives_a_loss_of_power(limiter: Limiter) -> None:

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from localgcl import _diagnosis, _processes
-from localgcl._diagnosis import Check, Entry, Space
+from localgcl._doctor import diagnosis as _diagnosis
+from localgcl._doctor import processes as _processes
+from localgcl._doctor.diagnosis import Check, Entry, Space
 
 MIB = 2**20
 

@@ -20,8 +20,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from localgcl import Limiter, _examination
+from localgcl import Limiter
 from localgcl._base import clock as _clock
+from localgcl._doctor import examination as _examination
 from localgcl._liveness.folder import Folder
 from localgcl._storage import location as _location
 from localgcl.cli import localgcl
@@ -175,7 +176,7 @@ def test_it_opens_no_file_of_the_database(known: Limiter, path: str) -> None:
     known.acquire("database")
     code = f"""
     import builtins, os, sys
-    from localgcl import _examination
+    from localgcl._doctor import examination as _examination
     def watch(event, arguments):
         if event == "open" and str(arguments[0]).startswith({path!r}):
             assert str(arguments[0]).startswith({path!r} + "-run"), arguments

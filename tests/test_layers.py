@@ -18,6 +18,7 @@ from localgcl import Limiter
 # From the ground up; a module imports from the lines above its own, and from nowhere else.
 LAYERS = (
     (
+        "_doctor",
         "_admin",
         "_drivers",
         "_engine",
@@ -37,7 +38,7 @@ LAYERS = (
         "_base.text",
     ),
     ("_liveness.process", "_base.threads"),
-    ("errors", "_liveness.identity", "_processes"),
+    ("errors", "_liveness.identity", "_doctor.processes"),
     ("models", "_liveness.access", "_storage.schema"),
     (
         "_liveness.folder",
@@ -47,9 +48,9 @@ LAYERS = (
         "_storage.rows",
     ),
     ("_liveness.lifeline", "_engine.request", "_admin.plan", "_storage.boot"),
-    ("_storage.gate", "_diagnosis"),
+    ("_storage.gate", "_doctor.diagnosis"),
     ("_storage.file",),
-    ("_storage.database", "_examination"),
+    ("_storage.database", "_doctor.examination"),
     ("_engine.owners", "_admin.creation", "_storage.backlog"),
     ("_engine.at_once", "_engine.queue"),
     ("_admin.action", "_admin.changes", "_engine.release"),

@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 import click
 
-from localgcl import _examination
+from localgcl._doctor import examination as _examination
 from localgcl.cli._shared import database_of, echo_json, output_option
 
 

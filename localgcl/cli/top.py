@@ -10,11 +10,11 @@ from typing import Any
 
 import click
 
-from localgcl import _processes
 from localgcl._admin import limits as _limits
 from localgcl._admin.action import together
 from localgcl._base import clock as _clock
 from localgcl._base.text import printable
+from localgcl._doctor import processes as _processes
 from localgcl._liveness.folder import GATE
 from localgcl._storage import gate as _gate
 from localgcl._storage.file import existing_folder

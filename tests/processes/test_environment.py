@@ -57,7 +57,9 @@ def broken_modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """
     folder = tmp_path_factory.mktemp("broken")
     before = modules_after("import contextlib, re, runpy, importlib.util")
-    after = modules_after("import localgcl.cli, localgcl._quick, localgcl._diagnosis, filelock")
+    after = modules_after(
+        "import localgcl.cli, localgcl._quick, localgcl._doctor.diagnosis, filelock"
+    )
     wanted = after - before - {"localgcl"}
     assert {"sqlite3", "select", "click", "threading"} <= wanted
     for name in wanted:

@@ -12,9 +12,10 @@ import sqlite3
 import stat
 from collections.abc import Callable, Iterator
 
-from localgcl import _diagnosis, _processes
 from localgcl._base import clock as _clock
-from localgcl._diagnosis import Check, Entry, Space
+from localgcl._doctor import diagnosis as _diagnosis
+from localgcl._doctor import processes as _processes
+from localgcl._doctor.diagnosis import Check, Entry, Space
 from localgcl._liveness.access import fault_of, resolved
 from localgcl._liveness.folder import GATE, Folder, is_fifo_name
 from localgcl._storage import location as _location
