@@ -106,8 +106,8 @@ def _find_the_package() -> None:
 
 def _do(words: list[str]) -> int:
     from localgcl._base.text import on_one_line
-    from localgcl._child import ERROR_PATIENCE_SECONDS, Interrupted, say
-    from localgcl._quick import read
+    from localgcl._run.arguments import read
+    from localgcl._run.child import ERROR_PATIENCE_SECONDS, Interrupted, say
     from localgcl.errors import LocalGCLError
 
     try:

@@ -19,7 +19,7 @@ from click.testing import CliRunner, Result
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from localgcl import Limiter, _child, _quick
+from localgcl import Limiter
 from localgcl._admin import creation as _creation
 from localgcl._base import threads as _threads
 from localgcl._drivers import blocking as _blocking
@@ -27,8 +27,10 @@ from localgcl._drivers.flow import Terms
 from localgcl._engine import acquire as _slots
 from localgcl._engine import owners as _owners
 from localgcl._engine import request as _outcomes
-from localgcl._job import Job
 from localgcl._liveness import identity as _identity
+from localgcl._run import arguments as _quick
+from localgcl._run import child as _child
+from localgcl._run.job import Job
 from localgcl._storage import gate as _gate
 from localgcl.cli import localgcl
 from localgcl.errors import ConcurrencySlotAcquisitionError, DatabaseError
@@ -608,7 +610,7 @@ from localgcl.__main__ import main
 load = builtins.__import__
 
 def interrupted(name, *arguments):
-    if name == "localgcl._quick":
+    if name == "localgcl._run.arguments":
         raise KeyboardInterrupt
     return load(name, *arguments)
 

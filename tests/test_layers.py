@@ -18,6 +18,7 @@ from localgcl import Limiter
 # From the ground up; a module imports from the lines above its own, and from nowhere else.
 LAYERS = (
     (
+        "_run",
         "_doctor",
         "_admin",
         "_drivers",
@@ -31,7 +32,7 @@ LAYERS = (
         "_base.clock",
         "_base.checks",
         "_engine.decay",
-        "_child",
+        "_run.child",
         "_base.descriptors",
         "_liveness.duty",
         "_base.reading",
@@ -71,9 +72,9 @@ LAYERS = (
     ("_drivers.session", "_drivers.blocking"),
     ("sync", "asyncio"),  # which never import each other
     ("",),  # localgcl itself
-    ("_claim",),
-    ("_job",),
-    ("_quick",),
+    ("_run.claim",),
+    ("_run.job",),
+    ("_run.arguments",),
     ("server",),
     ("server.addresses", "server.connections", "server.credentials"),
     ("server.answers", "server.bodies", "server.shown", "server.waiting", "server.reading"),

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from localgcl._child import ERROR_PATIENCE_SECONDS, write_in_time
+from localgcl._run.child import ERROR_PATIENCE_SECONDS, write_in_time
 
 
 def prepare() -> None:

@@ -8,7 +8,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from localgcl._base.checks import MAX_SLOTS, check_holder
-from localgcl._job import NO_SLOT, Job
+from localgcl._run.job import NO_SLOT, Job
 from localgcl.cli._shared import limiter_of
 from localgcl.cli._types import KNOWN_NAME, SECONDS, SLOTS
 

@@ -302,7 +302,7 @@ MUTANTS = (
     Mutant(
         "a command does not keep the slot of a `run` that is killed",
         3,
-        "_child.py",
+        "_run/child.py",
         "passed = None if keep_open is None else _inheritable(keep_open)",
         "passed = None",
         (CLI_RUN, RUN),

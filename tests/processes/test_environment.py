@@ -58,7 +58,7 @@ def broken_modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("broken")
     before = modules_after("import contextlib, re, runpy, importlib.util")
     after = modules_after(
-        "import localgcl.cli, localgcl._quick, localgcl._doctor.diagnosis, filelock"
+        "import localgcl.cli, localgcl._run.arguments, localgcl._doctor.diagnosis, filelock"
     )
     wanted = after - before - {"localgcl"}
     assert {"sqlite3", "select", "click", "threading"} <= wanted
@@ -220,11 +220,11 @@ def test_a_checkout_comes_before_what_is_installed(words: list[str], tmp_path: P
     other = tmp_path / "localgcl"
     other.mkdir()
     for one in Path(package.__file__).parent.iterdir():
-        if one.name != "_quick.py":
+        if one.name != "_run/arguments.py":
             (other / one.name).symlink_to(one)
     (other / "__main__.py").unlink()
     (other / "__main__.py").write_text((Path(CHECKOUT) / "localgcl" / "__main__.py").read_text())
-    (other / "_quick.py").write_text(
+    (other / "_run/arguments.py").write_text(
         "def read(words):\n    print('the other')\n    raise SystemExit"
     )
     for options in ({"env": {"PYTHONPATH": str(tmp_path)}, "cwd": "/"}, {"cwd": str(tmp_path)}):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 
 from localgcl._base.checks import MAX_SLOTS, check_holder, check_name
-from localgcl._job import Job
+from localgcl._run.job import Job
 from localgcl.sync import Limiter
 
 TYPE_CHECKING = False

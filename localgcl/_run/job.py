@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from localgcl._base.text import quoted
-from localgcl._child import ERROR_PATIENCE_SECONDS, Signals, say, start, status_of
-from localgcl._claim import Claim
 from localgcl._drivers.flow import Terms
+from localgcl._run.child import ERROR_PATIENCE_SECONDS, Signals, say, start, status_of
+from localgcl._run.claim import Claim
 from localgcl.errors import (
     AcquireConcurrencySlotTimeoutError,
     ConcurrencySlotAcquisitionError,

@@ -8,7 +8,6 @@ import functools
 from localgcl._admin.creation import insert_missing
 from localgcl._base import clock as _clock
 from localgcl._base.text import printable, quoted
-from localgcl._child import say
 from localgcl._drivers.blocking import Listener, drive
 from localgcl._engine import acquire as _slots
 from localgcl._engine import owners as _owners
@@ -16,6 +15,7 @@ from localgcl._engine import release as _release
 from localgcl._engine.queue import promote
 from localgcl._liveness import identity as _identity
 from localgcl._liveness.lifeline import end_lifeline
+from localgcl._run.child import say
 from localgcl._storage.database import NoDatabaseError
 from localgcl._storage.gate import GateTimeoutError
 from localgcl.errors import ConcurrencySlotAcquisitionError, DatabaseError, LocalGCLError
