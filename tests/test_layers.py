@@ -1,4 +1,4 @@
-"""The rooms of the package: imports point down only, and the hot path loads little."""
+"""The folders of the package: imports point down only, and the hot path loads little."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import importlib
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -15,87 +16,29 @@ import localgcl
 import localgcl.sync
 from localgcl import Limiter
 
-# From the ground up; a module imports from the lines above its own, and from nowhere else.
+# From the ground up: what is in a folder, or a module beside them, imports from the same folder and
+# from the lines above its own, and from nowhere else.
 LAYERS = (
-    (
-        "_run",
-        "_doctor",
-        "_admin",
-        "_drivers",
-        "_engine",
-        "_storage",
-        "_liveness",
-        "_base",
-        "_base.forks",
-    ),
-    (
-        "_base.clock",
-        "_base.checks",
-        "_engine.decay",
-        "_run.child",
-        "_base.descriptors",
-        "_liveness.duty",
-        "_base.reading",
-        "_base.text",
-    ),
-    ("_liveness.process", "_base.threads"),
-    ("errors", "_liveness.identity", "_doctor.processes"),
-    ("models", "_liveness.access", "_storage.schema"),
-    (
-        "_liveness.folder",
-        "_storage.location",
-        "_storage.problems",
-        "_storage.rights",
-        "_storage.rows",
-    ),
-    ("_liveness.lifeline", "_engine.request", "_admin.plan", "_storage.boot"),
-    ("_storage.gate", "_doctor.diagnosis"),
-    ("_storage.file",),
-    ("_storage.database", "_doctor.examination"),
-    ("_engine.owners", "_admin.creation", "_storage.backlog"),
-    ("_engine.at_once", "_engine.queue"),
-    ("_admin.action", "_admin.changes", "_engine.release"),
-    ("_engine.acquire", "_admin.limits"),
-    (
-        "_drivers.recheck",
-        "_drivers.flow",
-        "_drivers.departure",
-        "_admin.apply",
-        "_engine.clients",
-        "_admin.metrics",
-        "_drivers.worker",
-        "_drivers.watch",
-        "_drivers.affinity",
-    ),
-    ("_drivers.places",),
-    ("_drivers.receiver",),
-    ("_drivers.session", "_drivers.blocking"),
+    ("_base",),
+    ("errors",),
+    ("models",),
+    ("_liveness",),
+    ("_storage",),
+    ("_engine",),
+    ("_drivers",),
+    ("_admin",),
+    ("_doctor",),
     ("sync", "asyncio"),  # which never import each other
     ("",),  # localgcl itself
-    ("_run.claim",),
-    ("_run.job",),
-    ("_run.arguments",),
+    ("_run",),
     ("server",),
-    ("server.addresses", "server.connections", "server.credentials"),
-    ("server.answers", "server.bodies", "server.shown", "server.waiting", "server.reading"),
-    ("server.guard", "server.events", "server.live", "server.protocol"),
-    ("server.service",),
-    ("server.administration", "server.metrics", "server.view", "server.web"),
-    ("server.slots",),
-    ("server.openapi",),
-    ("server.app",),
-    ("server.run",),
-    ("cli._layout", "cli._secrets", "cli._shared", "cli._streams"),
-    ("cli._types",),
-    ("cli.holders", "cli.files", "cli.doctor", "cli._screen"),
-    ("cli.limits", "cli.metrics", "cli.run", "cli.server"),
-    ("cli.top",),
     ("cli",),
     ("__main__",),
 )
-LEVEL = {module: level for level, modules in enumerate(LAYERS) for module in modules}
+LEVEL = {place: level for level, places in enumerate(LAYERS) for place in places}
 
 PACKAGE = Path(localgcl.__file__).parent
+FOLDERS = {file.parent.name for file in PACKAGE.glob("*/__init__.py")}
 HEAVY = {"pydantic", "click", "filelock", "aiosqlite"}
 SERVER = {"starlette", "uvicorn", "h11", "wsproto", "jinja2", "prometheus_client"}
 
@@ -129,17 +72,58 @@ def imports(source: str, module: str, known: set[str]) -> Iterator[str]:
                 yield rest if rest in known else rest.rpartition(".")[0]
 
 
-def test_every_module_has_its_layer() -> None:
+def place_of(module: str) -> str:
+    """Return the folder that a module is in, or its own name if it is in none."""
+    return module.partition(".")[0]
+
+
+def test_every_folder_has_its_layer() -> None:
     """The table above is complete, and nothing in it is gone."""
-    assert set(modules()) == set(LEVEL)
+    assert {place_of(module) for module in modules()} == set(LEVEL)
 
 
 @pytest.mark.parametrize("module", sorted(modules()))
 def test_imports_point_down(module: str) -> None:
-    """No module imports one of its own layer or above, wherever the import stands."""
+    """No module imports one of a layer above, wherever the import stands."""
     known = modules()
+    here = place_of(module)
     for imported in imports(known[module].read_text(encoding="utf-8"), module, set(known)):
-        assert LEVEL[imported] < LEVEL[module], f"localgcl.{module} imports localgcl.{imported}"
+        there = place_of(imported)
+        assert there == here or LEVEL[there] < LEVEL[here], f"{module} imports {imported}"
+
+
+@pytest.mark.parametrize("place", LEVEL)
+def test_no_circle_inside_a_folder(place: str) -> None:
+    """The modules of a folder can be read one after another, each after what it imports."""
+    known = modules()
+    inside = {module: known[module] for module in known if place_of(module) == place}
+    graph = {
+        module: {
+            imported
+            for imported in imports(file.read_text(encoding="utf-8"), module, set(known))
+            if imported in inside
+        }
+        for module, file in inside.items()
+    }
+    list(TopologicalSorter(graph).static_order())  # which raises CycleError
+
+
+def test_a_private_module_is_in_a_folder() -> None:
+    """At the top are the modules that users import, and nothing else."""
+    alone = {module for module in modules() if "." not in module and module not in FOLDERS}
+    assert alone == {"", "__main__", "asyncio", "errors", "models", "sync"}
+
+
+@pytest.mark.parametrize("folder", sorted(FOLDERS - {"cli", "server"}))
+def test_a_folder_says_what_is_in_it(folder: str) -> None:
+    """Its docstring names every module of it."""
+    source = (PACKAGE / folder / "__init__.py").read_text(encoding="utf-8")
+    tree = ast.parse(source)
+    assert len(tree.body) == 1, "no code"
+    words = ast.get_docstring(tree) or ""
+    for module in modules():
+        if place_of(module) == folder and "." in module:
+            assert f"`{module.partition('.')[2]}`" in words
 
 
 def test_the_reader_of_imports_sees_them_all() -> None:
@@ -147,7 +131,7 @@ def test_the_reader_of_imports_sees_them_all() -> None:
     source = """
 import localgcl.errors
 from localgcl import __version__
-from localgcl._engine import acquire as _slots
+from localgcl._engine import queue
 from localgcl.cli._layout import bar
 import os.path
 
@@ -156,8 +140,8 @@ def f():
         from localgcl.models import Limit
     importlib.import_module("localgcl.sync")
 """
-    seen = set(imports(source, "x", set(LEVEL)))
-    assert seen == {"errors", "_engine.acquire", "", "cli._layout", "models", "sync"}
+    seen = set(imports(source, "x", set(modules())))
+    assert seen == {"errors", "_engine.queue", "", "cli._layout", "models", "sync"}
 
 
 def loaded_by(code: str) -> set[str]:
