@@ -11,9 +11,9 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar
 
-from localgcl._admin import limits as _limits
+from localgcl._admin import limits
 from localgcl._admin.action import Action
-from localgcl._base import clock as _clock
+from localgcl._base import clock
 from localgcl._base.checks import check_lease_id
 from localgcl._drivers.flow import Terms, Transact, flow
 from localgcl._drivers.session import (
@@ -169,7 +169,7 @@ async def _obtain(
 
 
 async def _obtain_in(session: Session, terms: Terms, request: Request, path: str) -> AsyncLease:
-    began = _clock.now()
+    began = clock.now()
     try:
         granted = await _drive(terms, request, session)
     except BaseException as error:
@@ -184,7 +184,7 @@ async def _obtain_in(session: Session, terms: Terms, request: Request, path: str
             await asyncio.wait([undone], timeout=LEAST_SECONDS if late else PATIENCE_SECONDS)
         raise
     session.forget(request)
-    waited = max(0.0, _clock.now() - began)
+    waited = max(0.0, clock.now() - began)
     return AsyncLease(request, waited, granted if terms.holds else None, path)
 
 
@@ -328,7 +328,7 @@ class AsyncLimiter:
     ) -> Limit:
         """As `Limiter.create`, awaited."""
         return await self._administer(
-            _limits.create(
+            limits.create(
                 name,
                 limit,
                 slot_decay_per_second=slot_decay_per_second,
@@ -339,11 +339,11 @@ class AsyncLimiter:
 
     async def read(self, name: str) -> Limit:
         """As `Limiter.read`, awaited."""
-        return await self._administer(_limits.read(name))
+        return await self._administer(limits.read(name))
 
     async def read_all(self) -> list[Limit]:
         """As `Limiter.read_all`, awaited."""
-        return await self._administer(_limits.read_all())
+        return await self._administer(limits.read_all())
 
     async def update(
         self,
@@ -357,7 +357,7 @@ class AsyncLimiter:
     ) -> Limit:
         """As `Limiter.update`, awaited."""
         return await self._administer(
-            _limits.update(
+            limits.update(
                 name,
                 new_name=new_name,
                 limit=limit,
@@ -378,7 +378,7 @@ class AsyncLimiter:
     ) -> Limit:
         """As `Limiter.upsert`, awaited."""
         return await self._administer(
-            _limits.upsert(
+            limits.upsert(
                 name,
                 limit,
                 slot_decay_per_second=slot_decay_per_second,
@@ -389,19 +389,19 @@ class AsyncLimiter:
 
     async def delete(self, name: str) -> None:
         """As `Limiter.delete`, awaited."""
-        await self._administer(_limits.delete(name))
+        await self._administer(limits.delete(name))
 
     async def reset(self, name: str) -> None:
         """As `Limiter.reset`, awaited."""
-        await self._administer(_limits.reset(name))
+        await self._administer(limits.reset(name))
 
     async def holders(self, name: str | None = None) -> list[Holder]:
         """As `Limiter.holders`, awaited."""
-        return await self._administer(_limits.holders(name))
+        return await self._administer(limits.holders(name))
 
     async def waiters(self, name: str | None = None) -> list[Waiter]:
         """As `Limiter.waiters`, awaited."""
-        return await self._administer(_limits.waiters(name))
+        return await self._administer(limits.waiters(name))
 
     async def release(self, lease_id: str) -> bool:
         """As `Limiter.release`, awaited."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import functools
 import os
 
-from localgcl._base import clock as _clock
+from localgcl._base import clock
 from localgcl._base.checks import check_lease_id
-from localgcl._drivers import departure as _departure
+from localgcl._drivers import departure
 from localgcl._drivers.blocking import Listener, clean_up, drive, insist
 from localgcl._drivers.flow import Terms
 from localgcl._engine import release as _release
@@ -165,12 +165,12 @@ def _obtain(terms: Terms, limiter: Limiter | None, keeper: _Concurrency | None =
     if not terms.names:
         return Lease(request)
     database = _database_of(None) if limiter is None else limiter._database
-    began = _clock.now()
+    began = clock.now()
     listener = Listener(database, request)
     try:
         granted = drive(terms, request, database, listener)
         listener.close()
-        waited = max(0.0, _clock.now() - began)
+        waited = max(0.0, clock.now() - began)
         lease = Lease(request, waited, granted, database if terms.holds else None)
         if keeper is not None:
             keeper._lease = lease
@@ -215,7 +215,7 @@ class Limiter:
 
     def close(self) -> None:
         """Close what this process has open; leases stay, and the next call opens it again."""
-        _departure.depart(self._database, if_idle=True)
+        departure.depart(self._database, if_idle=True)
         self._database.close()
 
     # Slots
@@ -303,10 +303,10 @@ class Limiter:
         2.0
         """
         with explaining(self._database.path):
-            from localgcl._admin import limits as _limits
+            from localgcl._admin import limits
 
         return self._administer(
-            _limits.create(
+            limits.create(
                 name,
                 limit,
                 slot_decay_per_second=slot_decay_per_second,
@@ -318,16 +318,16 @@ class Limiter:
     def read(self, name: str) -> Limit:
         """Return a limit as it is now; LimitNotFoundError where there is none."""
         with explaining(self._database.path):
-            from localgcl._admin import limits as _limits
+            from localgcl._admin import limits
 
-        return self._administer(_limits.read(name))
+        return self._administer(limits.read(name))
 
     def read_all(self) -> list[Limit]:
         """Return all limits as they are now, by name."""
         with explaining(self._database.path):
-            from localgcl._admin import limits as _limits
+            from localgcl._admin import limits
 
-        return self._administer(_limits.read_all())
+        return self._administer(limits.read_all())
 
     def update(
         self,
@@ -346,10 +346,10 @@ class Limiter:
         is taken.
         """
         with explaining(self._database.path):
-            from localgcl._admin import limits as _limits
+            from localgcl._admin import limits
 
         return self._administer(
-            _limits.update(
+            limits.update(
                 name,
                 new_name=new_name,
                 limit=limit,
@@ -373,10 +373,10 @@ class Limiter:
         Slots in use and leases stay, unless `active_slots` is given: as for `update`.
         """
         with explaining(self._database.path):
-            from localgcl._admin import limits as _limits
+            from localgcl._admin import limits
 
         return self._administer(
-            _limits.upsert(
+            limits.upsert(
                 name,
                 limit,
                 slot_decay_per_second=slot_decay_per_second,
@@ -391,30 +391,30 @@ class Limiter:
         Strict waiters get the error of a missing limit, the others pass it by.
         """
         with explaining(self._database.path):
-            from localgcl._admin import limits as _limits
+            from localgcl._admin import limits
 
-        self._administer(_limits.delete(name))
+        self._administer(limits.delete(name))
 
     def reset(self, name: str) -> None:
         """Free every slot of a limit, whoever holds it; LimitNotFoundError where there is none."""
         with explaining(self._database.path):
-            from localgcl._admin import limits as _limits
+            from localgcl._admin import limits
 
-        self._administer(_limits.reset(name))
+        self._administer(limits.reset(name))
 
     def holders(self, name: str | None = None) -> list[Holder]:
         """Return who holds slots, of one limit or of all; LimitNotFoundError for an unknown one."""
         with explaining(self._database.path):
-            from localgcl._admin import limits as _limits
+            from localgcl._admin import limits
 
-        return self._administer(_limits.holders(name))
+        return self._administer(limits.holders(name))
 
     def waiters(self, name: str | None = None) -> list[Waiter]:
         """Return who waits, in order, at one limit or at all; LimitNotFoundError if unknown."""
         with explaining(self._database.path):
-            from localgcl._admin import limits as _limits
+            from localgcl._admin import limits
 
-        return self._administer(_limits.waiters(name))
+        return self._administer(limits.waiters(name))
 
     def release(self, lease_id: str) -> bool:
         """Free a lease by its id, whoever holds it; return whether it was held."""

@@ -20,17 +20,15 @@ from click.testing import CliRunner, Result
 
 from localgcl import Limiter, sync
 from localgcl._base import clock as _clock
-from localgcl._drivers import blocking as _blocking
-from localgcl._drivers import session as _loop
-from localgcl._engine import acquire as _slots
-from localgcl._engine import owners as _owners
+from localgcl._drivers import blocking, session
+from localgcl._engine import acquire, owners
 from localgcl._engine import release as _release
 from localgcl._engine import request as _outcomes
 from localgcl._engine.queue import promote
 from localgcl._liveness import folder as _folder
-from localgcl._liveness import lifeline as _lifeline
+from localgcl._liveness import lifeline
 from localgcl._liveness import process as _process
-from localgcl._storage import location as _location
+from localgcl._storage import location
 from localgcl._storage.database import Database, Transaction, open_databases
 from localgcl.cli import localgcl
 from localgcl.errors import DatabaseError
@@ -62,7 +60,7 @@ def place(tmp_path: Path) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HOME", str(tmp_path / "home"))
         patch.delenv("XDG_STATE_HOME", raising=False)
-        patch.delenv(_location.VARIABLE, raising=False)
+        patch.delenv(location.VARIABLE, raising=False)
         # Kept until they are closed: Python 3.13 warns of a connection that ends unclosed.
         made: list[Database] = []
         begin = Database.__init__
@@ -78,9 +76,9 @@ def place(tmp_path: Path) -> Iterator[None]:
 
 def forget_everything() -> None:
     """Close what this process has open everywhere, as its end would."""
-    for ours in tuple(_lifeline._lifelines.values()):  # a thread of ours may be at work
+    for ours in tuple(lifeline._lifelines.values()):  # a thread of ours may be at work
         ours.drop()
-    _lifeline._lifelines.clear()
+    lifeline._lifelines.clear()
     for database in open_databases():
         with contextlib.suppress(DatabaseError):
             database.close()
@@ -191,8 +189,8 @@ class Clock:
         patch.setattr(_clock, "wall", lambda: self.wall)
         patch.setattr(_clock, "boot_id", lambda: self.boot)
         patch.setattr(_process, "_this", (0, None))  # which is told of this boot
-        patch.setattr(_blocking.Listener, "sleep", lambda _, step: self.sleep(step))
-        patch.setattr(_loop.Session, "sleep", lambda *args: self.sleep_awaited(args[-1]))
+        patch.setattr(blocking.Listener, "sleep", lambda _, step: self.sleep(step))
+        patch.setattr(session.Session, "sleep", lambda *args: self.sleep_awaited(args[-1]))
 
 
 @pytest.fixture
@@ -209,7 +207,7 @@ class Ask:
     def __init__(self, process: Process, request: _outcomes.Request) -> None:
         self.process = process
         self.request = request
-        self.listener = _blocking.Listener(process._database, request)
+        self.listener = blocking.Listener(process._database, request)
         self.outcome: Any = None
 
     @property
@@ -241,29 +239,29 @@ class Ask:
     def look(self) -> Any:
         """Look at the database, as it does when it wakes."""
         if self.is_rung:
-            granted = self.process._database.read(_slots.peek, self.request)
+            granted = self.process._database.read(acquire.peek, self.request)
             if granted is not None:
                 return self._conclude(granted)
         dead = self.reported_dead
         if self.listener._place is not None:
             self.listener._place.hinted = False
             self.listener._place.settle()
-        work = partial(_slots.look, request=self.request, listener=self.listener, dead=dead)
+        work = partial(acquire.look, request=self.request, listener=self.listener, dead=dead)
         return self._conclude(self.process.do(work))
 
     def ask_again(self) -> Any:
         """Ask anew, as it does when the database knows nothing of it."""
-        work = partial(_slots.ask_again, request=self.request, listener=self.listener)
+        work = partial(acquire.ask_again, request=self.request, listener=self.listener)
         return self._conclude(self.process.do(work))
 
     def withdraw(self) -> Any:
         """Look one last time and give up, as it does when its time is over."""
-        work = partial(_slots.withdraw, request=self.request, listener=self.listener)
+        work = partial(acquire.withdraw, request=self.request, listener=self.listener)
         return self._conclude(self.process.do(work))
 
     def abandon(self) -> None:
         """Undo the request, as a cancellation does."""
-        self.process.do(partial(_slots.abandon, request=self.request))
+        self.process.do(partial(acquire.abandon, request=self.request))
         self._conclude(None)
 
     def release(self) -> bool:
@@ -288,7 +286,7 @@ class Ask:
             self.request.granted = outcome
         if not self.waits and self.process.lifeline is not None:
             self.listener.close()
-            self.listener = _blocking.Listener(self.process._database, self.request)
+            self.listener = blocking.Listener(self.process._database, self.request)
         return outcome
 
 
@@ -297,7 +295,7 @@ class Process:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self.lifeline: _lifeline.Lifeline | None = None
+        self.lifeline: lifeline.Lifeline | None = None
 
     @property
     def folder(self) -> _folder.Folder:
@@ -309,7 +307,7 @@ class Process:
         """Run a transaction as this process."""
 
         def as_this_process(tx: Transaction) -> T:
-            lifelines = _lifeline._lifelines
+            lifelines = lifeline._lifelines
             ours = lifelines.pop(tx.folder.path, None)
             if self.lifeline is not None:
                 self.lifeline.mend()  # as each transaction does for its own process
@@ -340,7 +338,7 @@ class Process:
         request.until = until
         request.settled = True  # what becomes of it is the test's business
         ask = Ask(self, request)
-        ask._conclude(self.do(partial(_slots.acquire, request=request, listener=ask.listener)))
+        ask._conclude(self.do(partial(acquire.acquire, request=request, listener=ask.listener)))
         return ask
 
     def die(self) -> None:
@@ -351,7 +349,7 @@ class Process:
 
     def sign_out(self) -> None:
         """End as a process does that is let."""
-        self.do(lambda tx: promote(tx, _owners.sign_out(tx, if_idle=False)))
+        self.do(lambda tx: promote(tx, owners.sign_out(tx, if_idle=False)))
 
 
 @pytest.fixture

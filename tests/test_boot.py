@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from localgcl import AcquireConcurrencySlotTimeoutError, Limiter
-from localgcl._engine import clients as _clients
+from localgcl._engine import clients
 from localgcl._engine.clients import Client
-from localgcl._storage import schema as _schema
+from localgcl._storage import schema
 from tests.conftest import Clock, Process, tables
 
 Processes = Callable[[], Process]
@@ -25,7 +25,7 @@ def entrusted(process: Process, name: str, seconds: float) -> str:
     """Have a client hold a slot for so many seconds; return the lease."""
     ask = process.ask(name)
     process.do(
-        functools.partial(_clients.entrust, request=ask.request, client=CLIENT, seconds=seconds)
+        functools.partial(clients.entrust, request=ask.request, client=CLIENT, seconds=seconds)
     )
     return ask.request.id
 
@@ -89,7 +89,7 @@ def test_a_container_where_nobody_lives(
     clock.boot = "the host's"
     clock.advance(3)
     assert used(limiter, "api") == 4
-    assert processes().do(functools.partial(_clients.renew, lease=lease, seconds=60))
+    assert processes().do(functools.partial(clients.renew, lease=lease, seconds=60))
     clock.advance(60)
     assert used(limiter, "db") == 0
 
@@ -123,7 +123,7 @@ def test_a_clients_lease_after_a_reboot(
     lease = entrusted(server, "db", 3600 if renewed else 60)
     if renewed:
         clock.advance(1000)
-        assert server.do(functools.partial(_clients.renew, lease=lease, seconds=60))
+        assert server.do(functools.partial(clients.renew, lease=lease, seconds=60))
     server.die()
     limiter.close()
     clock.reboot(wall)
@@ -172,8 +172,8 @@ def old_file(path: Path, statements: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("PRAGMA journal_mode = WAL")
-        connection.executescript(_schema.MIGRATIONS[0])
-        connection.execute(f"PRAGMA application_id = {_schema.APPLICATION_ID}")
+        connection.executescript(schema.MIGRATIONS[0])
+        connection.execute(f"PRAGMA application_id = {schema.APPLICATION_ID}")
         connection.execute("PRAGMA user_version = 1")
         connection.executescript(statements)
 
@@ -202,7 +202,7 @@ def test_a_file_of_version_1_is_carried_over(path: str, clock: Clock) -> None:
         "lease of nothing": None,
     }
     with contextlib.closing(sqlite3.connect(path)) as connection:
-        assert connection.execute("PRAGMA user_version").fetchone() == (_schema.VERSION,)
+        assert connection.execute("PRAGMA user_version").fetchone() == (schema.VERSION,)
     with limiter.concurrency("db", timeout_seconds=0):
         pass
     limiter.close()

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from localgcl._base import checks as _checks
+from localgcl._base import checks
 
 MAX = 2**53 - 1
 
@@ -56,14 +56,14 @@ NOT_NAMES: list[Any] = [1, 1.5, True, b"a", object()]
 @pytest.mark.parametrize("name", GOOD_NAMES)
 def test_good_names(name: str) -> None:
     """A name is free in what is not documented as forbidden."""
-    assert _checks.check_name(name) == name
+    assert checks.check_name(name) == name
 
 
 @pytest.mark.parametrize("name", BAD_NAMES)
 def test_bad_names(name: str) -> None:
     """The refusal of a name is one printable line, whatever is in the name."""
     with pytest.raises(ValueError, match="the limit name") as caught:
-        _checks.check_name(name)
+        checks.check_name(name)
     assert str(caught.value).isprintable()
     assert str(caught.value).isascii()
     assert len(str(caught.value)) < 700
@@ -73,7 +73,7 @@ def test_bad_names(name: str) -> None:
 def test_names_of_other_types(name: Any) -> None:
     """Only a text is a name."""
     with pytest.raises(TypeError):
-        _checks.check_name(name)
+        checks.check_name(name)
 
 
 @pytest.mark.parametrize(
@@ -94,48 +94,48 @@ def test_names_of_other_types(name: Any) -> None:
 )
 def test_names(names: Any, checked: tuple[str, ...]) -> None:
     """One name or any list of them; nothing is no names, and repeats count once."""
-    assert _checks.check_names(names) == checked
+    assert checks.check_names(names) == checked
 
 
 @pytest.mark.parametrize("names", [*NOT_NAMES, [1], ["a", None], [["a"]]])
 def test_names_that_are_none(names: Any) -> None:
     """What is not a list of texts is refused."""
     with pytest.raises(TypeError):
-        _checks.check_names(names)
+        checks.check_names(names)
 
 
 @pytest.mark.parametrize("names", [["a", ""], ["a", "b/c"], " ", ["x" * 256]])
 def test_lists_with_a_bad_name(names: Any) -> None:
     """One bad name spoils the list."""
     with pytest.raises(ValueError, match="the limit name"):
-        _checks.check_names(names)
+        checks.check_names(names)
 
 
 @pytest.mark.parametrize("value", [0, 1, MAX])
 def test_whole_numbers(value: int) -> None:
     """A whole number is what JSON carries exactly."""
-    assert _checks.check_whole("limit", value, 0) == value
+    assert checks.check_whole("limit", value, 0) == value
 
 
 @pytest.mark.parametrize("value", [True, False, 1.0, 1.5, math.nan, "1", None, b"1", Decimal(1)])
 def test_numbers_that_are_not_whole(value: Any) -> None:
     """Neither a bool nor a float nor a text is a whole number."""
     with pytest.raises(TypeError, match="limit is an int"):
-        _checks.check_whole("limit", value, 0)
+        checks.check_whole("limit", value, 0)
 
 
 @pytest.mark.parametrize("value", [-1, MAX + 1, 10**30, HUGE, MINUS_HUGE])
 def test_whole_numbers_out_of_range(value: int) -> None:
     """What is below or above is refused, however far."""
     with pytest.raises(ValueError, match="limit is a whole number"):
-        _checks.check_whole("limit", value, 0)
+        checks.check_whole("limit", value, 0)
 
 
 def test_lowest_whole_number() -> None:
     """The lowest number that is allowed is the caller's to say."""
-    assert _checks.check_whole("occupy", 1, 1) == 1
+    assert checks.check_whole("occupy", 1, 1) == 1
     with pytest.raises(ValueError, match="occupy is a whole number from 1"):
-        _checks.check_whole("occupy", 0, 1)
+        checks.check_whole("occupy", 0, 1)
 
 
 @pytest.mark.parametrize(
@@ -153,41 +153,41 @@ def test_lowest_whole_number() -> None:
 )
 def test_timeouts(value: float | None, checked: float | None) -> None:
     """None and infinity wait for ever, and any other number is the longest wait."""
-    assert _checks.check_timeout(value) == checked
+    assert checks.check_timeout(value) == checked
 
 
 @pytest.mark.parametrize("value", [-1, -0.001, -math.inf, math.nan, MINUS_HUGE])
 def test_timeouts_out_of_range(value: float) -> None:
     """There is no wait below zero."""
     with pytest.raises(ValueError, match="timeout_seconds is 0 or more"):
-        _checks.check_timeout(value)
+        checks.check_timeout(value)
 
 
 @pytest.mark.parametrize("value", ["1", True, False, [], b"1", 1j, Decimal(1)])
 def test_timeouts_of_other_types(value: Any) -> None:
     """Only a number is a timeout."""
     with pytest.raises(TypeError, match="timeout_seconds is a float"):
-        _checks.check_timeout(value)
+        checks.check_timeout(value)
 
 
 @pytest.mark.parametrize("value", [None, 0, 1, MAX])
 def test_max_retries(value: int | None) -> None:
     """None does not count, and a whole number does."""
-    assert _checks.check_max_retries(value) == value
+    assert checks.check_max_retries(value) == value
 
 
 @pytest.mark.parametrize("value", [True, 1.5, 1.0, "1", math.inf])
 def test_max_retries_of_other_types(value: Any) -> None:
     """Tries are counted in whole numbers."""
     with pytest.raises(TypeError, match="max_retries is an int"):
-        _checks.check_max_retries(value)
+        checks.check_max_retries(value)
 
 
 @pytest.mark.parametrize("value", [-1, HUGE])
 def test_max_retries_out_of_range(value: int) -> None:
     """Nobody tries less often than once."""
     with pytest.raises(ValueError, match="max_retries is a whole number"):
-        _checks.check_max_retries(value)
+        checks.check_max_retries(value)
 
 
 @pytest.mark.parametrize(
@@ -203,18 +203,18 @@ def test_max_retries_out_of_range(value: int) -> None:
 )
 def test_holders(holder: Any, text: str | None) -> None:
     """A holder is a text, or a mapping that becomes compact JSON."""
-    assert _checks.check_holder(holder) == text
+    assert checks.check_holder(holder) == text
 
 
 @pytest.mark.parametrize("holder", [5, b"a", ["a"], ("a", 1), True, {"a": object()}, {(1, 2): 3}])
 def test_holders_of_other_types(holder: Any) -> None:
     """What is neither a text nor JSON is refused."""
     with pytest.raises(TypeError):
-        _checks.check_holder(holder)
+        checks.check_holder(holder)
 
 
 @pytest.mark.parametrize("holder", ["half a \ud800 character", {"a": math.nan}, {"a": math.inf}])
 def test_holders_that_no_file_can_hold(holder: Any) -> None:
     """What is a text but cannot be kept, or a number that JSON does not know, is refused."""
     with pytest.raises(ValueError):  # noqa: PT011 - json builds its own message
-        _checks.check_holder(holder)
+        checks.check_holder(holder)

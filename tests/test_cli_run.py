@@ -20,18 +20,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from localgcl import Limiter
-from localgcl._admin import creation as _creation
-from localgcl._base import threads as _threads
-from localgcl._drivers import blocking as _blocking
+from localgcl._admin import creation
+from localgcl._base import threads
+from localgcl._drivers import blocking
 from localgcl._drivers.flow import Terms
-from localgcl._engine import acquire as _slots
-from localgcl._engine import owners as _owners
+from localgcl._engine import acquire, owners
 from localgcl._engine import request as _outcomes
-from localgcl._liveness import identity as _identity
-from localgcl._run import arguments as _quick
-from localgcl._run import child as _child
+from localgcl._liveness import identity
+from localgcl._run import arguments, child
 from localgcl._run.job import Job
-from localgcl._storage import gate as _gate
+from localgcl._storage import gate
 from localgcl.cli import localgcl
 from localgcl.errors import ConcurrencySlotAcquisitionError, DatabaseError
 from tests.conftest import Ask, Clock, Invoke, Process, tables
@@ -76,7 +74,7 @@ def by_click(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[str]], Any]:
 
 def quickly(words: list[str]) -> dict[str, Any] | None:
     """Return what is made of a command line without click, None where that is left to click."""
-    found = _quick.read(words)
+    found = arguments.read(words)
     return None if found is None else meaning(*found)
 
 
@@ -91,7 +89,7 @@ def test_both_readers_have_the_same_options(name: str) -> None:
         if isinstance(one, click.Option) and one.name != "help"
         for switch in one.opts
     }
-    quick = {switch: (to, read is None) for switch, (to, read) in _quick.OPTIONS[name].items()}
+    quick = {switch: (to, read is None) for switch, (to, read) in arguments.OPTIONS[name].items()}
     assert quick == by_click
 
 
@@ -225,7 +223,7 @@ def test_the_quick_reader_never_differs(by_click: Callable[[list[str]], Any]) ->
 def test_completion_is_clicks(monkeypatch: pytest.MonkeyPatch) -> None:
     """With a shell that completes, nothing is run."""
     monkeypatch.setenv("_LOCALGCL_COMPLETE", "bash_complete")
-    assert _quick.read(["run", "a", "true"]) is None
+    assert arguments.read(["run", "a", "true"]) is None
 
 
 def completed(path: str, *words: str) -> list[tuple[str, str]]:
@@ -327,7 +325,7 @@ def test_rate_limit_interrupted(
 ) -> None:
     """A signal while waiting leaves the queue."""
     limiter.create("api", 1, slot_decay_per_second=0.001, active_slots=1)
-    monkeypatch.setattr(_blocking.Listener, "sleep", lambda *_: signal.raise_signal(number))
+    monkeypatch.setattr(blocking.Listener, "sleep", lambda *_: signal.raise_signal(number))
     assert invoke("rate-limit", "api").exit_code == 128 + number
     assert tables(limiter)["waiters"] == []
     assert limiter.read("api").active_slots == 1
@@ -342,7 +340,7 @@ def test_a_thread_keeps_no_signal_from_it(invoke: Invoke, limiter: Limiter) -> N
         begun.set()
         ends.wait()
 
-    _threads.start(take_part)
+    threads.start(take_part)
     begun.wait()
     try:
         assert invoke("run", "a", "true").exit_code == 0
@@ -352,9 +350,9 @@ def test_a_thread_keeps_no_signal_from_it(invoke: Invoke, limiter: Limiter) -> N
 
 def test_a_signal_after_the_command_has_ended(limiter: Limiter) -> None:
     """What comes too late to be passed on changes nothing any more."""
-    with _child.Signals() as held:
+    with child.Signals() as held:
         held.hold()
-        pid = _child.start(["sh", "-c", "exit 5"], held.mask, None)
+        pid = child.start(["sh", "-c", "exit 5"], held.mask, None)
         os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
         signal.raise_signal(signal.SIGTERM)
         assert held.attend(pid) == 5
@@ -363,8 +361,8 @@ def test_a_signal_after_the_command_has_ended(limiter: Limiter) -> None:
 
 def test_only_the_first_signal_interrupts() -> None:
     """What an interruption leaves is put in order without a second one."""
-    with _child.Signals():
-        with pytest.raises(_child.Interrupted) as interrupted:
+    with child.Signals():
+        with pytest.raises(child.Interrupted) as interrupted:
             signal.raise_signal(signal.SIGHUP)
         signal.raise_signal(signal.SIGTERM)
     assert interrupted.value.status == interrupted.value.code == 128 + signal.SIGHUP
@@ -383,7 +381,7 @@ def test_only_the_first_signal_interrupts() -> None:
 )
 def test_status_of_what_cannot_be_started(number: int, status: int) -> None:
     """As shells have it, and 1 where it was not the command's fault."""
-    assert _child.status_of(OSError(number, os.strerror(number))) == status
+    assert child.status_of(OSError(number, os.strerror(number))) == status
 
 
 def test_the_end_is_free_though_the_database_fails(
@@ -414,9 +412,9 @@ def test_the_shown_pid_is_not_worth_a_command(
     limiter.create("a", 1)
 
     def fail(tx: object, pid: int) -> None:
-        raise _gate.GateTimeoutError
+        raise gate.GateTimeoutError
 
-    monkeypatch.setattr(_owners, "show_pid", fail)
+    monkeypatch.setattr(owners, "show_pid", fail)
     assert invoke("run", "a", "sh", "-c", "exit 4").exit_code == 4
 
 
@@ -441,7 +439,7 @@ def crowded(limiter: Limiter, names: list[str], max_waiting: int, *, holds: bool
     )
     process = Process(limiter._database)
     ask = Ask(process, request)
-    ask._conclude(process.do(lambda tx: _slots.acquire(tx, request, ask.listener)))
+    ask._conclude(process.do(lambda tx: acquire.acquire(tx, request, ask.listener)))
     refused = isinstance(ask.outcome, _outcomes.NotNow)
     if not refused:
         ask.abandon()
@@ -524,13 +522,13 @@ def test_the_refusal_says_so() -> None:
 def test_what_an_owner_shows(limiter: Limiter) -> None:
     """The command that it is there for, and then that one's pid."""
     limiter.create("a", 1)
-    limiter._database.transact(lambda tx: _owners.show_pid(tx, 1))  # no owner yet, and no harm
-    _identity.show_as(["backup.sh", "--full", "half \udc80 a letter"])
+    limiter._database.transact(lambda tx: owners.show_pid(tx, 1))  # no owner yet, and no harm
+    identity.show_as(["backup.sh", "--full", "half \udc80 a letter"])
     try:
         lease = limiter.acquire("a")
     finally:
-        _identity.show_as(())
-    limiter._database.transact(lambda tx: _owners.show_pid(tx, 4711))
+        identity.show_as(())
+    limiter._database.transact(lambda tx: owners.show_pid(tx, 4711))
     (holder,) = limiter.holders()
     assert (holder.command, holder.pid) == ("backup.sh --full half ? a letter", 4711)
     lease.release()
@@ -539,7 +537,7 @@ def test_what_an_owner_shows(limiter: Limiter) -> None:
 def test_only_the_missing_are_created(limiter: Limiter) -> None:
     """What is there stays as it is, whoever made it in between."""
     made = limiter.create("a", 7, active=False)
-    limiter._database.transact(lambda tx: _creation.insert_missing(tx, ["a", "b"], 2))
+    limiter._database.transact(lambda tx: creation.insert_missing(tx, ["a", "b"], 2))
     first, second = limiter.read_all()
     assert first == made
     assert (second.limit, second.active, second.slot_decay_per_second) == (2, True, 0.0)

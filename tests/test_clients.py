@@ -9,10 +9,9 @@ from collections.abc import Callable
 import pytest
 
 from localgcl import AsyncLimiter, Limiter
-from localgcl._engine import clients as _clients
-from localgcl._engine import request as _outcomes
+from localgcl._engine import clients, request
 from localgcl._engine.clients import Client
-from localgcl._storage import schema as _schema
+from localgcl._storage import schema
 from tests.conftest import Ask, Clock, Invoke, Process, tables
 
 MakeProcess = Callable[[], Process]
@@ -36,13 +35,13 @@ def entrusted(server: Process, *names: str, occupy: int = 1, seconds: float = 60
 
 def entrust(server: Process, ask: Ask, seconds: float = 60.0) -> None:
     """Hand a granted lease over to a client."""
-    work = functools.partial(_clients.entrust, request=ask.request, client=CLIENT, seconds=seconds)
+    work = functools.partial(clients.entrust, request=ask.request, client=CLIENT, seconds=seconds)
     server.do(work)
 
 
 def renew(process: Process, ask: Ask, seconds: float = 60.0) -> bool:
     """Have a client renew its lease."""
-    return process.do(functools.partial(_clients.renew, lease=ask.request.id, seconds=seconds))
+    return process.do(functools.partial(clients.renew, lease=ask.request.id, seconds=seconds))
 
 
 def used(limiter: Limiter, name: str = "db") -> int:
@@ -149,7 +148,7 @@ def test_an_undone_lease_is_gone(
     limiter.create("api", 2, slot_decay_per_second=0.01)
     ask = server.ask("api", holds=holds)
     entrust(server, ask)
-    server.do(functools.partial(_clients.undo, request=ask.request))
+    server.do(functools.partial(clients.undo, request=ask.request))
     assert used(limiter, "api") == 0
     assert not renew(server, ask)
 
@@ -267,7 +266,7 @@ def test_a_wall_clock_set_back_while_down_keeps_no_client_for_ever(
     limiter.close()
     clock.reboot(-10_000_000)
     assert used(limiter) == 1
-    clock.advance(_schema.MAX_LEASE_SECONDS)
+    clock.advance(schema.MAX_LEASE_SECONDS)
     assert used(limiter) == 0
 
 
@@ -293,10 +292,10 @@ def test_slots_without_a_lease(clock: Clock, limiter: Limiter, server: Process) 
     limiter.create("api", 5, slot_decay_per_second=1)
     for occupy in (2, 1):
         ask = server.ask("db", "api", occupy=occupy)
-        server.do(functools.partial(_clients.let_go, request=ask.request))
+        server.do(functools.partial(clients.let_go, request=ask.request))
     server.die()
     assert (used(limiter), used(limiter, "api"), limiter.holders()) == (3, 3, [])
-    limits = server.do(lambda tx: _clients.take_back(tx, ["db", "api", "none"], 1, 0.5))
+    limits = server.do(lambda tx: clients.take_back(tx, ["db", "api", "none"], 1, 0.5))
     assert [(name, limit) for _, name, limit in limits] == [("db", 5), ("api", 5)]
     assert used(limiter) == 2
     assert limiter.read("db").avg_slot_occupancy_seconds == pytest.approx(1.85)
@@ -315,7 +314,7 @@ def test_giving_back_takes_from_no_holder(
     waiter = processes().ask("db", occupy=4)
     ask = server.ask("other")
     assert ask.granted
-    server.do(lambda tx: _clients.take_back(tx, ["db"], 9, None))
+    server.do(lambda tx: clients.take_back(tx, ["db"], 9, None))
     assert used(limiter) == 2
     assert waiter.waits
 
@@ -327,7 +326,7 @@ def test_giving_back_serves_the_queue(
     limiter.create("db", 1, active_slots=1)
     waiter = processes().ask("db")
     assert waiter.waits
-    server.do(lambda tx: _clients.take_back(tx, ["db"], 1, None))
+    server.do(lambda tx: clients.take_back(tx, ["db"], 1, None))
     waiter.look()
     assert waiter.granted
-    assert isinstance(waiter.outcome, _outcomes.Granted)
+    assert isinstance(waiter.outcome, request.Granted)

@@ -8,19 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from localgcl._base import clock as _clock
+from localgcl._base import clock
 
 
 def since_boot() -> float:
     """Return what the kernel says, to a hundredth of a second that it rounds down."""
     with open("/proc/uptime", encoding="ascii") as file:
-        return float(file.read().split()[0]) - _clock.offset
+        return float(file.read().split()[0]) - clock.offset
 
 
 def test_it_counts_from_boot() -> None:
     """So that a wall clock that is set, or a machine that has slept, changes no decay."""
     before = since_boot()
-    now = _clock.now()
+    now = clock.now()
     assert before <= now <= since_boot() + 0.01
 
 
@@ -43,12 +43,12 @@ def test_how_far_a_time_namespace_is_ahead(
         file.write_bytes(text)
     opens = os.open
     monkeypatch.setattr(os, "open", lambda _, flags: opens(file, flags))
-    assert _clock._offset() == offset
+    assert clock._offset() == offset
 
 
 def test_the_clock_of_the_host_is_asked_directly() -> None:
     """It is on the way of each slot: without an offset, no function of Python is around it."""
-    if _clock.offset:
-        assert _clock.now is _clock._now_at_the_host
+    if clock.offset:
+        assert clock.now is clock._now_at_the_host
     else:
-        assert isinstance(_clock.now, functools.partial)
+        assert isinstance(clock.now, functools.partial)

@@ -26,15 +26,13 @@ import pytest
 from localgcl import DatabaseError, Limiter, LimitNotFoundError
 from localgcl._base import clock as _clock
 from localgcl._base import descriptors as _descriptors
-from localgcl._drivers import departure as _departure
-from localgcl._drivers import places as _waiting
+from localgcl._drivers import departure, places
 from localgcl._drivers.blocking import Listener
 from localgcl._drivers.flow import Terms
 from localgcl._drivers.places import Place, look_round
 from localgcl._engine.acquire import NET_SECONDS
 from localgcl._liveness.lifeline import end_lifeline, lifeline
-from localgcl._storage import problems as _problems
-from localgcl._storage import schema as _schema
+from localgcl._storage import problems, schema
 from localgcl._storage.database import Database, Transaction
 from localgcl._storage.gate import Gate
 from tests.conftest import Clock, Invoke, Process, forget_everything, umask_of
@@ -307,7 +305,7 @@ def test_what_vanishes_while_it_is_looked_for_is_not_forbidden(
         return access(file, mode)
 
     monkeypatch.setattr(os, "access", too_late)
-    assert _problems.denied(path) is None
+    assert problems.denied(path) is None
 
 
 def test_on_a_file_system_that_is_mounted_read_only(
@@ -317,7 +315,7 @@ def test_on_a_file_system_that_is_mounted_read_only(
     limiter.create("database", 1)
     monkeypatch.setattr(os, "access", lambda *_: False)
     monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_flag=os.ST_RDONLY))
-    told = _problems.known_problem(path, OSError(errno.EROFS, "Read-only file system"))
+    told = problems.known_problem(path, OSError(errno.EROFS, "Read-only file system"))
     assert told is not None
     assert "mounted read-only" in told
 
@@ -447,7 +445,7 @@ def newer(path: Path) -> None:
     """Make a database of a release to come."""
     Limiter(path).create("database", 1)
     forget_everything()
-    sqlite(path, f"PRAGMA user_version = {_schema.VERSION + 1}")
+    sqlite(path, f"PRAGMA user_version = {schema.VERSION + 1}")
 
 
 def truncated(path: Path) -> None:
@@ -592,13 +590,13 @@ def test_what_is_refused_leaves_no_descriptor_open(
 
 
 def _another_script(patch: pytest.MonkeyPatch, script: str) -> None:
-    patch.setattr(_schema, "MIGRATIONS", (*_schema.MIGRATIONS, script))
-    patch.setattr(_schema, "VERSION", _schema.VERSION + 1)
+    patch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, script))
+    patch.setattr(schema, "VERSION", schema.VERSION + 1)
 
 
 def test_an_older_schema_is_migrated(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a release before has made is brought up to date, once, and nothing in it is lost."""
-    before = _schema.VERSION
+    before = schema.VERSION
     with Limiter(path) as limiter:
         limiter.create("db", 2)
     _another_script(
@@ -878,7 +876,7 @@ def test_who_waits_notices_that_another_thread_opened_the_new_file(
     path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What counts is the file in which it waits, not the one that its process has open by now."""
-    monkeypatch.setattr(_waiting, "concerned", lambda *_: [])  # its row is in none of the files
+    monkeypatch.setattr(places, "concerned", lambda *_: [])  # its row is in none of the files
     database = Database(path)
     listener, place = waiting(database)
     assert not is_woken_in_a_round(place)
@@ -1102,7 +1100,7 @@ def test_an_end_serves_the_queue(limiter: Limiter, processes: Callable[[], Proce
     limiter.create("a", 1)
     limiter.acquire("a")
     waiter = processes().ask("a")
-    _departure.depart(limiter._database, if_idle=False)
+    departure.depart(limiter._database, if_idle=False)
     assert [one.lease for one in limiter.holders("a")] == [waiter.request.id]
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from localgcl._engine import decay as _decay
+from localgcl._engine import decay
 
 # A process counts from boot in seconds, a limit in slots; what a machine can meet, and more.
 TIMES = st.floats(0, 1e6)
@@ -26,7 +26,7 @@ def test_level_sinks_and_is_never_negative(
     level: float, then: float, rate: float, gap: float
 ) -> None:
     """A level only sinks, at the rate, and ends at zero."""
-    later = _decay.level_at(level, then, rate, then + gap)
+    later = decay.level_at(level, then, rate, then + gap)
     assert 0 <= later <= level
     # At so late a moment the last bit of a float is some tenths of a nanosecond.
     assert later == pytest.approx(max(0.0, level - rate * gap), rel=1e-12, abs=rate * 1e-9)
@@ -37,7 +37,7 @@ def test_level_before_its_moment_counts_as_it_stands(
     level: float, then: float, rate: float, gap: float
 ) -> None:
     """Slots granted for a moment that is about to come are in use already."""
-    assert _decay.level_at(level, then, rate, then - gap) == level
+    assert decay.level_at(level, then, rate, then - gap) == level
 
 
 @given(level=LEVELS, then=TIMES, rate=RATES, first=GAPS, second=GAPS)
@@ -46,8 +46,8 @@ def test_level_does_not_depend_on_who_looked_in_between(
 ) -> None:
     """Storing a level on the way changes nothing of what it is later."""
     middle, end = then + first, then + first + second
-    at_once = _decay.level_at(level, then, rate, end)
-    in_steps = _decay.level_at(_decay.level_at(level, then, rate, middle), middle, rate, end)
+    at_once = decay.level_at(level, then, rate, end)
+    in_steps = decay.level_at(decay.level_at(level, then, rate, middle), middle, rate, end)
     assert in_steps == pytest.approx(at_once, abs=NOTHING)
 
 
@@ -64,10 +64,10 @@ def test_moment_is_the_first_at_which_the_slots_fit(
 ) -> None:
     """At the moment the slots fit, and at no moment before it, unless all fits at once."""
     slots, now = max(1, round(limit * share)), max(0.0, then + gap)
-    at = _decay.moment(level, then, rate, limit, slots, now)
+    at = decay.moment(level, then, rate, limit, slots, now)
 
     def excess(moment: float) -> float:
-        return _decay.level_at(level, then, rate, moment) + slots - limit
+        return decay.level_at(level, then, rate, moment) + slots - limit
 
     assert at >= now
     if at < then:
@@ -82,15 +82,15 @@ def test_moment_is_the_first_at_which_the_slots_fit(
 
 def test_moment_is_exact() -> None:
     """The wait for slots is what is too much, divided by the rate."""
-    assert _decay.moment(level=5.0, then=100.0, rate=2.0, limit=5, slots=3, now=100.0) == 101.5
-    assert _decay.moment(level=5.0, then=100.0, rate=0.25, limit=5, slots=1, now=101.0) == 104.0
-    assert _decay.moment(level=2.0, then=100.0, rate=2.0, limit=5, slots=3, now=100.0) == 100.0
+    assert decay.moment(level=5.0, then=100.0, rate=2.0, limit=5, slots=3, now=100.0) == 101.5
+    assert decay.moment(level=5.0, then=100.0, rate=0.25, limit=5, slots=1, now=101.0) == 104.0
+    assert decay.moment(level=2.0, then=100.0, rate=2.0, limit=5, slots=3, now=100.0) == 100.0
 
 
 def test_moment_forgives_float_dust() -> None:
     """Sums of tenths are off by their last bits, and nobody waits for that."""
     level = sum([0.1] * 10) + 1e-12
-    assert _decay.moment(level, 100.0, 1.0, 2, 1, 100.0) == 100.0
+    assert decay.moment(level, 100.0, 1.0, 2, 1, 100.0) == 100.0
 
 
 @given(
@@ -108,8 +108,8 @@ def test_no_window_admits_more_than_n_plus_r_times_t(
     for pause, slots in asked:
         now += pause
         taken = min(slots, limit)
-        at = _decay.moment(level, then, rate, limit, taken, now)
-        level, then = _decay.level_at(level, then, rate, at) + taken, at
+        at = decay.moment(level, then, rate, limit, taken, now)
+        level, then = decay.level_at(level, then, rate, at) + taken, at
         grants.append((at, taken))
     for first, (begin, _) in enumerate(grants):
         admitted = 0
@@ -123,15 +123,15 @@ def test_who_keeps_asking_loses_nothing_of_the_rate(limit: int, rate: float, cou
     """A full limit admits the next slots at exactly their share of the rate."""
     level, then = float(limit), 0.0
     for _ in range(count):
-        at = _decay.moment(level, then, rate, limit, 1, then)
-        level, then = _decay.level_at(level, then, rate, at) + 1, at
+        at = decay.moment(level, then, rate, limit, 1, then)
+        level, then = decay.level_at(level, then, rate, at) + 1, at
     assert then == pytest.approx(count / rate, rel=1e-6)
 
 
 @given(slots=st.integers(1, 1000), rate=st.floats(0, 100), held=st.floats(-1, 1000))
 def test_given_back_is_what_decay_has_not_freed(slots: int, rate: float, held: float) -> None:
     """A holder's slots come back once: by decay, or at its exit."""
-    back = _decay.given_back(slots, rate, held)
+    back = decay.given_back(slots, rate, held)
     assert 0 <= back <= slots
     assert back == pytest.approx(max(0.0, slots - rate * max(0.0, held)))
 
@@ -142,4 +142,4 @@ def test_given_back_is_what_decay_has_not_freed(slots: int, rate: float, held: f
 )
 def test_whole_is_rounded_up_but_for_dust(level: float, slots: int) -> None:
     """A slot that is still decaying is in use, and float dust is not."""
-    assert _decay.whole(level) == slots
+    assert decay.whole(level) == slots

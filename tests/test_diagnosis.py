@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from localgcl._doctor import diagnosis as _diagnosis
-from localgcl._doctor import processes as _processes
+from localgcl._doctor import diagnosis, processes
 from localgcl._doctor.diagnosis import Check, Entry, Space
 
 MIB = 2**20
@@ -30,13 +29,13 @@ def told(check: Check, status: str, *words: str) -> None:
 )
 def test_choice(chosen_by: Any, word: str) -> None:
     """It says which file is in use and what chose it."""
-    told(_diagnosis.choice("/a.db", chosen_by, None, exists=True), "ok", "/a.db", word)
-    told(_diagnosis.choice("/a.db", chosen_by, None, exists=False), "ok", "/a.db", "not there yet")
+    told(diagnosis.choice("/a.db", chosen_by, None, exists=True), "ok", "/a.db", word)
+    told(diagnosis.choice("/a.db", chosen_by, None, exists=False), "ok", "/a.db", "not there yet")
 
 
 def test_choice_beside_another() -> None:
     """That the environment names another file is said; it may be meant."""
-    told(_diagnosis.choice("/a.db", "option", "/b.db", exists=True), "note", "/a.db", "/b.db")
+    told(diagnosis.choice("/a.db", "option", "/b.db", exists=True), "note", "/a.db", "/b.db")
 
 
 @pytest.mark.parametrize(
@@ -48,7 +47,7 @@ def test_choice_beside_another() -> None:
 )
 def test_file_system(kind: str | None, status: str) -> None:
     """A network file system is a fault."""
-    told(_diagnosis.file_system(kind, None), status, kind or "cannot be told")
+    told(diagnosis.file_system(kind, None), status, kind or "cannot be told")
 
 
 KIB = 1024
@@ -72,10 +71,10 @@ def test_a_full_disk(space: Space, words: list[str]) -> None:
     """Too few bytes or inodes for a job are a fault, wherever its files lie."""
     roomy = Space("/b", 10**9, free_inodes=10**6)
     for spaces in ([space], [space, roomy], [roomy, space]):
-        check = _diagnosis.disk(spaces)
+        check = diagnosis.disk(spaces)
         told(check, "fault", *words)
         assert "/b" not in check.detail
-    both = _diagnosis.disk([space, Space("/c", 0)])
+    both = diagnosis.disk([space, Space("/c", 0)])
     told(both, "fault", *words, "/c has 0 bytes free")
 
 
@@ -91,7 +90,7 @@ def test_a_full_disk(space: Space, words: list[str]) -> None:
 )
 def test_a_disk_with_room(spaces: list[Space], words: list[str]) -> None:
     """How much is free is shown; what no number limits is no fault."""
-    told(_diagnosis.disk(spaces), "ok", *words)
+    told(diagnosis.disk(spaces), "ok", *words)
 
 
 @pytest.mark.parametrize(
@@ -108,7 +107,7 @@ def test_a_disk_with_room(spaces: list[Space], words: list[str]) -> None:
 )
 def test_sqlite(version: tuple[int, int, int], status: str) -> None:
     """An affected version is a note, which says what the gate protects and what not."""
-    check = _diagnosis.sqlite(version)
+    check = diagnosis.sqlite(version)
     told(check, status, ".".join(map(str, version)))
     if status == "note":
         told(check, status, "the gate keeps localgcl's own processes", "another program")
@@ -116,8 +115,8 @@ def test_sqlite(version: tuple[int, int, int], status: str) -> None:
 
 def test_clock() -> None:
     """A clock that cannot be read is a fault."""
-    told(_diagnosis.clock(None), "ok")
-    told(_diagnosis.clock("No such file: '/proc/boot_id'"), "fault", "boot_id")
+    told(diagnosis.clock(None), "ok")
+    told(diagnosis.clock("No such file: '/proc/boot_id'"), "fault", "boot_id")
 
 
 # Permissions
@@ -144,7 +143,7 @@ def checked(
         "gate": entry("/f/x.db-run/gate", FILE | database, groups[0]),
         "fifo": entry("/f/x.db-run/0123", FIFO | database, groups[0]),
     }
-    return _diagnosis.permissions(
+    return diagnosis.permissions(
         entry("/f/x.db", FILE | database, groups[0]),
         entry("/f", FOLDER | parent, groups[1]),
         [more.get(name, one) for name, one in beside.items()],
@@ -222,7 +221,7 @@ def test_many_companions_with_another_mode() -> None:
     """A thousand FIFOs are not listed one by one."""
     fifos = [entry(f"/f/x.db-run/{number}", FIFO | 0o600) for number in range(1000)]
     database, parent = entry("/f/x.db", FILE | 0o660), entry("/f", FOLDER | 0o770)
-    check = _diagnosis.permissions(database, parent, [], fifos, None)
+    check = diagnosis.permissions(database, parent, [], fifos, None)
     told(check, "fault", "997 more")
     assert len(check.detail) < 1000
 
@@ -230,7 +229,7 @@ def test_many_companions_with_another_mode() -> None:
 def test_permissions_that_this_user_lacks() -> None:
     """What is in the way is named, whatever is in its name."""
     database, parent = entry("/f/x.db", FILE | 0o600), entry("/f", FOLDER | 0o700)
-    check = _diagnosis.permissions(
+    check = diagnosis.permissions(
         database, parent, [], [], ("no permission to use x; y", "change its mode")
     )
     assert check == Check("permissions", "fault", "no permission to use x; y", "change its mode")
@@ -248,8 +247,8 @@ def test_permissions_that_this_user_lacks() -> None:
 )
 def test_wal(database: int, wal: int, status: str) -> None:
     """It is beyond what checkpoints leave, or not."""
-    told(_diagnosis.wal(database, wal, []), status, "KiB" if wal else "0 bytes")
-    reader = _diagnosis.wal(database, wal, ["process 812 (sqlite3 x.db)"])
+    told(diagnosis.wal(database, wal, []), status, "KiB" if wal else "0 bytes")
+    reader = diagnosis.wal(database, wal, ["process 812 (sqlite3 x.db)"])
     assert reader.status == status
     assert ("812" in reader.detail) == (status == "fault")
 
@@ -257,20 +256,20 @@ def test_wal(database: int, wal: int, status: str) -> None:
 def test_run_folder() -> None:
     """What is not ours there is a note; what is no folder keeps everybody out."""
     folder = FOLDER | 0o700
-    told(_diagnosis.run_folder("/x.db-run", folder, []), "ok", "/x.db-run")
-    told(_diagnosis.run_folder("/x.db-run", None, []), "ok", "not there")
+    told(diagnosis.run_folder("/x.db-run", folder, []), "ok", "/x.db-run")
+    told(diagnosis.run_folder("/x.db-run", None, []), "ok", "not there")
     many = ["core", "gate~", "notes.txt", "x", "y"]
-    told(_diagnosis.run_folder("/x.db-run", folder, many), "note", "gate~", "2 more")
-    told(_diagnosis.run_folder("/x.db-run", FILE | 0o600, []), "fault", "not a folder")
+    told(diagnosis.run_folder("/x.db-run", folder, many), "note", "gate~", "2 more")
+    told(diagnosis.run_folder("/x.db-run", FILE | 0o600, []), "fault", "not a folder")
 
 
 def test_gate() -> None:
     """Who is stopped inside a transaction is named as far as it can be told."""
-    told(_diagnosis.gate(0.0, None), "ok")
-    told(_diagnosis.gate(3.0, []), "fault", "3 s", "cannot be told")
-    stopped = _diagnosis.gate(3.0, [(812, "backup.sh", True)])
+    told(diagnosis.gate(0.0, None), "ok")
+    told(diagnosis.gate(3.0, []), "fault", "3 s", "cannot be told")
+    stopped = diagnosis.gate(3.0, [(812, "backup.sh", True)])
     told(stopped, "fault", "process 812 (backup.sh), which is stopped", "kill -CONT 812")
-    told(_diagnosis.gate(3.0, [(812, "x", False)]), "fault", "812", "does not go on")
+    told(diagnosis.gate(3.0, [(812, "x", False)]), "fault", "812", "does not go on")
 
 
 # The content
@@ -289,23 +288,23 @@ def test_gate() -> None:
 )
 def test_format(version: int | None, missing: list[str], status: str, word: str) -> None:
     """A foreign, a newer and an incomplete file are faults; an older one is brought up."""
-    told(_diagnosis.format_of(version, 3, missing), status, word)
+    told(diagnosis.format_of(version, 3, missing), status, word)
 
 
 def test_a_problem_with_what_to_do() -> None:
     """What the errors say is taken apart."""
-    check = _diagnosis.unreadable("it is corrupt; restore a backup")
+    check = diagnosis.unreadable("it is corrupt; restore a backup")
     assert (check.detail, check.remedy) == ("it is corrupt", "restore a backup")
 
 
 def test_content() -> None:
     """Faults are listed, and a dead owner is a note."""
-    told(_diagnosis.integrity([]), "ok")
-    told(_diagnosis.integrity(["row 1 missing from index"]), "fault", "row 1", "restore a backup")
-    told(_diagnosis.rows([]), "ok")
-    told(_diagnosis.rows(["a", "b", "c", "d"]), "fault", "a, b, c and 1 more", "localgcl export")
-    told(_diagnosis.owners([], 3), "ok", "3 living")
-    told(_diagnosis.owners(["812 (backup.sh)"], 3), "note", "812 (backup.sh)", "nothing to do")
+    told(diagnosis.integrity([]), "ok")
+    told(diagnosis.integrity(["row 1 missing from index"]), "fault", "row 1", "restore a backup")
+    told(diagnosis.rows([]), "ok")
+    told(diagnosis.rows(["a", "b", "c", "d"]), "fault", "a, b, c and 1 more", "localgcl export")
+    told(diagnosis.owners([], 3), "ok", "3 living")
+    told(diagnosis.owners(["812 (backup.sh)"], 3), "note", "812 (backup.sh)", "nothing to do")
 
 
 # Locks
@@ -322,13 +321,13 @@ LOCKS = """\
 
 def test_locks() -> None:
     """Those that are held are read, and those that are waited for left out."""
-    held = _processes.locks_in(LOCKS)
+    held = processes.locks_in(LOCKS)
     assert held[:2] == [
-        _processes.Lock("POSIX", "READ", 20641, 2397135, 124),
-        _processes.Lock("FLOCK", "WRITE", 812, 77, 0),
+        processes.Lock("POSIX", "READ", 20641, 2397135, 124),
+        processes.Lock("FLOCK", "WRITE", 812, 77, 0),
     ]
     assert 813 not in [lock.pid for lock in held]
-    assert _processes.locks_in("") == []
+    assert processes.locks_in("") == []
 
 
 @pytest.mark.parametrize(
@@ -343,4 +342,4 @@ def test_locks() -> None:
 )
 def test_shortened(text: str, shown: str) -> None:
     """Nothing that a terminal would obey gets through, and lines stay short."""
-    assert _processes.shortened(text) == shown
+    assert processes.shortened(text) == shown

@@ -21,10 +21,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from localgcl import Limiter
-from localgcl._base import clock as _clock
-from localgcl._doctor import examination as _examination
+from localgcl._base import clock
+from localgcl._doctor import examination
 from localgcl._liveness.folder import Folder
-from localgcl._storage import location as _location
+from localgcl._storage import location
 from localgcl.cli import localgcl
 from tests.conftest import Invoke, Process, forget_everything, tables
 from tests.test_database import as_nobody, not_ours
@@ -237,7 +237,7 @@ def test_a_network_file_system(
     known: Limiter, examine: Examine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A database there is a fault."""
-    monkeypatch.setattr(_location, "mount_of", lambda _: ("nfs4", "/"))
+    monkeypatch.setattr(location, "mount_of", lambda _: ("nfs4", "/"))
     assert statuses(examine(), "fault") == ["file system"]
 
 
@@ -249,7 +249,7 @@ def test_a_clock_that_cannot_be_read(
     def boot_id() -> str:
         raise FileNotFoundError(2, "No such file or directory", "/proc/sys/kernel/random/boot_id")
 
-    monkeypatch.setattr(_clock, "boot_id", boot_id)
+    monkeypatch.setattr(clock, "boot_id", boot_id)
     checks = examine()
     assert statuses(checks, "fault") == ["clock"]
     assert "boot_id" in checks["clock"]["detail"]
@@ -504,7 +504,7 @@ def test_a_process_inside_a_transaction(
     known: Limiter, examine: Examine, path: str, monkeypatch: pytest.MonkeyPatch, stopped: bool
 ) -> None:
     """It is named after a bounded wait, with how to go on."""
-    monkeypatch.setattr(_examination, "PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(examination, "PATIENCE_SECONDS", 0.2)
     with shut(path, stopped=stopped) as pid:
         checks = examine()
     assert statuses(checks, "fault") == ["gate"]
@@ -681,7 +681,7 @@ def test_a_database_that_another_program_keeps_locked(
     known: Limiter, examine: Examine, path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is a fault after a bounded wait."""
-    monkeypatch.setattr(_examination, "_BUSY_SECONDS", 0.1)
+    monkeypatch.setattr(examination, "_BUSY_SECONDS", 0.1)
     code = (
         "import sqlite3, sys, time\n"
         "connection = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
@@ -705,11 +705,11 @@ def test_a_file_that_is_gone_meanwhile(
     known: Limiter, examine: Examine, path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever happens between two looks, nothing raises."""
-    connect = _examination._connect
+    connect = examination._connect
 
     def vanish(of: str, folder: Folder) -> Any:
         os.rename(of, f"{of}.gone")
         return connect(of, folder)
 
-    monkeypatch.setattr(_examination, "_connect", vanish)
+    monkeypatch.setattr(examination, "_connect", vanish)
     assert statuses(examine(), "fault") == ["format"]

@@ -13,10 +13,9 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from localgcl import DatabaseError, Limiter
-from localgcl._admin import limits as _limits
-from localgcl._engine import owners as _owners
-from localgcl._storage import database as _database
-from localgcl._storage import schema as _schema
+from localgcl._admin import limits
+from localgcl._engine import owners
+from localgcl._storage import database, schema
 from localgcl._storage.database import Transaction
 from tests.conftest import both_flavours
 from tests.flavours import DEADLINE_SECONDS
@@ -64,7 +63,7 @@ def test_a_fault_inside_a_transaction(
 ) -> None:
     """What fails beside the rows is not explained by them, in either flavour."""
     limiter.create("a", 1)
-    monkeypatch.setattr(_owners, "sweep", raising(error))
+    monkeypatch.setattr(owners, "sweep", raising(error))
     with pytest.raises(type(error), match="of a handler"):
         limiter.acquire("a")
     monkeypatch.undo()
@@ -78,7 +77,7 @@ def test_a_fault_inside_every_transaction(
     """What fails each time is raised once to who waits for it; it is undone when it can be."""
     limiter.create("a", 1)
     lease = limiter.acquire("a")
-    monkeypatch.setattr(_database, "begin", raising(error))
+    monkeypatch.setattr(database, "begin", raising(error))
     with pytest.raises(type(error), match="of a handler"):
         limiter.acquire("a", timeout_seconds=0)
     with pytest.raises(type(error), match="of a handler"):
@@ -116,14 +115,14 @@ def test_a_handler_that_strikes_as_rows_are_made_use_of(
     """The same after the transaction, where the rows become what the caller is given."""
     limiter = Limiter(path)
     limiter.create("a", 1)
-    utc, calls = _limits._utc, iter([True])
+    utc, calls = limits._utc, iter([True])
 
     def interrupted(wall: float) -> object:
         if next(calls, False):
             signal.raise_signal(signal.SIGUSR1)
         return utc(wall)
 
-    monkeypatch.setattr(_limits, "_utc", interrupted)
+    monkeypatch.setattr(limits, "_utc", interrupted)
     handler(error)
     with pytest.raises(type(error), match="of a handler"):
         limiter.read("a")
@@ -134,7 +133,7 @@ def test_a_fault_while_the_file_is_opened(path: str, monkeypatch: pytest.MonkeyP
     limiter = Limiter(path)
     limiter.create("a", 1)
     limiter.close()
-    monkeypatch.setattr(_schema, "version_of", raising(TypeError("a fault")))
+    monkeypatch.setattr(schema, "version_of", raising(TypeError("a fault")))
     with pytest.raises(TypeError, match="a fault"):
         limiter.read("a")
     monkeypatch.undo()

@@ -13,7 +13,7 @@ from functools import partial
 import pytest
 
 from localgcl import DatabaseError, Limiter, LocalGCLError
-from localgcl._storage import schema as _schema
+from localgcl._storage import schema
 from tests.conftest import Invoke, Process
 
 VALUES = (
@@ -32,7 +32,7 @@ PARTS = {"ledger": ("ledger WHERE owner = -1", "ledger WHERE owner >= 0")}
 def columns() -> list[tuple[str, str]]:
     """Return each table, or part of one, with each of its columns."""
     connection = sqlite3.connect(":memory:")
-    for statement in _schema.statements_from(0):
+    for statement in schema.statements_from(0):
         connection.execute(statement)
     tables = connection.execute(
         "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite%'"

@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 
 from localgcl import DatabaseError, Limiter
-from localgcl._base import clock as _clock
-from localgcl._base import threads as _threads
+from localgcl._base import clock, threads
 from localgcl._liveness.access import Access
 from localgcl._liveness.folder import Folder
 from localgcl._storage import gate as _gate
@@ -155,11 +154,11 @@ def test_no_thread_is_to_be_had(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> 
     def start(*_: object) -> None:
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(_threads, "_start_real", start)
+    monkeypatch.setattr(threads, "_start_real", start)
     before = dict(_gate._descriptors)
     for _ in range(3):
         with pytest.raises(GateTimeoutError):
-            gate.enter(_clock.now() + 0.001)
+            gate.enter(clock.now() + 0.001)
     assert _gate._descriptors == before
 
 

@@ -11,8 +11,7 @@ from collections.abc import Callable
 import pytest
 
 from localgcl import Limiter
-from localgcl._engine import queue as _queue
-from localgcl._engine import release as _release
+from localgcl._engine import queue, release
 from localgcl._engine import request as _outcomes
 from localgcl._engine.queue import WATCHERS
 from tests.conftest import Ask, Clock, Process, tables
@@ -148,7 +147,7 @@ def test_what_is_handed_over_is_counted_as_a_release_and_a_grant_are(
         return [row if not row[1] else (*row[:2], None, None, *row[4:]) for row in rows]
 
     quick = rows_left("quick")
-    monkeypatch.setattr(_release, "hand_over", lambda *_: False)
+    monkeypatch.setattr(release, "hand_over", lambda *_: False)
     assert quick == rows_left("general")
     assert len(quick) == 2
 
@@ -255,7 +254,7 @@ def test_the_queue_behind_it_is_not_searched(
     """Nothing is left for anybody there, however many they are."""
     asks = [processes().ask("database") for _ in range(WATCHERS + 2)]
     searched: list[int] = []
-    monkeypatch.setattr(_queue, "_first", lambda _, key: searched.append(key))
+    monkeypatch.setattr(queue, "_first", lambda _, key: searched.append(key))
     assert holder.release()
     assert asks[0].is_rung
     assert not searched

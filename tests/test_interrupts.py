@@ -20,8 +20,8 @@ import pytest
 
 import localgcl
 from localgcl import AcquireConcurrencySlotTimeoutError, Limiter
-from localgcl._drivers import blocking as _blocking
-from localgcl._liveness import folder as _folder
+from localgcl._drivers import blocking
+from localgcl._liveness import folder
 from localgcl._storage.database import Database
 from localgcl._storage.gate import GateTimeoutError
 
@@ -242,7 +242,7 @@ def test_a_ring_interrupted_anywhere_leaves_sigpipe_as_it_was(is_read: bool) -> 
             if not is_read:
                 os.close(reader)
             with contextlib.suppress(KeyboardInterrupt, BrokenPipeError), interrupts:
-                _folder._write(writer, b"hints")
+                folder._write(writer, b"hints")
             assert signal.SIGPIPE not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
             assert signal.SIGPIPE not in signal.sigpending()
             os.close(writer)
@@ -301,7 +301,7 @@ def places_shared(many: bool) -> Iterator[None]:
     """Have all who wait share a wake-up FIFO, as if there were many."""
     with pytest.MonkeyPatch.context() as patch:
         if many:
-            patch.setattr(_blocking, "_OWN_FIFOS", 0)
+            patch.setattr(blocking, "_OWN_FIFOS", 0)
         yield
 
 

@@ -17,10 +17,9 @@ from typing import Any
 import pytest
 
 from localgcl import AsyncLimiter, DatabaseError, Limiter
-from localgcl._drivers import blocking as _blocking
-from localgcl._engine import acquire as _slots
-from localgcl._engine import release as _release
-from localgcl._storage import backlog as _later
+from localgcl._drivers import blocking
+from localgcl._engine import acquire, release
+from localgcl._storage import backlog
 from localgcl._storage.database import Database, Transaction
 from tests.flavours import DEADLINE_SECONDS
 
@@ -28,7 +27,7 @@ from tests.flavours import DEADLINE_SECONDS
 @pytest.fixture
 def limiter(path: str, monkeypatch: pytest.MonkeyPatch) -> Limiter:
     """A limiter with a limit of one slot, and clean-ups that are tried again soon."""
-    monkeypatch.setattr(_later, "_FIRST_PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr(backlog, "_FIRST_PAUSE_SECONDS", 0.001)
     limiter = Limiter(path)
     limiter.create("a", 1)
     return limiter
@@ -63,12 +62,12 @@ def until(condition: Callable[[], bool]) -> None:
 def test_interrupted_on_a_full_disk(limiter: Limiter, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C is what the caller sees, and its place in the queue goes once there is room."""
     lease = limiter.acquire("a")
-    failed = fail_at_first(monkeypatch, _slots, "abandon")
+    failed = fail_at_first(monkeypatch, acquire, "abandon")
 
     def interrupted(*_: object) -> Any:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(_blocking.Listener, "sleep", interrupted)
+    monkeypatch.setattr(blocking.Listener, "sleep", interrupted)
     with pytest.raises(KeyboardInterrupt):
         limiter.acquire("a")
     until(lambda: limiter.waiters() == [])
@@ -80,7 +79,7 @@ def test_interrupted_on_a_full_disk(limiter: Limiter, monkeypatch: pytest.Monkey
 def test_cancelled_on_a_full_disk(limiter: Limiter, monkeypatch: pytest.MonkeyPatch) -> None:
     """A cancelled task leaves the queue once there is room, and the loop hears of no error."""
     lease = limiter.acquire("a")
-    failed = fail_at_first(monkeypatch, _slots, "abandon")
+    failed = fail_at_first(monkeypatch, acquire, "abandon")
     heard: list[dict[str, Any]] = []
 
     async def main() -> None:
@@ -104,7 +103,7 @@ def test_cancelled_on_a_full_disk(limiter: Limiter, monkeypatch: pytest.MonkeyPa
 
 def test_a_block_ends_on_a_full_disk(limiter: Limiter, monkeypatch: pytest.MonkeyPatch) -> None:
     """A block that cannot release raises, and its slots are free once there is room."""
-    failed = fail_at_first(monkeypatch, _release, "release_granted")
+    failed = fail_at_first(monkeypatch, release, "release_granted")
     with pytest.raises(DatabaseError, match="disk is full"), limiter.concurrency("a"):
         pass
     until(lambda: limiter.read("a").active_slots == 0)
@@ -115,7 +114,7 @@ def test_an_awaited_block_ends_on_a_full_disk(
     limiter: Limiter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same for a task."""
-    failed = fail_at_first(monkeypatch, _release, "release_granted")
+    failed = fail_at_first(monkeypatch, release, "release_granted")
 
     async def main() -> None:
         other = AsyncLimiter(limiter._database.path)
@@ -140,7 +139,7 @@ def test_one_thread_for_all(limiter: Limiter) -> None:
         done.append(number)
 
     for number in range(10):
-        _later.run_later(limiter._database, functools.partial(work, number))
+        backlog.run_later(limiter._database, functools.partial(work, number))
     until(lambda: len(done) == 10)
     assert done[-1] == 0
     assert len(threads) == 1
@@ -148,9 +147,9 @@ def test_one_thread_for_all(limiter: Limiter) -> None:
 
 def test_a_request_that_was_never_begun(limiter: Limiter, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where already the first transaction fails, there is nothing to undo, now or later."""
-    failed = fail_at_first(monkeypatch, _slots, "take", times=2)
+    failed = fail_at_first(monkeypatch, acquire, "take", times=2)
     undone = list[object]()
-    monkeypatch.setattr(_slots, "abandon", lambda *args, **_: undone.append(args))
+    monkeypatch.setattr(acquire, "abandon", lambda *args, **_: undone.append(args))
     with pytest.raises(DatabaseError, match="disk is full"):
         limiter.acquire("a")
 
@@ -168,8 +167,8 @@ def test_a_database_that_is_gone(limiter: Limiter, path: str) -> None:
     """With the file there is nothing left to undo: the thread ends, and makes no new file."""
     limiter.close()
     os.unlink(path)
-    works: deque[_later.Work] = deque([lambda _: pytest.fail("there is nothing")])
-    _later._work_off(limiter._database, works)
+    works: deque[backlog.Work] = deque([lambda _: pytest.fail("there is nothing")])
+    backlog._work_off(limiter._database, works)
     assert not works
     assert not os.path.exists(path)
 
@@ -177,7 +176,7 @@ def test_a_database_that_is_gone(limiter: Limiter, path: str) -> None:
 def test_what_was_opened_for_it_is_closed(limiter: Limiter) -> None:
     """The file is not left open: who asked may have closed it long ago, and closes it no more."""
     limiter.close()
-    _later.run_later(limiter._database, lambda tx: tx.now)
+    backlog.run_later(limiter._database, lambda tx: tx.now)
     until(lambda: limiter._database.openings == 2 and limiter._database._file is None)
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from localgcl import DatabaseError, Limiter
-from localgcl._liveness import access as _access
-from localgcl._storage import location as _location
+from localgcl._liveness import access
+from localgcl._storage import location
 from tests.conftest import Invoke, umask_of
 from tests.descriptors import open_files
 
@@ -30,13 +30,13 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_the_default(home: Path) -> None:
     """Told nothing, it is in the user's state folder."""
-    assert _location.choose(None) == (f"{home}/.local/state/localgcl/localgcl.db", "default")
+    assert location.choose(None) == (f"{home}/.local/state/localgcl/localgcl.db", "default")
 
 
 def test_the_state_folder_of_xdg(monkeypatch: pytest.MonkeyPatch) -> None:
     """XDG_STATE_HOME moves the default."""
     monkeypatch.setenv("XDG_STATE_HOME", "/srv/state")
-    assert _location.choose(None) == ("/srv/state/localgcl/localgcl.db", "default")
+    assert location.choose(None) == ("/srv/state/localgcl/localgcl.db", "default")
 
 
 @pytest.mark.parametrize("state", ["", "relative/state", "~/state"])
@@ -45,19 +45,19 @@ def test_a_state_folder_that_counts_as_unset(
 ) -> None:
     """An empty one is unset, and a relative one is to be ignored, says the specification."""
     monkeypatch.setenv("XDG_STATE_HOME", state)
-    assert _location.choose(None)[0] == f"{home}/.local/state/localgcl/localgcl.db"
+    assert location.choose(None)[0] == f"{home}/.local/state/localgcl/localgcl.db"
 
 
 def test_the_environment_comes_before_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
     """LOCALGCL_DB chooses."""
     monkeypatch.setenv("LOCALGCL_DB", "/srv/limits.db")
-    assert _location.choose(None) == ("/srv/limits.db", "environment")
+    assert location.choose(None) == ("/srv/limits.db", "environment")
 
 
 def test_an_empty_environment_is_unset(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An empty LOCALGCL_DB chooses nothing."""
     monkeypatch.setenv("LOCALGCL_DB", "")
-    assert _location.choose(None) == (f"{home}/.local/state/localgcl/localgcl.db", "default")
+    assert location.choose(None) == (f"{home}/.local/state/localgcl/localgcl.db", "default")
 
 
 @pytest.mark.parametrize("database", ["/srv/given.db", Path("/srv/given.db")], ids=repr)
@@ -66,14 +66,14 @@ def test_the_argument_comes_first(
 ) -> None:
     """What is given wins over the environment."""
     monkeypatch.setenv("LOCALGCL_DB", "/srv/limits.db")
-    assert _location.choose(database) == ("/srv/given.db", "option")
+    assert location.choose(database) == ("/srv/given.db", "option")
 
 
 @pytest.mark.parametrize("where", ["argument", "environment"])
 def test_a_tilde_is_the_home(home: Path, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
     """`~` is expanded, wherever it was written."""
     monkeypatch.setenv("LOCALGCL_DB", "~/limits.db")
-    chosen, _ = _location.choose("~/limits.db" if where == "argument" else None)
+    chosen, _ = location.choose("~/limits.db" if where == "argument" else None)
     assert chosen == f"{home}/limits.db"
 
 
@@ -89,7 +89,7 @@ def test_a_relative_path_is_fixed_when_it_is_chosen(
     assert (tmp_path / "limits.db").exists()
 
 
-ACCESS = _access.Access(os.geteuid(), os.getegid(), 0o600)
+ACCESS = access.Access(os.geteuid(), os.getegid(), 0o600)
 
 ADDRESSES = [":memory:", "file:limits.db", "file:/x?mode=memory"]
 
@@ -98,7 +98,7 @@ ADDRESSES = [":memory:", "file:limits.db", "file:/x?mode=memory"]
 def test_what_no_other_process_could_share(address: str) -> None:
     """Databases in memory, addresses and what is no path are refused."""
     with pytest.raises(ValueError, match=r"^the database "):
-        _location.choose(address)
+        location.choose(address)
 
 
 @pytest.mark.parametrize("address", ADDRESSES)
@@ -108,7 +108,7 @@ def test_what_no_other_process_could_share_in_the_environment(
     """They are refused wherever they come from."""
     monkeypatch.setenv("LOCALGCL_DB", address)
     with pytest.raises(ValueError, match="cannot be shared"):
-        _location.choose(None)
+        location.choose(None)
 
 
 def test_a_relative_path_in_a_folder_that_is_gone(
@@ -164,7 +164,7 @@ def test_parents_may_be_made_by_somebody_else_meanwhile(
         mkdir(folder, mode)
 
     monkeypatch.setattr(os, "mkdir", beaten)
-    _location.make_parents(path)
+    location.make_parents(path)
     assert os.path.isdir(os.path.dirname(path))
 
 
@@ -172,7 +172,7 @@ def test_a_file_made_by_somebody_else_meanwhile_is_as_good(tmp_path: Path) -> No
     """Making a file that is there leaves it as it is, and no trace."""
     path = tmp_path / "file"
     path.write_text("here already")
-    _access.make_file(str(path), ACCESS)
+    access.make_file(str(path), ACCESS)
     assert path.read_text() == "here already"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -189,7 +189,7 @@ def test_a_file_is_closed_before_it_has_its_name(
         os.unlink(unfinished)  # as a cleaner may
 
     monkeypatch.setattr(os, "link", look_and_link)
-    _access.make_file(str(tmp_path / "limits.db"), ACCESS)
+    access.make_file(str(tmp_path / "limits.db"), ACCESS)
     assert seen
     assert not [name for name in seen if name.startswith(str(tmp_path))]
     assert os.listdir(tmp_path) == ["limits.db"]
@@ -216,7 +216,7 @@ def _reads(text: str) -> Callable[..., io.BytesIO]:
 def mounted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have the kernel tell of these mounts."""
     monkeypatch.setattr(
-        _location, "open", lambda *_, **__: io.BytesIO(MOUNTINFO.encode()), raising=False
+        location, "open", lambda *_, **__: io.BytesIO(MOUNTINFO.encode()), raising=False
     )
 
 
@@ -237,7 +237,7 @@ def mounted(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_the_file_system_of_a_path(path: str, kind: str) -> None:
     """The deepest mount counts, and of those on one place the last."""
-    mount = _location.mount_of(path)
+    mount = location.mount_of(path)
     assert mount is not None
     assert mount[0] == kind
 
@@ -247,7 +247,7 @@ def test_network_file_systems_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, invoke: Invoke, path: str, kind: str
 ) -> None:
     """No database is made where WAL and FIFOs do not reach all processes; the reason is said."""
-    monkeypatch.setattr(_location, "mount_of", lambda _: kind and (kind, "/"))
+    monkeypatch.setattr(location, "mount_of", lambda _: kind and (kind, "/"))
     folder = tmp_path / "folder"
     folder.mkdir()
     limiter = Limiter(folder / "limits.db")
@@ -273,7 +273,7 @@ def test_a_database_on_a_network_file_system_is_refused(
     with Limiter(tmp_path / "limits.db") as maker:
         maker.create("database", 1)
     names = sorted(os.listdir(tmp_path))
-    monkeypatch.setattr(_location, "mount_of", lambda _: (kind, "/"))
+    monkeypatch.setattr(location, "mount_of", lambda _: (kind, "/"))
     limiter = Limiter(tmp_path / "limits.db")
     for call in (limiter.read_all, lambda: limiter.acquire("database"), limiter.waiters):
         with pytest.raises(DatabaseError, match=kind):
@@ -286,7 +286,7 @@ def test_other_file_systems_are_not(
     path: str, monkeypatch: pytest.MonkeyPatch, kind: str | None
 ) -> None:
     """What is local, and what cannot be told, goes on."""
-    monkeypatch.setattr(_location, "mount_of", lambda _: kind and (kind, "/"))
+    monkeypatch.setattr(location, "mount_of", lambda _: kind and (kind, "/"))
     assert Limiter(path).create("database", 1).limit == 1
 
 
@@ -296,8 +296,8 @@ def test_where_the_kernel_tells_nothing(path: str, monkeypatch: pytest.MonkeyPat
     def missing(*_: object, **__: object) -> None:
         raise FileNotFoundError
 
-    monkeypatch.setattr(_location, "open", missing, raising=False)
-    assert _location.mount_of(path) is None
+    monkeypatch.setattr(location, "open", missing, raising=False)
+    assert location.mount_of(path) is None
     assert Limiter(path).create("database", 1).limit == 1
 
 
@@ -310,7 +310,7 @@ def test_a_link_to_a_network_file_system_is_refused_too(
     (tmp_path / "limits.db").symlink_to(share / "limits.db")
     mounts = f"22 1 0:1 / / rw - ext4 /dev/vda rw\n30 22 0:2 / {share} rw - nfs4 server:/ rw\n"
     monkeypatch.setattr(
-        _location, "open", lambda *_, **__: io.BytesIO(mounts.encode()), raising=False
+        location, "open", lambda *_, **__: io.BytesIO(mounts.encode()), raising=False
     )
     with pytest.raises(DatabaseError, match="nfs4"):
         Limiter(tmp_path / "limits.db").create("database", 1)
@@ -319,4 +319,4 @@ def test_a_link_to_a_network_file_system_is_refused_too(
 
 def test_the_file_system_of_this_machine(tmp_path: Path) -> None:
     """The real /proc/self/mountinfo can be read."""
-    assert _location.mount_of(str(tmp_path / "limits.db"))
+    assert location.mount_of(str(tmp_path / "limits.db"))

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from localgcl import Limiter
-from localgcl._drivers import recheck as _recheck
+from localgcl._drivers import recheck
 from localgcl._engine.queue import WATCHERS
-from localgcl._storage import database as _database
+from localgcl._storage import database
 from localgcl._storage.database import Database
 from tests.conftest import Ask, Clock, Process
 
@@ -34,7 +34,7 @@ def killed_after_commit() -> Iterator[None]:
             os.close(ends.popitem()[1])
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_database, "_ring", lose)
+        patch.setattr(database, "_ring", lose)
         yield
 
 
@@ -48,7 +48,7 @@ class Check:
     def concerned(self, asks: list[Ask]) -> list[int]:
         """Return the places in `asks` of those who are to look."""
         waiting = [ask.request for ask in asks]
-        return [waiting.index(one) for one in _recheck.concerned(self.database, waiting)]
+        return [waiting.index(one) for one in recheck.concerned(self.database, waiting)]
 
 
 @pytest.fixture
@@ -201,7 +201,7 @@ def test_nobody_else_has_to_do_with_it(
         return check.database._file.execute(sql, *values)  # type: ignore[union-attr]
 
     waiting = [ask.request for ask in asks]
-    look = partial(_recheck._concerned, execute, check.database.openings, waiting)
+    look = partial(recheck._concerned, execute, check.database.openings, waiting)
     assert look() == []
     assert read == ["PRAGMA data_version"]
     limiter.upsert("d", 1)

@@ -33,10 +33,9 @@ from hypothesis.stateful import (
 )
 
 from localgcl import Limiter
-from localgcl._engine import acquire as _slots
-from localgcl._engine import queue as _queue
+from localgcl._engine import acquire, queue
 from localgcl._engine import request as _outcomes
-from localgcl._liveness import folder as _folder
+from localgcl._liveness import folder
 from localgcl._storage.database import Transaction
 from tests.conftest import Ask, Clock, Process, forget_everything
 
@@ -257,7 +256,7 @@ class World(RuleBasedStateMachine):
         self.clock = Clock()
         self.clock.install(self.patch)
         # The played processes are all this one, which runs whatever becomes of them.
-        self.patch.setattr(_folder, "is_running", lambda _: False)
+        self.patch.setattr(folder, "is_running", lambda _: False)
         self.directory = tempfile.TemporaryDirectory()
         self.path = str(Path(self.directory.name) / "limits.db")
         self.limiter = Limiter(self.path)
@@ -524,7 +523,7 @@ class World(RuleBasedStateMachine):
         """Begin with a limit of each kind and four processes."""
         self.newest_first = newest_first
         # The fewer they are, the sooner somebody stands too far back.
-        for module in (_queue, _slots):
+        for module in (queue, acquire):
             self.patch.setattr(module, "WATCHERS", watchers)
         for name, slots, decay in (("a", 3, 0.0), ("b", 2, 0.0), ("c", 3, 1.0)):
             self.create(name, slots, decay, active=True)

@@ -15,7 +15,7 @@ from localgcl import (
     ConcurrencySlotAcquisitionError,
     Limiter,
 )
-from localgcl._admin import metrics as _metrics
+from localgcl._admin import metrics
 from tests.conftest import Clock, Invoke, Process
 
 MakeProcess = Callable[[], Process]
@@ -32,8 +32,8 @@ def samples(text: str) -> dict[tuple[str, str], float]:
 
 def told(limiter: Limiter, *names: str, limit: str = "db") -> list[float]:
     """Return metrics of a limit."""
-    rows = limiter._administer(_metrics.counters())
-    found = samples(_metrics.exposition(rows))
+    rows = limiter._administer(metrics.counters())
+    found = samples(metrics.exposition(rows))
     return [found[name, limit] for name in names]
 
 
@@ -169,7 +169,7 @@ def test_the_command_prints_them(limiter: Limiter, invoke: Invoke) -> None:
         'localgcl_grants_total{limit="a"} 1.0',
         'localgcl_grants_total{limit="b"} 0.0',
     ]
-    assert len(lines) == len(_metrics.METRICS) * 4
+    assert len(lines) == len(metrics.METRICS) * 4
 
 
 def test_without_a_database_it_prints_nothing(invoke: Invoke, path: str) -> None:

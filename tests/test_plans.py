@@ -11,7 +11,7 @@ import pytest
 
 from localgcl import AcquireConcurrencySlotTimeoutError, Limiter
 from localgcl._admin.changes import key_of
-from localgcl._engine import clients as _clients
+from localgcl._engine import clients
 from localgcl._engine.queue import in_the_way
 from tests.conftest import Ask, Clock, Process
 
@@ -116,21 +116,21 @@ def test_what_was_granted_is_undone(others: tuple[Process, Process], traced: Tra
 def test_a_lease_of_a_client(others: tuple[Process, Process], traced: Traced) -> None:
     """It is handed over, renewed, released, and undone."""
     server, _ = others
-    client = _clients.Client("somebody", "from elsewhere", None)
+    client = clients.Client("somebody", "from elsewhere", None)
 
     def entrusted() -> Ask:
         ask = server.ask("a", "b")
-        server.do(partial(_clients.entrust, request=ask.request, client=client, seconds=60.0))
+        server.do(partial(clients.entrust, request=ask.request, client=client, seconds=60.0))
         return ask
 
     lease = entrusted().request.id
-    assert server.do(partial(_clients.renew, lease=lease, seconds=60.0))
-    assert server.do(partial(_clients.release, lease=lease))
-    assert not server.do(partial(_clients.release, lease=lease))
-    server.do(partial(_clients.undo, request=entrusted().request))
+    assert server.do(partial(clients.renew, lease=lease, seconds=60.0))
+    assert server.do(partial(clients.release, lease=lease))
+    assert not server.do(partial(clients.release, lease=lease))
+    server.do(partial(clients.undo, request=entrusted().request))
     by_number = server.ask("a")
-    server.do(partial(_clients.let_go, request=by_number.request))
-    server.do(partial(_clients.undo, request=by_number.request))
+    server.do(partial(clients.let_go, request=by_number.request))
+    server.do(partial(clients.undo, request=by_number.request))
     assert server.ask("a", "b").granted
     assert traced.scans() == {}
 

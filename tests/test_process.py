@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from localgcl._base import clock as _clock
+from localgcl._base import clock
 from localgcl._liveness.process import end_of, is_running, this_process
 
 SAYS = """
@@ -95,8 +95,8 @@ def test_a_process_that_ends() -> None:
 def test_the_wall_clock_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is asked only where the boot_id is another's; where it is the same, that is enough."""
     process = " ".join(told())
-    wall = _clock.wall
-    monkeypatch.setattr(_clock, "wall", lambda: wall() + 3600)
+    wall = clock.wall
+    monkeypatch.setattr(clock, "wall", lambda: wall() + 3600)
     assert is_running(process)
 
 
@@ -104,7 +104,7 @@ def test_the_wall_clock_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_boot_id_of_its_own(monkeypatch: pytest.MonkeyPatch, seconds: int, same: bool) -> None:
     """A container may be shown another; then the machine has started at the same wall time."""
     process = " ".join(told())
-    wall = _clock.wall
-    monkeypatch.setattr(_clock, "boot_id", lambda: "a container's")
-    monkeypatch.setattr(_clock, "wall", lambda: wall() + seconds)
+    wall = clock.wall
+    monkeypatch.setattr(clock, "boot_id", lambda: "a container's")
+    monkeypatch.setattr(clock, "wall", lambda: wall() + seconds)
     assert is_running(process) == same

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from localgcl import Limiter
-from localgcl._base import reading as _reading
+from localgcl._base import reading
 from localgcl._base.reading import read_file
 from tests.conftest import Invoke
 
@@ -49,7 +49,7 @@ def make_loop(file: Path) -> None:
 def make_large(file: Path) -> None:
     """Make a file larger than any that limits fill."""
     with file.open("wb") as opened:
-        opened.truncate(_reading.MAX_BYTES + 1)
+        opened.truncate(reading.MAX_BYTES + 1)
 
 
 # What lies there, and what is said of it; the exit code.
@@ -73,7 +73,7 @@ def test_what_is_no_file_of_limits(
     invoke: Invoke, file: Path, path: str, what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each is an error that names it, without a wait and before anything is touched."""
-    monkeypatch.setattr(_reading, "_WRITER_SECONDS", 0.01)
+    monkeypatch.setattr(reading, "_WRITER_SECONDS", 0.01)
     make, said, code = STRANGE[what]
     make(file)
     result = invoke("apply", str(file))

@@ -15,14 +15,14 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from localgcl import AcquireConcurrencySlotTimeoutError, Lease, Limiter
-from localgcl._base import clock as _clock
-from localgcl._drivers import blocking as _blocking
+from localgcl._base import clock
+from localgcl._drivers import blocking
 from localgcl._drivers import places as _waiting
 from localgcl._drivers.flow import Sleep
 from localgcl._drivers.receiver import Receiver
-from localgcl._engine import acquire as _slots
+from localgcl._engine import acquire
 from localgcl._liveness import folder as _folder
-from localgcl._liveness import lifeline as _lifeline
+from localgcl._liveness import lifeline
 from localgcl._liveness.duty import Duty
 from tests.descriptors import open_files
 from tests.test_interrupts import Interrupts
@@ -76,7 +76,7 @@ def wait_for(limiter: Limiter, *names: str, timeout: float | None = None) -> lis
     return begun
 
 
-def lifeline_of(limiter: Limiter) -> _lifeline.Lifeline:
+def lifeline_of(limiter: Limiter) -> lifeline.Lifeline:
     """Return this process's lifeline."""
     ours = limiter._database.lifeline()
     assert ours is not None
@@ -110,16 +110,16 @@ def held(limiter: Limiter) -> dict[str, Lease]:
 @pytest.fixture
 def no_own(monkeypatch: pytest.MonkeyPatch) -> None:
     """All who wait share one FIFO, as if there were many."""
-    monkeypatch.setattr(_blocking, "_OWN_FIFOS", 0)
+    monkeypatch.setattr(blocking, "_OWN_FIFOS", 0)
 
 
 @pytest.fixture
 def by_others(monkeypatch: pytest.MonkeyPatch) -> None:
     """Hints come from other processes, and nothing else helps who misses one."""
-    monkeypatch.setattr(_lifeline.Lifeline, "ring", lambda *_: False)
+    monkeypatch.setattr(lifeline.Lifeline, "ring", lambda *_: False)
     monkeypatch.setattr(_waiting, "PERIOD_SECONDS", 1e6)
-    monkeypatch.setattr(_slots, "NET_SECONDS", 1e6)
-    monkeypatch.setattr(_blocking.Listener, "far_net_seconds", 1e6)
+    monkeypatch.setattr(acquire, "NET_SECONDS", 1e6)
+    monkeypatch.setattr(blocking.Listener, "far_net_seconds", 1e6)
 
 
 @pytest.fixture
@@ -216,16 +216,16 @@ def test_a_hint_that_comes_before_its_ticket_is_known(
         return hints
 
     monkeypatch.setattr(Receiver, "drain", drain_and_say)
-    sleep = _blocking.Listener.sleep
+    sleep = blocking.Listener.sleep
 
-    def granted_before(self: _blocking.Listener, step: Sleep) -> list[str]:
+    def granted_before(self: blocking.Listener, step: Sleep) -> list[str]:
         if threading.current_thread() is late:
             drained.clear()
             held["a"].release()
             assert drained.wait(DEADLINE_SECONDS)
         return sleep(self, step)
 
-    monkeypatch.setattr(_blocking.Listener, "sleep", granted_before)
+    monkeypatch.setattr(blocking.Listener, "sleep", granted_before)
     late = Waiter(limiter, "a")
     late.start()
     late.end()
@@ -395,9 +395,9 @@ def test_what_is_taken_is_noticed_by_all(
     own: int,
 ) -> None:
     """One looks round for all, be it at the poll or not, and all go on."""
-    monkeypatch.setattr(_blocking, "_OWN_FIFOS", own)
-    monkeypatch.setattr(_slots, "NET_SECONDS", 1e6)
-    monkeypatch.setattr(_blocking.Listener, "far_net_seconds", 1e6)
+    monkeypatch.setattr(blocking, "_OWN_FIFOS", own)
+    monkeypatch.setattr(acquire, "NET_SECONDS", 1e6)
+    monkeypatch.setattr(blocking.Listener, "far_net_seconds", 1e6)
     waiters = wait_for(limiter, *"abcdef", *"abcdef")
     ours, folder = lifeline_of(limiter), f"{path}-run"
     if taken == "the file":
@@ -410,13 +410,13 @@ def test_what_is_taken_is_noticed_by_all(
         for fifo in ours.folder.fifos():
             if "." in fifo:
                 os.unlink(f"{folder}/{fifo}")
-        until(lambda: all(_lifeline.seems_there(place.ear) for place in asleep(limiter)))
+        until(lambda: all(lifeline.seems_there(place.ear) for place in asleep(limiter)))
         until(lambda: {place.ear.name for place in asleep(limiter)} <= set(os.listdir(folder)))
     if taken == "the folder":
         until(lambda: os.path.exists(f"{folder}/{ours.name}"))
         until(lambda: {place.ear.name for place in asleep(limiter)} <= set(os.listdir(folder)))
     if taken != "the file":
-        monkeypatch.setattr(_lifeline.Lifeline, "ring", lambda *_: False)
+        monkeypatch.setattr(lifeline.Lifeline, "ring", lambda *_: False)
         for name, lease in held.items():
             lease.release()
             waiters["abcdef".index(name)].end()
@@ -458,8 +458,8 @@ def test_a_timeout_passes_while_the_machine_sleeps(
 ) -> None:
     """No timer counts that time; whoever looks round does, for all."""
     waiters = wait_for(limiter, *"abcdef", timeout=3600.0)
-    now = _clock.now
-    monkeypatch.setattr(_clock, "now", lambda: now() + 7200.0)
+    now = clock.now
+    monkeypatch.setattr(clock, "now", lambda: now() + 7200.0)
     for waiter in waiters:
         waiter.end()
         assert isinstance(waiter.error, AcquireConcurrencySlotTimeoutError)
@@ -471,7 +471,7 @@ def test_no_more_is_watched_than_is_in_the_way(limiter: Limiter, held: dict[str,
     (waiter,) = wait_for(limiter, "a")
     receiver, folder = receiver_of(limiter), lifeline_of(limiter).folder
     (place,) = asleep(limiter)
-    others = [_lifeline.Lifeline(folder) for _ in range(100)]
+    others = [lifeline.Lifeline(folder) for _ in range(100)]
     try:
         for other in others:
             receiver.watch_for(place, [other.name])  # type: ignore[arg-type]

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from localgcl import DatabaseError, Limiter
-from localgcl._engine import queue as _queue
-from localgcl._storage import database as _database
+from localgcl._engine import queue
+from localgcl._storage import database
 from localgcl._storage.database import Database
 from localgcl._storage.gate import Gate
 from tests.conftest import Ask, Clock, Process
@@ -21,14 +21,14 @@ Processes = Callable[[], Process]
 
 @pytest.fixture(autouse=True)
 def _small_shares(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
-    monkeypatch.setattr(_database, "_SHARE", SHARE)
+    monkeypatch.setattr(database, "_SHARE", SHARE)
 
 
 @pytest.fixture
 def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     """How many were decided on in each transaction."""
     counts: list[int] = []
-    serve, hand_on, enter = _queue.serve, _queue._hand_on, Gate.enter
+    serve, hand_on, enter = queue.serve, queue._hand_on, Gate.enter
 
     def count(function: Callable[..., object]) -> Callable[..., object]:
         def counting(*args: object) -> object:
@@ -41,8 +41,8 @@ def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
         enter(self, deadline)
         counts.append(0)
 
-    monkeypatch.setattr(_queue, "serve", count(serve))
-    monkeypatch.setattr(_queue, "_hand_on", count(hand_on))
+    monkeypatch.setattr(queue, "serve", count(serve))
+    monkeypatch.setattr(queue, "_hand_on", count(hand_on))
     monkeypatch.setattr(Gate, "enter", begin)
     yield counts
     assert max(counts) <= SHARE

@@ -19,8 +19,7 @@ from localgcl import (
     Limiter,
     concurrency,
 )
-from localgcl._engine import acquire as _slots
-from localgcl._engine import owners as _owners
+from localgcl._engine import acquire, owners
 from localgcl._engine.decay import HORIZON_SECONDS
 from localgcl._engine.queue import WATCHERS
 from localgcl._liveness.lifeline import lifeline
@@ -495,7 +494,7 @@ def test_a_block_that_was_never_left_frees_its_slot_with_its_lease(limiter: Limi
 @blocking_alone
 def test_ended_by_ctrl_c(limiter: Limiter, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     """An interrupted wait leaves no slot taken and no entry in the queue."""
-    from localgcl._drivers import blocking as _blocking
+    from localgcl._drivers import blocking
 
     limiter.create("database", 1)
     lease = limiter.acquire("database")
@@ -504,7 +503,7 @@ def test_ended_by_ctrl_c(limiter: Limiter, clock: Clock, monkeypatch: pytest.Mon
         lease.release()  # the slot is granted in this very moment
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(_blocking.Listener, "sleep", interrupt)
+    monkeypatch.setattr(blocking.Listener, "sleep", interrupt)
     with pytest.raises(KeyboardInterrupt):
         limiter.acquire("database")
     assert in_use(limiter, "database") == 0
@@ -1263,7 +1262,7 @@ def test_a_lifeline_taken_inside_a_transaction(limiter: Limiter) -> None:
 
     def clean_and_sweep(tx: Transaction) -> None:
         tx.folder.discard(lifeline(tx.folder).name)
-        assert _owners.sweep(tx) == set()
+        assert owners.sweep(tx) == set()
 
     limiter._database.transact(clean_and_sweep)
     assert [one.lease for one in limiter.holders()] == [lease.id]
@@ -1278,6 +1277,6 @@ def test_who_asks_again_waits_once(limiter: Limiter, processes: Processes) -> No
     limiter._database.transact(lambda tx: tx.execute("DELETE FROM waiters"))
     for _ in range(2):
         waiter.process.do(
-            partial(_slots.ask_again, request=waiter.request, listener=waiter.listener)
+            partial(acquire.ask_again, request=waiter.request, listener=waiter.listener)
         )
         assert [one.holder for one in limiter.waiters()] == [None]

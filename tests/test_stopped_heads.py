@@ -11,10 +11,8 @@ from collections.abc import Callable
 import pytest
 
 from localgcl import Limiter
-from localgcl._drivers import blocking as _blocking
-from localgcl._engine import acquire as _slots
-from localgcl._engine import queue as _queue
-from localgcl._engine import request as _outcomes
+from localgcl._drivers import blocking
+from localgcl._engine import acquire, queue, request
 from localgcl._engine.decay import HORIZON_SECONDS
 from tests.conftest import Ask, Clock, Process
 
@@ -24,8 +22,8 @@ Processes = Callable[[], Process]
 @pytest.fixture(autouse=True)
 def _time(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     """Have every test move its time itself, with no safety net."""
-    monkeypatch.setattr(_slots, "NET_SECONDS", math.inf)
-    monkeypatch.setattr(_blocking.Listener, "far_net_seconds", math.inf)
+    monkeypatch.setattr(acquire, "NET_SECONDS", math.inf)
+    monkeypatch.setattr(blocking.Listener, "far_net_seconds", math.inf)
 
 
 def run_on(clock: Clock, asks: list[Ask], seconds: float) -> list[float]:
@@ -80,7 +78,7 @@ def test_stopped_processes_at_a_rate_cost_their_own_slots(
     found = run_on(clock, awake, moments[-1] - begins)
     assert found == pytest.approx(moments, abs=1e-6)
     for one in asleep:
-        assert one.granted or isinstance(one.look(), _outcomes.Granted)
+        assert one.granted or isinstance(one.look(), request.Granted)
 
 
 def test_a_stopped_process_gives_up_its_place(
@@ -104,7 +102,7 @@ def test_who_comes_to_stand_in_is_told(
     """Whoever was too far back at first looks at the head's moment once it is among the next."""
     limiter.create("api", 1, slot_decay_per_second=0.5, active_slots=1)
     begins = clock.now
-    asks = [processes().ask("api", holds=False) for _ in range(_queue.DEPUTIES + 2)]
+    asks = [processes().ask("api", holds=False) for _ in range(queue.DEPUTIES + 2)]
     last = asks[-1]
     if how == "granted":
         run_on(clock, asks[:1], 2.0)
@@ -160,4 +158,4 @@ def test_deputies_are_few(limiter: Limiter, processes: Processes) -> None:
     limiter.create("api", 1, slot_decay_per_second=0.01, active_slots=1)
     asks = [processes().ask("api", holds=False) for _ in range(10)]
     awake = [ask.outcome.look_at - 1000.0 < 101 for ask in asks]
-    assert awake == [place <= _queue.DEPUTIES for place in range(10)]
+    assert awake == [place <= queue.DEPUTIES for place in range(10)]

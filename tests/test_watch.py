@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from localgcl import Limiter
-from localgcl._base import descriptors as _descriptors
+from localgcl._base import descriptors
 from localgcl._liveness import folder as _folder
 from localgcl._liveness import lifeline as _lifeline
 from localgcl._liveness.access import Access
@@ -135,13 +135,13 @@ def test_a_watch_is_closed_when_nobody_can_find_it(
 ) -> None:
     """Or else a thread that finds it just then would ask a descriptor of something else."""
     found: list[object] = []
-    close = _descriptors.close_if_ours
+    close = descriptors.close_if_ours
 
-    def look_and_close(descriptor: _descriptors.Descriptor) -> bool:
+    def look_and_close(descriptor: descriptors.Descriptor) -> bool:
         found.append(end())
         return close(descriptor)
 
-    monkeypatch.setattr(_descriptors, "close_if_ours", look_and_close)
+    monkeypatch.setattr(descriptors, "close_if_ours", look_and_close)
     watch = Watch()
     watch.turn_to(folder, [other.name])
     end = weakref.ref(watch.ends[other.name])

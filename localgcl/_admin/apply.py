@@ -10,7 +10,7 @@ from localgcl._admin.action import Action
 from localgcl._admin.changes import change, insert, key_of, remove
 from localgcl._admin.plan import Plan, plan
 from localgcl._base.checks import check_name
-from localgcl._engine import owners as _owners
+from localgcl._engine import owners
 from localgcl._engine.queue import promote
 from localgcl._storage.database import Transaction
 from localgcl.models import Changes, Settings, first_fault
@@ -23,7 +23,7 @@ def apply(wanted: Mapping[str, Settings], *, prune: bool, dry_run: bool) -> Acti
     """
 
     def work(tx: Transaction) -> Plan:
-        promote(tx, _owners.sweep(tx))
+        promote(tx, owners.sweep(tx))
         ours = plan(wanted, _present(tx), _busy(tx), prune=prune)
         if not dry_run and not ours.in_the_way:
             _carry_out(tx, ours)

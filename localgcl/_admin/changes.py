@@ -6,9 +6,8 @@ import os
 import sys
 
 from localgcl._admin.creation import insert_row
-from localgcl._base import clock as _clock
-from localgcl._engine import decay as _decay
-from localgcl._engine import owners as _owners
+from localgcl._base import clock
+from localgcl._engine import decay, owners
 from localgcl._engine.queue import leave_queues, promote, refuse, rouse, serve_each
 from localgcl._storage.database import Transaction
 from localgcl._storage.schema import TALLY
@@ -55,7 +54,7 @@ def change(tx: Transaction, key: int, changes: Changes) -> None:
         ("name", changes.name),
         ("slots", changes.limit),
         ("active", changes.active),
-        ("updated", _clock.wall()),
+        ("updated", clock.wall()),
     ):
         if value is not None:
             tx.execute(f"UPDATE settings SET {column} = ? WHERE key = ?", (value, key))
@@ -76,7 +75,7 @@ def _set_decay(tx: Transaction, key: int, rate: float) -> None:
         # Slots set by hand become part of the level, which is nobody's either.
         tx.execute("DELETE FROM ledger WHERE limit_key = ? AND owner = 0", (key,))
         at = max(tx.now, then) if before else tx.now
-        level = _decay.level_at(level, then, before, at) if before else float(used)
+        level = decay.level_at(level, then, before, at) if before else float(used)
         # What a lease has lost by decay so far it shall have lost at the new rate too.
         tx.execute(
             "UPDATE ledger SET decays_from = ? - ? * max(0, ? - decays_from)"
@@ -105,9 +104,9 @@ def set_slots(tx: Transaction, key: int, slots: int) -> None:
 
 def _free(tx: Transaction, key: int) -> None:
     """Free every lease of a limit."""
-    clients = _owners.clients_at(tx, key)
+    clients = owners.clients_at(tx, key)
     tx.execute("DELETE FROM ledger WHERE limit_key = ? AND owner >= 0", (key,))
-    _owners.revoke(tx, clients)
+    owners.revoke(tx, clients)
 
 
 def remove(tx: Transaction, key: int, name: str) -> None:

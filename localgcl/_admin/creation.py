@@ -5,7 +5,7 @@ Apart from administration, which loads pydantic: `localgcl run --limit` creates 
 
 from __future__ import annotations
 
-from localgcl._base import clock as _clock
+from localgcl._base import clock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ def insert_row(tx: Transaction, name: str, limit: int, *, decay: float, active: 
     """Insert a new limit, of a name that is not there yet."""
     import uuid
 
-    wall = _clock.wall()
+    wall = clock.wall()
     tx.execute(
         "INSERT INTO settings (name, active, slots, decay, id, created, updated)"
         " VALUES (?, ?, ?, ?, ?, ?, ?)",

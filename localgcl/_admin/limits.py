@@ -10,10 +10,9 @@ from typing import Any
 
 from localgcl._admin.action import Action
 from localgcl._admin.changes import change, find, insert, key_of, remove, set_slots
-from localgcl._base import clock as _clock
+from localgcl._base import clock
 from localgcl._base.checks import check_name, check_whole
-from localgcl._engine import decay as _decay
-from localgcl._engine import owners as _owners
+from localgcl._engine import decay, owners
 from localgcl._engine.queue import promote
 from localgcl._storage.database import Transaction
 from localgcl.errors import LimitAlreadyExistsError, LimitNotFoundError
@@ -49,7 +48,7 @@ def read(name: str) -> Action[Limit]:
 
     def work(tx: Transaction) -> Any:
         key_of(tx, name)
-        promote(tx, _owners.sweep(tx))
+        promote(tx, owners.sweep(tx))
         return _row(tx, name)
 
     return Action(work, _limit, absent=lambda: _absent(name))
@@ -69,7 +68,7 @@ def read_all() -> Action[list[Limit]]:
     """Read all limits, by name."""
 
     def work(tx: Transaction) -> Any:
-        promote(tx, _owners.sweep(tx))
+        promote(tx, owners.sweep(tx))
         return [(*row, tx.now) for row in tx.execute(f"{_VIEW} ORDER BY name").fetchall()]
 
     return Action(work, lambda rows: [_limit(row) for row in rows], absent=list)
@@ -84,7 +83,7 @@ def read_part(after: int, most: int) -> Action[tuple[list[Limit], int | None]]:
 
     def work(tx: Transaction) -> Any:
         if not after:
-            promote(tx, _owners.sweep(tx))
+            promote(tx, owners.sweep(tx))
         rows = tx.execute(
             f"SELECT key, {_COLUMNS} FROM limits WHERE key > ? ORDER BY key LIMIT ?",
             (after, most),
@@ -101,7 +100,7 @@ def read_page(offset: int, most: int) -> Action[list[Limit]]:
     """Read up to so many limits, by name, without the first `offset` of them."""
 
     def work(tx: Transaction) -> Any:
-        promote(tx, _owners.sweep(tx))
+        promote(tx, owners.sweep(tx))
         rows = tx.execute(
             # What is left out is counted in an index alone.
             f"{_VIEW} WHERE key IN (SELECT key FROM settings ORDER BY name LIMIT ? OFFSET ?)"
@@ -271,7 +270,7 @@ def _of(key: int | None) -> str:
 
 def _look(tx: Transaction, name: str | None) -> int | None:
     key = None if name is None else key_of(tx, name)
-    promote(tx, _owners.sweep(tx))
+    promote(tx, owners.sweep(tx))
     return key
 
 
@@ -294,7 +293,7 @@ def _limit(row: Any) -> Limit:
         name=name,
         active=bool(active),
         limit=slots,
-        active_slots=_decay.whole(_decay.level_at(level, then, rate, now)) if rate else used,
+        active_slots=decay.whole(decay.level_at(level, then, rate, now)) if rate else used,
         slot_decay_per_second=rate,
         avg_slot_occupancy_seconds=occupancy,
         waiting=waiting,
@@ -303,7 +302,7 @@ def _limit(row: Any) -> Limit:
 
 def _since(now: float, since: float, seconds: str) -> dict[str, Any]:
     elapsed = max(0.0, now - since)
-    return {"since": _utc(_clock.wall() - elapsed), seconds: elapsed}
+    return {"since": _utc(clock.wall() - elapsed), seconds: elapsed}
 
 
 def _utc(wall: float) -> datetime:

@@ -10,8 +10,7 @@ from typing import Any, Literal
 
 from localgcl._admin.action import Action
 from localgcl._base.checks import check_name
-from localgcl._engine import decay as _decay
-from localgcl._engine import owners as _owners
+from localgcl._engine import decay, owners
 from localgcl._engine.queue import promote
 from localgcl._storage.database import Transaction
 
@@ -79,15 +78,15 @@ METRICS = (
 def _in_use(row: Row) -> float:
     if not row["decay"]:
         return float(row["used"])
-    level = _decay.level_at(row["level"], row["level_at"], row["decay"], row["now"])
-    return float(_decay.whole(level))
+    level = decay.level_at(row["level"], row["level_at"], row["decay"], row["now"])
+    return float(decay.whole(level))
 
 
 def counters() -> Action[list[Row]]:
     """Read what `METRICS` tell of, limit by limit."""
 
     def work(tx: Transaction) -> Any:
-        promote(tx, _owners.sweep(tx))
+        promote(tx, owners.sweep(tx))
         return tx.now, tx.execute(_READ).fetchall()
 
     def view(result: tuple[float, list[Any]]) -> list[Row]:
@@ -110,7 +109,7 @@ def counters_part(after: int, most: int) -> Action[tuple[list[Row], int | None]]
 
     def work(tx: Transaction) -> Any:
         if not after:
-            promote(tx, _owners.sweep(tx))
+            promote(tx, owners.sweep(tx))
         read = f"SELECT {', '.join(_COLUMNS)}, key FROM limits WHERE key > ? ORDER BY key LIMIT ?"
         return tx.now, tx.execute(read, (after, most)).fetchall()
 

@@ -12,14 +12,12 @@ import sqlite3
 import stat
 from collections.abc import Callable, Iterator
 
-from localgcl._base import clock as _clock
-from localgcl._doctor import diagnosis as _diagnosis
-from localgcl._doctor import processes as _processes
+from localgcl._base import clock
+from localgcl._doctor import diagnosis, processes
 from localgcl._doctor.diagnosis import Check, Entry, Space
 from localgcl._liveness.access import fault_of, resolved
 from localgcl._liveness.folder import GATE, Folder, is_fifo_name
-from localgcl._storage import location as _location
-from localgcl._storage import schema as _schema
+from localgcl._storage import location, schema
 from localgcl._storage.file import folder_of, in_address
 from localgcl._storage.gate import Gate, GateTimeoutError
 from localgcl._storage.problems import denied, group_called, known_problem
@@ -36,12 +34,12 @@ _BUSY_SECONDS = 1.0  # for programs that do not know the gate
 Execute = Callable[..., sqlite3.Cursor]
 
 
-def examine(path: str, chosen_by: _location.ChosenBy) -> list[Check]:
+def examine(path: str, chosen_by: location.ChosenBy) -> list[Check]:
     """Return every check of the database at `path`."""
     real, problem = resolved(path), None
     status, forbidden = None, None
     try:
-        real = _location.real_path(path, path)
+        real = location.real_path(path, path)
         with contextlib.suppress(FileNotFoundError):
             status = os.lstat(real)
     except DatabaseError as error:
@@ -49,18 +47,18 @@ def examine(path: str, chosen_by: _location.ChosenBy) -> list[Check]:
     except OSError as error:
         problem, forbidden = _problem(path, error), denied(path)
     checks = [
-        _diagnosis.choice(path, chosen_by, _other(path, chosen_by), exists=bool(status or problem)),
-        _diagnosis.file_system(_kind(real), _location.mounted_beside(real)),
-        _diagnosis.disk(_spaces(real)),
-        _diagnosis.sqlite(sqlite3.sqlite_version_info),
-        _diagnosis.clock(_clock_error()),
+        diagnosis.choice(path, chosen_by, _other(path, chosen_by), exists=bool(status or problem)),
+        diagnosis.file_system(_kind(real), location.mounted_beside(real)),
+        diagnosis.disk(_spaces(real)),
+        diagnosis.sqlite(sqlite3.sqlite_version_info),
+        diagnosis.clock(_clock_error()),
     ]
     if status is not None and not stat.S_ISREG(status.st_mode):
         problem = "it is not a file; choose another path"
     if forbidden is not None:
-        return [*checks, _diagnosis.denied(*forbidden)]
+        return [*checks, diagnosis.denied(*forbidden)]
     if problem is not None:
-        return [*checks, _diagnosis.unreadable(problem)]
+        return [*checks, diagnosis.unreadable(problem)]
     if status is None:
         return checks
     folder = folder_of(real, status, path)
@@ -70,11 +68,11 @@ def examine(path: str, chosen_by: _location.ChosenBy) -> list[Check]:
         if (fault := _fault(name)) is not None
     ]
     if foreign:
-        return [*checks, _diagnosis.foreign(foreign)]
+        return [*checks, diagnosis.foreign(foreign)]
     try:
         return [*checks, *_files(real, folder), *_contents(path, folder)]
     except DatabaseError as error:
-        return [*checks, _diagnosis.foreign([error.problem])]
+        return [*checks, diagnosis.foreign([error.problem])]
     finally:
         folder.close()
 
@@ -88,7 +86,7 @@ def _fault(name: str) -> str | None:
 
 
 def _kind(real: str) -> str | None:
-    mount = _location.mount_of(real)
+    mount = location.mount_of(real)
     return None if mount is None else mount[0]
 
 
@@ -108,20 +106,20 @@ def _problem(path: str, error: Exception) -> str:
     return known or f"it cannot be read: {error}; restore a backup, or move it away to begin anew"
 
 
-def _other(path: str, chosen_by: _location.ChosenBy) -> str | None:
+def _other(path: str, chosen_by: location.ChosenBy) -> str | None:
     """Return the database that the environment names, where --db chose another."""
-    named = os.environ.get(_location.VARIABLE)
+    named = os.environ.get(location.VARIABLE)
     if chosen_by != "option" or not named:
         return None
     with contextlib.suppress(ValueError):
-        named = _location.choose(None)[0]
+        named = location.choose(None)[0]
     return None if resolved(named) == resolved(path) else named
 
 
 def _clock_error() -> str | None:
     try:
-        _clock.now()
-        return None if _clock.boot_id() else "the boot's identity is empty"
+        clock.now()
+        return None if clock.boot_id() else "the boot's identity is empty"
     except (OSError, ValueError) as error:
         return str(error)
 
@@ -170,7 +168,7 @@ def _files(real: str, folder: Folder) -> Iterator[Check]:
         names = []
     inside = [entry for name in names if (entry := _entry(f"{folder.path}/{name}")) is not None]
     ours = [entry for entry in inside if _is_ours(entry)]
-    yield _diagnosis.permissions(
+    yield diagnosis.permissions(
         database,
         parent,
         beside=[entry for entry in (wal, shm) if entry is not None],
@@ -179,13 +177,13 @@ def _files(real: str, folder: Folder) -> Iterator[Check]:
         keeps_apart=_keeps_users_apart(),
     )
     if wal is not None:
-        yield _diagnosis.wal(database.size, wal.size, _processes.readers_of(f"{real}-shm"))
+        yield diagnosis.wal(database.size, wal.size, processes.readers_of(f"{real}-shm"))
     strays = [os.path.basename(entry.path) for entry in inside if not _is_ours(entry)]
     there = run or _entry(folder.path)  # a link that leads nowhere, too
-    yield _diagnosis.run_folder(
+    yield diagnosis.run_folder(
         folder.path,
         None if there is None else there.mode,
-        [_processes.shortened(name) for name in strays],
+        [processes.shortened(name) for name in strays],
     )
 
 
@@ -214,19 +212,19 @@ def _contents(path: str, folder: Folder) -> list[Check]:
         try:
             checks = _behind_the_gate(path, folder) if guarded else _looked_at(path, folder)
         except GateTimeoutError:
-            holders = _processes.holders_of(f"{folder.path}/{GATE}")
-            return [_diagnosis.gate(PATIENCE_SECONDS, holders)]
+            holders = processes.holders_of(f"{folder.path}/{GATE}")
+            return [diagnosis.gate(PATIENCE_SECONDS, holders)]
         except OSError as error:
-            return [_diagnosis.unreadable(_problem(path, error))]
+            return [diagnosis.unreadable(_problem(path, error))]
         # Without a gate nobody uses the database; unless somebody has begun to meanwhile.
         if guarded or not os.path.exists(f"{folder.path}/{GATE}"):
-            return [_diagnosis.gate(0.0, None), *checks]
+            return [diagnosis.gate(0.0, None), *checks]
 
 
 def _behind_the_gate(path: str, folder: Folder) -> list[Check]:
     gate = Gate(folder)
     try:
-        with gate.entered(_clock.now() + PATIENCE_SECONDS):
+        with gate.entered(clock.now() + PATIENCE_SECONDS):
             return _looked_at(path, folder)
     finally:
         gate.close()
@@ -240,26 +238,26 @@ def _looked_at(path: str, folder: Folder) -> list[Check]:
             _new_database() as new,
         ):
             execute = connection.cursor().execute
-            version = _schema.version_of(connection)
-            missing = _missing(execute, new) if version == _schema.VERSION else []
-            checks.append(_diagnosis.format_of(version, _schema.VERSION, missing))
+            version = schema.version_of(connection)
+            missing = _missing(execute, new) if version == schema.VERSION else []
+            checks.append(diagnosis.format_of(version, schema.VERSION, missing))
             if version == 0 or checks[0].status == "fault":
                 return checks
             found = [text for (text,) in execute("PRAGMA integrity_check(10)").fetchall()]
-            checks.append(_diagnosis.integrity([str(text) for text in found if text != "ok"]))
-            if version == _schema.VERSION:
+            checks.append(diagnosis.integrity([str(text) for text in found if text != "ok"]))
+            if version == schema.VERSION:
                 problems = problems_of(execute, columns_of(new.execute))
-                checks.append(_diagnosis.rows(problems))
+                checks.append(diagnosis.rows(problems))
                 if not problems:
                     checks.append(_owners(execute, folder))
     except (sqlite3.Error, ArithmeticError, LookupError, TypeError, ValueError) as error:
         # Python cannot even tell of damage whose description holds bytes that are no text.
-        checks.append(_diagnosis.unreadable(_problem(path, error)))
+        checks.append(diagnosis.unreadable(_problem(path, error)))
     return checks
 
 
 def _connect(path: str, folder: Folder) -> sqlite3.Connection:
-    real = _location.real_path(path, path)
+    real = location.real_path(path, path)
     # Where no WAL is, everything is in the file and nobody has it open: SQLite is then told that
     # it does not change, or it would leave a new -wal and -shm, as a reader who may not write does.
     mode = "mode=ro" if os.path.exists(f"{real}-wal") else "mode=ro&immutable=1"
@@ -289,7 +287,7 @@ def _missing(execute: Execute, new: sqlite3.Connection) -> list[str]:
 def _new_database() -> Iterator[sqlite3.Connection]:
     """A database as a new file has it, in memory."""
     with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as new:
-        for statement in _schema.statements_from(0):
+        for statement in schema.statements_from(0):
             new.execute(statement)
         yield new
 
@@ -301,14 +299,14 @@ def _owners(execute: Execute, folder: Folder) -> Check:
         if folder.is_alive(lifeline) if expires is None else expires > now:
             living += 1
         else:
-            dead.append(f"{'client' if pid is None else pid} ({_processes.shortened(command)})")
-    return _diagnosis.owners(dead, living)
+            dead.append(f"{'client' if pid is None else pid} ({processes.shortened(command)})")
+    return diagnosis.owners(dead, living)
 
 
 def _now(execute: Execute) -> float:
     """Return the moment on the clock of the boot that the rows were last brought to."""
     for boot, offset in execute("SELECT id, offset FROM boot").fetchall():
         with contextlib.suppress(OSError):  # which has a check of its own
-            if boot != _clock.boot_id():
-                return _clock.wall() - float(offset)
-    return _clock.now()
+            if boot != clock.boot_id():
+                return clock.wall() - float(offset)
+    return clock.now()

@@ -12,8 +12,7 @@ import contextlib
 import os
 from collections.abc import Callable
 
-from localgcl._base import clock as _clock
-from localgcl._base import threads as _threads
+from localgcl._base import clock, threads
 
 # To leave the processor costs the time of a transaction where nobody else wants it, and others'
 # slices where somebody does. Where it has cost so much, it is not left again for so many times as
@@ -27,7 +26,7 @@ def _find() -> Callable[[], int] | None:
     """Return what tells the processor of the calling thread; None where threads cannot be moved."""
     if not hasattr(os, "sched_setaffinity"):  # pragma: no cover - macOS, not tested there
         return None
-    if _threads.are_green:  # and all of them in one thread
+    if threads.are_green:  # and all of them in one thread
         return None
     try:
         import ctypes
@@ -88,10 +87,10 @@ class Processor:
 
     def _leave(self) -> None:
         self._is_about_to_leave = False
-        began = _clock.now()
+        began = clock.now()
         if began >= self._leaves_again_at:
             os.sched_yield()
-            now = _clock.now()
+            now = clock.now()
             taken = min(now - began, _LONGEST_SECONDS)  # and not for how long all were stopped
             if taken > _LONG_SECONDS:
                 self._leaves_again_at = now + _TIMES_AS_LONG * taken

@@ -5,12 +5,11 @@ from __future__ import annotations
 import functools
 import os
 
-from localgcl._base import clock as _clock
-from localgcl._base import threads as _threads
+from localgcl._base import clock, threads
 from localgcl._drivers.flow import Transact, flow
 from localgcl._drivers.places import OwnPlace
 from localgcl._drivers.receiver import Receiver, Seat
-from localgcl._engine import acquire as _slots
+from localgcl._engine import acquire
 from localgcl._liveness.lifeline import lifeline, seems_whole
 from localgcl._storage.backlog import run_later
 from localgcl._storage.database import NestedCallError, NoDatabaseError
@@ -90,8 +89,8 @@ class Listener:
         self.rung = False
         place = self._place
         if step.ways is None or place is None:
-            while (seconds := step.until - _clock.now()) > 0:
-                _threads.sleep(seconds)
+            while (seconds := step.until - clock.now()) > 0:
+                threads.sleep(seconds)
             return []
         dead = place.sleep(step.until, step.ways)
         self.rung, place.hinted = place.hinted, False
@@ -105,7 +104,7 @@ class Listener:
         # Who has its slots need not stand at the gate to learn of it, unless others may take it
         # for dead by now: a transaction mends that.
         if seems_whole(place.ear.folder):
-            granted = self._database.read(_slots.peek, request)
+            granted = self._database.read(acquire.peek, request)
             if granted is not None:
                 return granted
         place.settle()
@@ -121,7 +120,7 @@ class Listener:
         request = self._request
         if request is not None and self._pid == os.getpid():
             if not request.settled:
-                run_later(self._database, functools.partial(_slots.abandon, request=request))
+                run_later(self._database, functools.partial(acquire.abandon, request=request))
             self.close()
 
 
@@ -146,7 +145,7 @@ def drive(terms: Terms, request: Request, database: Database, listener: Listener
             except (LocalGCLError, GateTimeoutError) as error:
                 advance, result = steps.throw, error
         else:
-            if (library := _threads.unfit()) is not None:
+            if (library := threads.unfit()) is not None:
                 raise GreenThreadsError(library)
             try:
                 result = listener.sleep(step)
@@ -193,9 +192,9 @@ def insist(
 
 def clean_up(database: Database, request: Request) -> None:
     """Undo a request; later where that fails, or where somebody was stopped in a transaction."""
-    work = functools.partial(_slots.abandon, request=request)
+    work = functools.partial(acquire.abandon, request=request)
     try:
-        insist(database, work, _clock.now() + _CLEAN_UP_SECONDS)
+        insist(database, work, clock.now() + _CLEAN_UP_SECONDS)
     except (LocalGCLError, GateTimeoutError):
         run_later(database, work)
     request.settled = True

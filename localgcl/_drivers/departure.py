@@ -10,9 +10,8 @@ import atexit
 import contextlib
 import threading
 
-from localgcl._base import clock as _clock
-from localgcl._base import threads as _threads
-from localgcl._engine import owners as _owners
+from localgcl._base import clock, threads
+from localgcl._engine import owners
 from localgcl._engine.queue import promote
 from localgcl._storage.database import NoDatabaseError, open_databases
 from localgcl._storage.gate import GateTimeoutError
@@ -32,9 +31,9 @@ def depart(database: Database, *, if_idle: bool) -> None:
         return
 
     def sign_out(tx: Transaction) -> None:
-        promote(tx, _owners.sign_out(tx, if_idle=if_idle))
+        promote(tx, owners.sign_out(tx, if_idle=if_idle))
 
-    deadline = _clock.now() + _PATIENCE_SECONDS
+    deadline = clock.now() + _PATIENCE_SECONDS
     # Where it does not succeed, whoever looks next finds this process dead.
     with contextlib.suppress(NoDatabaseError, GateTimeoutError):
         database.transact(sign_out, deadline=deadline, create=False)
@@ -43,10 +42,10 @@ def depart(database: Database, *, if_idle: bool) -> None:
 @atexit.register
 def _depart_from_all() -> None:
     # Daemon threads go on, inside a `with` block perhaps, until the very end.
-    goes_on = any(one.daemon and not _threads.is_ours(one) for one in threading.enumerate())
+    goes_on = any(one.daemon and not threads.is_ours(one) for one in threading.enumerate())
     for database in open_databases():
         try:
             depart(database, if_idle=goes_on)
-            database.close(_clock.now() + _PATIENCE_SECONDS)
+            database.close(clock.now() + _PATIENCE_SECONDS)
         except LocalGCLError:
             continue  # a full disk, a corrupt file: the dead are found without our help

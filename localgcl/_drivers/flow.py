@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import math
 
-from localgcl._base import clock as _clock
+from localgcl._base import clock
 from localgcl._base.checks import (
     check_holder,
     check_max_retries,
@@ -116,7 +116,7 @@ class Terms:
 
 def flow(terms: Terms, request: Request, listener: Listener) -> Flow:
     """Yield the steps of a request, and return its grant; raise the error of its refusal."""
-    began = _clock.now()
+    began = clock.now()
     timeout, tries = terms.timeout_seconds, terms.max_retries
     deadline = request.until = math.inf if timeout is None else began + timeout
     gate = None if timeout is None else began + (timeout or _GATE_PATIENCE_SECONDS)
@@ -137,7 +137,7 @@ def flow(terms: Terms, request: Request, listener: Listener) -> Flow:
                 request.granted = outcome
                 if outcome.missing:
                     _warn(outcome.missing, warned)
-                if outcome.at > _clock.now():
+                if outcome.at > clock.now():
                     yield Sleep(outcome.at, None)
                 return outcome
             if isinstance(outcome, Gone):
@@ -149,12 +149,12 @@ def flow(terms: Terms, request: Request, listener: Listener) -> Flow:
                 break
             _warn(outcome.missing, warned)
             if tries is not None and try_ends == math.inf:
-                try_ends = _clock.now() + outcome.expected_seconds
+                try_ends = clock.now() + outcome.expected_seconds
             woken = yield Sleep(min(outcome.look_at, deadline, try_ends), outcome.ways)
             if not isinstance(woken, list):
                 outcome = woken  # somebody has looked for it
                 continue
-            now = _clock.now()
+            now = clock.now()
             work: Callable[..., Any] = look
             if now >= deadline:
                 work, late = withdraw, True
@@ -166,7 +166,7 @@ def flow(terms: Terms, request: Request, listener: Listener) -> Flow:
             )
     except GateTimeoutError:
         outcome, late = NotNow(), True
-    waited = _clock.now() - began
+    waited = clock.now() - began
     _warn(outcome.missing, warned)
     if isinstance(outcome, Refused):
         raise ConcurrencySlotAcquisitionError(outcome.names, request.occupy, waited, outcome.reason)

@@ -9,8 +9,7 @@ from __future__ import annotations
 import select
 from _thread import get_ident
 
-from localgcl._base import clock as _clock
-from localgcl._base import threads as _threads
+from localgcl._base import clock, threads
 from localgcl._drivers.recheck import concerned
 from localgcl._liveness.folder import HINT_AT_NONE
 from localgcl._liveness.lifeline import seems_there, seems_whole
@@ -76,7 +75,7 @@ class Place:
             keeper.begin(self)
             keeps = True
             while not self.hinted and self.told is None:
-                now = _clock.now()
+                now = clock.now()
                 if now >= until:
                     break
                 if keeps and now >= keeper.due:
@@ -132,7 +131,7 @@ class OwnPlace(Place):
         dead = ear.watch.turn_to(ear.folder, lifelines)
         self.unwatched = ear.watch.unwatched
         if not dead:
-            poll = self._poll = _threads.poll()
+            poll = self._poll = threads.poll()
             poll.register(ear.descriptor, select.POLLIN)
             for end in ear.watch.ends.values():
                 poll.register(end.descriptor, end.events)
@@ -166,7 +165,7 @@ def look_round(places: list[Place]) -> None:
     somebody killed who had committed, and was about to wake? Is a time over that no timer has
     counted, while the machine slept?
     """
-    now, me = _clock.now(), get_ident()
+    now, me = clock.now(), get_ident()
     whole = all(seems_whole(folder) for folder in {place.lifeline.folder for place in places})
     waiting: dict[Database, list[Request]] = {}
     for place in places:

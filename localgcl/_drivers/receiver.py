@@ -14,7 +14,7 @@ import _thread
 import contextlib
 import select
 
-from localgcl._base import threads as _threads
+from localgcl._base import threads
 from localgcl._base.descriptors import Descriptor, close_if_ours
 from localgcl._drivers.places import Place
 from localgcl._liveness.duty import Duty
@@ -143,7 +143,7 @@ class Receiver(Ear):
         fifo = self.descriptor
         watched = self.watch.ends.copy()  # which keeps them open meanwhile
         names = {}
-        poll = _threads.poll()
+        poll = threads.poll()
         poll.register(fifo, select.POLLIN)
         for name, end in watched.items():
             names[end.descriptor] = name

@@ -14,16 +14,15 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterable
 from typing import Any
 
-from localgcl._base import clock as _clock
-from localgcl._base import threads as _threads
+from localgcl._base import clock, threads
 from localgcl._base.descriptors import Descriptor, close_if_ours
 from localgcl._base.forks import at_fork
-from localgcl._drivers import departure as _departure
+from localgcl._drivers import departure
 from localgcl._drivers.affinity import Processor
 from localgcl._drivers.flow import Sleep
 from localgcl._drivers.watch import Watch
 from localgcl._drivers.worker import Job, Thread
-from localgcl._engine import acquire as _slots
+from localgcl._engine import acquire
 from localgcl._engine.queue import promote
 from localgcl._engine.request import Gone, Granted, NotNow, Refused, Request, Waiting
 from localgcl._liveness.folder import HINT_AT_ALL, HINT_LENGTH, Folder
@@ -148,7 +147,7 @@ class Session:
             if deadline is None:
                 return await future
             timer = self.loop.call_later(
-                max(LEAST_SECONDS, deadline - _clock.now()),
+                max(LEAST_SECONDS, deadline - clock.now()),
                 _fail,
                 future,
                 GateTimeoutError(under_way=True),
@@ -191,7 +190,7 @@ class Session:
             if isinstance(decided, Granted):
                 request.granted = decided
             self._drop(request)
-            _slots.abandon(tx, request)
+            acquire.abandon(tx, request)
 
         def undone(_: object) -> None:
             self._outcomes.pop(request, None)  # of a look before, and by now there are no more
@@ -233,7 +232,7 @@ class Session:
             results = []
             for job in jobs:
                 results.append(job.work(tx))
-                if _clock.now() - tx.now > _LONG_SECONDS:
+                if clock.now() - tx.now > _LONG_SECONDS:
                     break  # others stand at the gate
             promote(tx, tx.later)
             return results, self._looked_for(tx)
@@ -281,7 +280,7 @@ class Session:
                 request = self._requests.get(ticket)
                 # A look that serves the request itself rings for it once more.
                 if request is not None and not _is_decided(looked.get(request)):
-                    looked[request] = _slots.look(tx, request, self)
+                    looked[request] = acquire.look(tx, request, self)
         return looked
 
     def _answer(
@@ -317,7 +316,7 @@ class Session:
     async def sleep(self, request: Request, step: Sleep) -> Any:
         """Sleep as `Sleep` says."""
         if step.ways is None:
-            while (seconds := step.until - _clock.now()) > 0:
+            while (seconds := step.until - clock.now()) > 0:
                 await asyncio.sleep(seconds)
             return []
         if request in self._outcomes:
@@ -334,7 +333,7 @@ class Session:
         self._sleepers[request] = future
         timer = None
         if step.until != float("inf"):
-            seconds = max(0.0, step.until - _clock.now())
+            seconds = max(0.0, step.until - clock.now())
             timer = self.loop.call_later(seconds, _succeed, future, [])
         try:
             return await future
@@ -396,7 +395,7 @@ class Session:
             return
         self._net_timer = self.loop.call_later(_NET_SECONDS, self._net)
         # The loop's own timers stand still while the machine sleeps.
-        now = _clock.now()
+        now = clock.now()
         for request, sleeper in self._sleepers.items():
             if request.until <= now:
                 _succeed(sleeper, [])
@@ -443,7 +442,7 @@ class Session:
 
         def close_file() -> None:
             with contextlib.suppress(LocalGCLError):  # whoever looks next finds out
-                self.database.close(_clock.now() + PATIENCE_SECONDS)
+                self.database.close(clock.now() + PATIENCE_SECONDS)
             self.loop.call_soon_threadsafe(_succeed, closed, None)
 
         self._thread.post(close_file)
@@ -488,7 +487,7 @@ class Session:
         if _sessions.pop((self.loop, self.path), None) is None:
             return  # another thread is at it
         for request in tuple(self._unsettled):
-            self.run_unawaited(functools.partial(_slots.abandon, request=request), insists=True)
+            self.run_unawaited(functools.partial(acquire.abandon, request=request), insists=True)
         self._end()
 
     def _end(self) -> None:
@@ -500,8 +499,8 @@ class Session:
             self._lifeline.return_ear(self._ear)
         # A full disk, a corrupt file: whoever looks next finds out.
         with contextlib.suppress(LocalGCLError):
-            _departure.depart(self.database, if_idle=True)
-            self.database.close(_clock.now() + PATIENCE_SECONDS)
+            departure.depart(self.database, if_idle=True)
+            self.database.close(clock.now() + PATIENCE_SECONDS)
 
 
 _sessions: dict[tuple[asyncio.AbstractEventLoop, str], Session] = {}
@@ -523,7 +522,7 @@ async def session_of(path: str) -> Session:
         for (other, _), left in tuple(_sessions.items()):
             if other.is_closed():
                 left.end_without_loop()
-        if (library := _threads.unfit()) is not None:
+        if (library := threads.unfit()) is not None:
             raise GreenThreadsError(library)
         with explaining(path):
             session = _sessions[loop, path] = Session(loop, path)

@@ -10,7 +10,7 @@ import selectors
 import weakref
 from collections.abc import Callable, Iterable
 
-from localgcl._base import threads as _threads
+from localgcl._base import threads
 from localgcl._base.descriptors import NONE, Descriptor, is_ours, mark
 from localgcl._engine.request import Request
 from localgcl._liveness.folder import Folder, WriteEnd
@@ -127,7 +127,7 @@ class _Selector:
     """
 
     def __init__(self, watch: Watch) -> None:
-        self.real: selectors.DefaultSelector = _threads.real(selectors, "DefaultSelector")()
+        self.real: selectors.DefaultSelector = threads.real(selectors, "DefaultSelector")()
         self.number = mark(self.real.fileno())
         self._end = weakref.finalize(watch, _end, self.real, self.number)
         self._end.atexit = False

@@ -10,7 +10,7 @@ from typing import Any
 import aiosqlite
 from aiosqlite.core import _STOP_RUNNING_SENTINEL
 
-from localgcl._base import threads as _threads
+from localgcl._base import threads
 from localgcl._engine.request import Request
 from localgcl._storage.database import Database, Transaction
 
@@ -57,7 +57,7 @@ class Thread(aiosqlite.Connection):
         self._is_over = False
         self._pause = pause
         self._look = look
-        self._thread.name = f"{_threads.NAME}-loop"
+        self._thread.name = f"{threads.NAME}-loop"
         self._thread.daemon = True  # one that was never closed is not to keep the process
         self._tx.put_nowait((None, self._work))
         self._thread.start()

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 
-from localgcl._engine import at_once as _at_once
-from localgcl._engine import decay as _decay
-from localgcl._engine import owners as _owners
+from localgcl._engine import at_once, decay, owners
 from localgcl._engine.queue import (
     DEPUTY_SECONDS,
     LIMIT_COLUMNS,
@@ -60,12 +58,12 @@ def acquire(
     """Take the slots if that is possible at once, or else join the queue."""
     if request.holds and len(request.names) == 1:
         (name,) = request.names
-        keys = _at_once.take(tx, name, request.occupy, request.id, request.holder)
+        keys = at_once.take(tx, name, request.occupy, request.id, request.holder)
         if keys is not None:
             return Granted(tx.now, (), keys[1], [keys[0]])
     owner, rows, missing = _rows(tx, request)
     if request.holds and owner is None:
-        _, freed = _owners.sign_in(tx)
+        _, freed = owners.sign_in(tx)
         promote(tx, freed)
         owner, rows, missing = _rows(tx, request)
     if missing and request.strict:
@@ -75,7 +73,7 @@ def acquire(
             tx, rows, request.occupy, tx.now, lease=request.id, owner=owner, holder=request.holder
         )
         if owner is not None and taken and len(request.names) == 1:
-            _at_once.remember(tx, request.names[0], taken[0], owner)
+            at_once.remember(tx, request.names[0], taken[0], owner)
         return Granted(tx.now, tuple(missing), owner, taken)
     refused = refusal(rows, request.occupy, request.holds)
     if refused is not None:
@@ -86,7 +84,7 @@ def acquire(
     if request.once or crowded:
         # The dead are not in the way and do not count, however deep they stand in a queue.
         freed = (
-            _owners.sweep(tx)
+            owners.sweep(tx)
             if crowded
             else _reap(tx, {way for row in rows for way in in_the_way(tx, row.key)[0]})
         )
@@ -121,7 +119,7 @@ def free_now(rows: Iterable[LimitRow], request: Request, now: float) -> bool:
         if row.waiting or slots > row.limit:
             return False
         if row.decay:
-            if _decay.moment(row.level, row.level_at, row.decay, row.limit, slots, now) > now:
+            if decay.moment(row.level, row.level_at, row.decay, row.limit, slots, now) > now:
                 return False
         elif row.used + slots > row.limit or not request.holds:
             return False
@@ -138,7 +136,7 @@ def _enqueue(
 ) -> Granted | Refused | Waiting | NotNow:
     freed: set[int] = set()
     if owner is None:
-        owner, freed = _owners.sign_in(tx)
+        owner, freed = owners.sign_in(tx)
     ticket = tx.execute(
         "INSERT INTO waiters"
         " (request, owner, ear, limits, slots, holds, strict, holder, since, until, wakes_at,"
@@ -272,7 +270,7 @@ def _reap_ahead(tx: Transaction, limits: Iterable[int], ticket: int) -> set[int]
 
 def _reap(tx: Transaction, lifelines: Iterable[str]) -> set[int]:
     # Somebody else may have reaped it, and a process may have made its lifeline anew.
-    return _owners.reap(tx, [name for name in lifelines if not _owners.lives(tx, name)])
+    return owners.reap(tx, [name for name in lifelines if not owners.lives(tx, name)])
 
 
 def _stand(
@@ -313,14 +311,14 @@ def _stand(
             request.stood[key] = (*last,)
         if rate:
             slots = slots_ahead(tx, key, ticket) + request.occupy
-            at = _decay.moment(level, then, rate, limit, slots, tx.now)
+            at = decay.moment(level, then, rate, limit, slots, tx.now)
             timed = True
             request.due = max(request.due, at)
-            if at - _decay.HORIZON_SECONDS > tx.now:
-                look_at = min(look_at, at - _decay.HORIZON_SECONDS)
+            if at - decay.HORIZON_SECONDS > tx.now:
+                look_at = min(look_at, at - decay.HORIZON_SECONDS)
             # From here on slots would be lost, if the head of the queue had not been granted.
             empty = then + level / rate
-            if at - _decay.HORIZON_SECONDS > empty > tx.now + DEPUTY_SECONDS and (
+            if at - decay.HORIZON_SECONDS > empty > tx.now + DEPUTY_SECONDS and (
                 ticket in deputies(tx, key)
             ):
                 look_at = min(look_at, empty - DEPUTY_SECONDS)
@@ -402,6 +400,6 @@ def abandon(tx: Transaction, request: Request) -> None:
         # Taken by rate, and its caller will make no use of it.
         for key in granted.taken:
             if tx.execute("SELECT 1 FROM settings WHERE key = ? AND decay", (key,)).fetchone():
-                _owners.give_back(tx, key, request.occupy, granted.at)
+                owners.give_back(tx, key, request.occupy, granted.at)
         promote(tx, granted.taken)
     request.granted = None

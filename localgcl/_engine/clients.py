@@ -6,8 +6,7 @@ to an owner that needs no process, before the client hears of it.
 
 from __future__ import annotations
 
-from localgcl._engine import acquire as _slots
-from localgcl._engine import owners as _owners
+from localgcl._engine import acquire, owners
 from localgcl._engine.queue import promote
 from localgcl._engine.release import release_of
 from localgcl._storage.schema import TALLY
@@ -49,7 +48,7 @@ def entrust(tx: Transaction, request: Request, client: Client, seconds: float) -
     granted = request.granted
     # A lease of nothing is one of names that no limit has, or of what was taken by rate.
     taken = [] if granted is None or not request.holds else granted.taken
-    owner = _owners.insert_client(tx, request.id, client.user, client.command, seconds, taken)
+    owner = owners.insert_client(tx, request.id, client.user, client.command, seconds, taken)
     if granted is None or not taken:
         return
     moved = 0
@@ -60,20 +59,20 @@ def entrust(tx: Transaction, request: Request, client: Client, seconds: float) -
             (owner, client.holder, key, granted.owner, request.id),
         ).rowcount
     if not moved:
-        _owners.remove_client(tx, request.id)
+        owners.remove_client(tx, request.id)
 
 
 def renew(tx: Transaction, lease: str, seconds: float) -> bool:
     """Have a client keep its lease for so many seconds from now; False where it has lost it."""
-    return _owners.renew_client(tx, lease, seconds)
+    return owners.renew_client(tx, lease, seconds)
 
 
 def release(tx: Transaction, lease: str) -> bool:
     """Free a client's lease, and return whether it held anything."""
-    client = _owners.find_client(tx, lease)
+    client = owners.find_client(tx, lease)
     if client is None:
         return False  # expired, or an operator has freed it
-    _owners.remove_client(tx, lease)
+    owners.remove_client(tx, lease)
     return release_of(tx, lease, *client)
 
 
@@ -109,7 +108,7 @@ def undo(tx: Transaction, request: Request) -> None:
     ]
     promote(tx, freed)
     release(tx, request.id)
-    _slots.abandon(tx, request)
+    acquire.abandon(tx, request)
 
 
 def take_back(
@@ -127,7 +126,7 @@ def take_back(
         ).fetchone()
         keys.add(key)
         if rate:
-            _owners.give_back(tx, key, slots, tx.now - (occupancy_seconds or 0.0))
+            owners.give_back(tx, key, slots, tx.now - (occupancy_seconds or 0.0))
         else:
             _free_by_hand(tx, key, slots)
         if occupancy_seconds is not None:

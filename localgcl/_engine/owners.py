@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 from collections import Counter
 
-from localgcl._engine import decay as _decay
-from localgcl._liveness import identity as _identity
+from localgcl._engine import decay
+from localgcl._liveness import identity
 from localgcl._liveness.folder import lifeline_of
 from localgcl._liveness.lifeline import end_lifeline, existing_lifeline, has_ended, lifeline
 from localgcl._storage.schema import TALLY, keys_in, text_of
@@ -40,10 +40,10 @@ def sign_in(tx: Transaction) -> tuple[int, set[int]]:
 
 
 def _insert(tx: Transaction, ours: Lifeline) -> int:
-    me = _identity.this_owner()
+    me = identity.this_owner()
     cursor = tx.execute(
         "INSERT INTO owners (lifeline, pid, user, command, process) VALUES (?, ?, ?, ?, ?)",
-        (ours.name, os.getpid(), me.user, me.command, _identity.process_at(tx.inode)),
+        (ours.name, os.getpid(), me.user, me.command, identity.process_at(tx.inode)),
     )
     assert cursor.lastrowid is not None  # an INSERT has one
     return cursor.lastrowid
@@ -180,8 +180,8 @@ def give_back(tx: Transaction, key: int, slots: int, decays_from: float) -> None
         "SELECT level, level_at, decay FROM limits WHERE key = ?", (key,)
     ).fetchone()
     at = max(tx.now, then)  # a level may lie a moment ahead, and they have decayed until then
-    level = _decay.level_at(level, then, rate, at)
-    level = max(0.0, level - _decay.given_back(slots, rate, at - decays_from))
+    level = decay.level_at(level, then, rate, at)
+    level = max(0.0, level - decay.given_back(slots, rate, at - decays_from))
     tx.execute(f"UPDATE ledger SET level = ?, level_at = ? WHERE {TALLY}", (level, at, key))
 
 
@@ -205,7 +205,7 @@ def insert_client(
         (
             _client(lease),
             user,
-            command[: _identity.MAX_COMMAND_LENGTH],
+            command[: identity.MAX_COMMAND_LENGTH],
             tx.now + seconds,
             seconds,
             text_of(limits),

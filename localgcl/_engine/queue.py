@@ -9,8 +9,7 @@ from __future__ import annotations
 import math
 
 from localgcl._base.checks import MAX_SLOTS
-from localgcl._engine import decay as _decay
-from localgcl._engine import owners as _owners
+from localgcl._engine import decay, owners
 from localgcl._liveness.folder import lifeline_of
 from localgcl._storage.schema import TALLY, keys_in, text_of
 
@@ -32,7 +31,7 @@ WATCHERS = 8
 DEPUTIES = 3
 
 # How much ahead of the last moment they look: the head itself has had its turn by then.
-DEPUTY_SECONDS = _decay.HORIZON_SECONDS / 2
+DEPUTY_SECONDS = decay.HORIZON_SECONDS / 2
 
 # Tasks of one process may be many, and all of them stand before the first of another.
 _MAX_SEARCHED = 1000
@@ -102,7 +101,7 @@ def opening(rows: Iterable[LimitRow], slots: int, now: float) -> float:
         if not row.active:
             continue
         if row.decay:
-            at = max(at, _decay.moment(row.level, row.level_at, row.decay, row.limit, slots, now))
+            at = max(at, decay.moment(row.level, row.level_at, row.decay, row.limit, slots, now))
         elif row.used + slots > row.limit:
             return math.inf
     return at
@@ -142,7 +141,7 @@ def take(
             continue
         if row.decay:
             then = max(at, row.level_at)
-            level = _decay.level_at(row.level, row.level_at, row.decay, then) + slots
+            level = decay.level_at(row.level, row.level_at, row.decay, then) + slots
             # What leaves a lease is counted by that.
             counts = owner is None
             waited = 0.0 if asked is None or not counts else at - asked
@@ -315,7 +314,7 @@ def _next(tx: Transaction, key: int, freed: int = 0) -> Any:
     """Return what `_NEXT` selects once so many slots are freed, if it is such a case and lives."""
     values = (freed, key, WATCHERS, MAX_SLOTS, key, freed, key, str(key), tx.now)
     found = tx.execute(_NEXT, values).fetchone()
-    return found if found is not None and _owners.hears(tx, found[3]) else None
+    return found if found is not None and owners.hears(tx, found[3]) else None
 
 
 def _tell_by_lease(tx: Transaction, key: int, ticket: int, ear: str) -> None:
@@ -374,11 +373,11 @@ def serve(tx: Transaction, ticket: int) -> dict[int, bool]:
         count_timeout(tx, keys_in(limits))
         return dict.fromkeys(leave_queues(tx, ticket, limits), True)
     at = opening(rows, slots, tx.now)
-    if not first or at > tx.now + _decay.HORIZON_SECONDS or at > until:
+    if not first or at > tx.now + decay.HORIZON_SECONDS or at > until:
         return {}
     lifeline = lifeline_of(ear)
-    if not _owners.lives(tx, lifeline):
-        freed = _owners.reap(tx, [lifeline])
+    if not owners.lives(tx, lifeline):
+        freed = owners.reap(tx, [lifeline])
         # Where the owner has no row any more, the waiter still has.
         return dict.fromkeys(freed | leave_queues(tx, ticket, limits), True)
     taken = take(
@@ -479,9 +478,9 @@ def _set_timers(
     wanted: int,
 ) -> None:
     """Wake the head of a rate's queue, and its deputies, whose timers are set too late."""
-    at = _decay.moment(level, then, rate, limit, wanted, tx.now)
+    at = decay.moment(level, then, rate, limit, wanted, tx.now)
     # Whoever was not served though there is room waits for another limit, and not for time.
-    if at > tx.now + _decay.HORIZON_SECONDS:
+    if at > tx.now + decay.HORIZON_SECONDS:
         _wake_if_later(tx, first, at)
     last = then + level / rate
     if last - DEPUTY_SECONDS <= tx.now:
@@ -494,8 +493,8 @@ def _set_timers(
         ).fetchone()
         if wakes_at > last:
             slots += slots_ahead(tx, key, ticket)
-            own = _decay.moment(level, then, rate, limit, slots, tx.now)
-            if own - _decay.HORIZON_SECONDS > last:
+            own = decay.moment(level, then, rate, limit, slots, tx.now)
+            if own - decay.HORIZON_SECONDS > last:
                 _wake_if_later(tx, ticket, last)
 
 
@@ -521,7 +520,7 @@ def due(tx: Transaction, ticket: int) -> float:
         if row is not None:
             wanted = slots_ahead(tx, key, ticket) + slots
             level, then, rate, limit = row
-            at = max(at, _decay.moment(level, then, rate, limit, wanted, tx.now))
+            at = max(at, decay.moment(level, then, rate, limit, wanted, tx.now))
     return at
 
 

@@ -7,7 +7,7 @@ and changes nothing where it is not; what it does is what the general way would.
 
 from __future__ import annotations
 
-from localgcl._engine import owners as _owners
+from localgcl._engine import owners
 from localgcl._engine.queue import COUNTS_RELEASE, hand_over, promote
 from localgcl._storage.schema import TALLY
 
@@ -34,7 +34,7 @@ def release_by_id(tx: Transaction, lease: str) -> bool:
     places = tx.execute(
         "SELECT owner, limit_key FROM leases WHERE lease = ? AND owner > 0", (lease,)
     ).fetchall()
-    _owners.remove_client(tx, lease)
+    owners.remove_client(tx, lease)
     return bool(places) and release_of(tx, lease, places[0][0], [key for _, key in places])
 
 
@@ -94,7 +94,7 @@ def release(
             continue  # freed by an operator, or in a file that is no longer there
         held = True
         if undecayed is not None:
-            _owners.give_back(tx, key, slots, *undecayed)
+            owners.give_back(tx, key, slots, *undecayed)
         tx.execute(_COUNT_RELEASE, (seconds, seconds, seconds, key))
         if waiting:
             queued.append(key)

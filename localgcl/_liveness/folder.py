@@ -21,7 +21,7 @@ import select
 import stat
 import weakref
 
-from localgcl._base import threads as _threads
+from localgcl._base import threads
 from localgcl._base.descriptors import FOLDER_OF_DESCRIPTORS, Kept, mark
 from localgcl._base.forks import at_fork
 from localgcl._liveness.access import (
@@ -526,7 +526,7 @@ def make_gate(access: Access, folder: int) -> None:
         with contextlib.suppress(BlockingIOError):
             fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
             break
-        _threads.sleep(_LOCK_PAUSE_SECONDS)
+        threads.sleep(_LOCK_PAUSE_SECONDS)
     try:
         with contextlib.suppress(FileNotFoundError):
             os.stat(GATE, dir_fd=folder, follow_symlinks=False)
@@ -565,7 +565,7 @@ class WriteEnd(Kept):
         """Whether nobody reads it any more; its owner may have made it anew, under its name."""
         if self.is_lost():
             return True
-        poll = _threads.poll()
+        poll = threads.poll()
         poll.register(self.descriptor, self.events)  # errors are always reported
         return bool(poll.poll(0))
 

@@ -10,7 +10,7 @@ import os
 import select
 import weakref
 
-from localgcl._base import threads as _threads
+from localgcl._base import threads
 from localgcl._base.descriptors import NONE, Descriptor, close_if_ours, is_ours
 from localgcl._base.forks import at_fork
 from localgcl._liveness.duty import Duty
@@ -96,7 +96,7 @@ class Watch:
         # Whether the owner made it anew, only opening it by name tells.
         if not self.ends:
             return set()
-        poll = _threads.poll()
+        poll = threads.poll()
         for end in self.ends.values():
             poll.register(end.descriptor, end.events)
         failed = {descriptor for descriptor, _ in poll.poll(0)}

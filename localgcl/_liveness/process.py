@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from localgcl._base import clock as _clock
+from localgcl._base import clock
 
 _STARTED = 19  # the field "starttime" behind the command's name: proc_pid_stat(5)
 _ENDED = (b"Z", b"X")  # ended, and not yet waited for by its parent
@@ -30,7 +30,7 @@ def this_process() -> str | None:
     pid = os.getpid()
     if _this[0] != pid:
         started, space = _started(pid), _namespace()
-        boot = f"{_clock.boot_id()}@{_booted()}"
+        boot = f"{clock.boot_id()}@{_booted()}"
         told = None if started is None else f"{boot} {space} {pid} {started}"
         _this = pid, told
     return _this[1]
@@ -75,12 +75,12 @@ def _is_this_boot(told: str) -> bool:
     another after a reboot.
     """
     boot, _, booted = told.partition("@")
-    return boot == _clock.boot_id() or _is_near(booted, _booted(), _BOOT_SECONDS)
+    return boot == clock.boot_id() or _is_near(booted, _booted(), _BOOT_SECONDS)
 
 
 def _booted() -> int:
     """Return when the machine was started, in seconds of the wall clock."""
-    return round(_clock.wall() - _clock.now())
+    return round(clock.wall() - clock.now())
 
 
 def _is_near(told: str, number: int | None, most: int) -> bool:
@@ -97,7 +97,7 @@ def _started(pid: int) -> int | None:
         return None
     if fields[0] in _ENDED:
         return None
-    return (int(fields[_STARTED]) - round(_clock.offset * _TICKS)) % _WRAP
+    return (int(fields[_STARTED]) - round(clock.offset * _TICKS)) % _WRAP
 
 
 def _namespace() -> str:

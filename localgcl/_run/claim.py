@@ -6,14 +6,12 @@ import contextlib
 import functools
 
 from localgcl._admin.creation import insert_missing
-from localgcl._base import clock as _clock
+from localgcl._base import clock
 from localgcl._base.text import printable, quoted
 from localgcl._drivers.blocking import Listener, drive
-from localgcl._engine import acquire as _slots
-from localgcl._engine import owners as _owners
-from localgcl._engine import release as _release
+from localgcl._engine import acquire, owners, release
 from localgcl._engine.queue import promote
-from localgcl._liveness import identity as _identity
+from localgcl._liveness import identity
 from localgcl._liveness.lifeline import end_lifeline
 from localgcl._run.child import say
 from localgcl._storage.database import NoDatabaseError
@@ -58,11 +56,11 @@ class Claim:
         self._left = False
 
     def __enter__(self) -> Claim:
-        _identity.show_as(self._shown_as)
+        identity.show_as(self._shown_as)
         return self
 
     def __exit__(self, *_: object) -> None:
-        _identity.show_as(())
+        identity.show_as(())
         self.leave()
 
     def obtain(self, limit_of_missing: int | None = None) -> None:
@@ -70,7 +68,7 @@ class Claim:
 
         The errors are those of `localgcl.sync.concurrency`.
         """
-        began = _clock.now()
+        began = clock.now()
         while self._request.granted is None:
             try:
                 self._wait()
@@ -86,7 +84,7 @@ class Claim:
                     durable=True,
                 )
                 self._request = self._new_request()
-        self.tell(f"got {quoted(self._terms.names)} after {_clock.now() - began:.1f} s")
+        self.tell(f"got {quoted(self._terms.names)} after {clock.now() - began:.1f} s")
 
     def _new_request(self) -> Request:
         request = self._terms.request()
@@ -109,10 +107,10 @@ class Claim:
 
     def show_pid(self, pid: int) -> None:
         """Have `ps` show this pid beside the slots."""
-        work = functools.partial(_owners.show_pid, pid=pid)
+        work = functools.partial(owners.show_pid, pid=pid)
         # It is for people to read, and nothing for which a command that runs is to suffer.
         with contextlib.suppress(DatabaseError, GateTimeoutError, NoDatabaseError):
-            self._database.transact(work, deadline=_clock.now() + _PATIENCE_SECONDS, create=False)
+            self._database.transact(work, deadline=clock.now() + _PATIENCE_SECONDS, create=False)
 
     def leave(self) -> None:
         """Free what is held and sign out; the second time this does nothing."""
@@ -123,12 +121,12 @@ class Claim:
 
         def sign_out(tx: Transaction) -> None:
             if self.used and granted is not None:
-                _release.release_granted(tx, self._request.id, self._terms.occupy, granted)
+                release.release_granted(tx, self._request.id, self._terms.occupy, granted)
             else:
-                _slots.abandon(tx, self._request)
-            promote(tx, _owners.sign_out(tx, if_idle=False))
+                acquire.abandon(tx, self._request)
+            promote(tx, owners.sign_out(tx, if_idle=False))
 
-        deadline = _clock.now() + _PATIENCE_SECONDS
+        deadline = clock.now() + _PATIENCE_SECONDS
         try:
             self._database.transact(sign_out, deadline=deadline, create=False)
         except (DatabaseError, GateTimeoutError, NoDatabaseError):
@@ -163,10 +161,10 @@ class _Teller(Listener):
 
     def _tell_of(self, name: str) -> None:
         try:
-            from localgcl._admin import limits as _limits
+            from localgcl._admin import limits
 
-            deadline = _clock.now() + _PATIENCE_SECONDS
-            holders = self._limiter._administer(_limits.holders(name), deadline=deadline)
+            deadline = clock.now() + _PATIENCE_SECONDS
+            holders = self._limiter._administer(limits.holders(name), deadline=deadline)
         except (GateTimeoutError, ImportError, LocalGCLError, OSError):
             return  # the request learns by itself what concerns it
         for one in holders:

@@ -12,8 +12,7 @@ import sys
 import weakref
 from collections import deque
 
-from localgcl._base import clock as _clock
-from localgcl._base import threads as _threads
+from localgcl._base import clock, threads
 from localgcl._base.forks import at_fork
 from localgcl._storage.database import NoDatabaseError, afterwards
 from localgcl._storage.gate import GateTimeoutError
@@ -42,7 +41,7 @@ class _Backlog:
 
     def __init__(self) -> None:
         self.works: deque[Work] = deque()
-        self.lock = _threads.allocate_real_lock()  # for which nobody ever waits
+        self.lock = threads.allocate_real_lock()  # for which nobody ever waits
 
 
 _backlogs: weakref.WeakKeyDictionary[Database, _Backlog] = weakref.WeakKeyDictionary()
@@ -68,14 +67,14 @@ def run_later(database: Database, work: Work) -> None:
         _leave(database, backlog)
         if not _is_in_a_loop() and not sys.is_finalizing():
             _catch_up()
-    elif _threads.are_green:
+    elif threads.are_green:
         _leave(database, backlog)  # whoever has the processor may never let another greenlet run
 
 
 def _begin(database: Database, backlog: _Backlog) -> bool:
     """Have a thread work at it; return whether one was to be had."""
     try:
-        _threads.start(_run, _Errand(database, backlog))
+        threads.start(_run, _Errand(database, backlog))
     except (RuntimeError, MemoryError):
         return False
     return True
@@ -113,7 +112,7 @@ def _run(errand: _Errand) -> None:
     errand.is_over = True
     # It may be that of a loop that has ended, and nobody else closes what was opened for this.
     with contextlib.suppress(LocalGCLError):  # whoever looks next finds out
-        database.close(_clock.now() + _CLOSE_SECONDS)
+        database.close(clock.now() + _CLOSE_SECONDS)
 
 
 def _leave(database: Database, backlog: _Backlog) -> None:
@@ -122,14 +121,14 @@ def _leave(database: Database, backlog: _Backlog) -> None:
     afterwards[:] = [_catch_up]
 
 
-_catching_up = _threads.allocate_real_lock()
+_catching_up = threads.allocate_real_lock()
 _not_before = 0.0
 
 
 def _catch_up() -> None:
     """Do what no thread is at, or have one do it if there is one to be had now."""
     global _not_before
-    if _thread.get_ident() in _threads.inside or _clock.now() < _not_before:
+    if _thread.get_ident() in threads.inside or clock.now() < _not_before:
         return  # whoever was interrupted does it at the end
     if not _catching_up.acquire(blocking=False):
         return
@@ -137,10 +136,10 @@ def _catch_up() -> None:
         for database, backlog in tuple(_left.items()):
             del _left[database]
             try:
-                if (_threads.are_green or not _begin(database, backlog)) and not _work_off_at_once(
+                if (threads.are_green or not _begin(database, backlog)) and not _work_off_at_once(
                     database, backlog
                 ):
-                    _not_before = _clock.now() + _FIRST_PAUSE_SECONDS
+                    _not_before = clock.now() + _FIRST_PAUSE_SECONDS
                     _left[database] = backlog
             except BaseException:
                 _left[database] = backlog
@@ -157,7 +156,7 @@ def _work_off_at_once(database: Database, backlog: _Backlog) -> bool:
     """Do each once, in a moment; return whether all is done, or somebody is at it."""
     if not backlog.lock.acquire(blocking=False):
         return True
-    deadline = _clock.now() + _AT_ONCE_SECONDS
+    deadline = clock.now() + _AT_ONCE_SECONDS
     try:
         for _ in range(len(backlog.works)):
             try:
@@ -182,7 +181,7 @@ def _work_off(database: Database, works: deque[Work]) -> None:
             pass  # and so nothing to free
         except Exception:  # a DatabaseError, or a fault: its first caller has been told
             works.rotate(-1)  # lest one that never succeeds keep the others from it
-            _threads.sleep(pause)
+            threads.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
             continue
         works.popleft()
@@ -194,7 +193,7 @@ def _forget_after_fork() -> None:
     _backlogs.clear()
     _left.clear()
     afterwards.clear()
-    _catching_up = _threads.allocate_real_lock()
+    _catching_up = threads.allocate_real_lock()
 
 
 at_fork(after_in_child=_forget_after_fork)

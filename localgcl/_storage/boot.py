@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import sqlite3
 
-from localgcl._base import clock as _clock
+from localgcl._base import clock
 from localgcl._storage.problems import strange
 from localgcl._storage.schema import MAX_LEASE_SECONDS
 
@@ -25,8 +25,8 @@ class Boot:
     """This boot as it is to be recorded; `offset` is wall time less the clock that it began."""
 
     def __init__(self) -> None:
-        self.id = _clock.boot_id()
-        self.offset = _clock.wall() - _clock.now()
+        self.id = clock.boot_id()
+        self.offset = clock.wall() - clock.now()
 
     def is_recorded(self, execute: Callable[..., sqlite3.Cursor], path: str) -> bool:
         """Whether the file has it, and nothing is to be written."""
@@ -57,7 +57,7 @@ class Boot:
         execute("INSERT OR REPLACE INTO boot VALUES (1, ?, ?)", (self.id, self.offset))
 
     def _bring_over(self, execute: Callable[..., sqlite3.Cursor], shift: float) -> None:
-        now = _clock.now()
+        now = clock.now()
         for table, columns in (
             ("ledger", ("level_at", "since", "decays_from", "asked")),
             ("waiters", ("since", "until", "wakes_at")),

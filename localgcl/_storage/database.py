@@ -10,14 +10,13 @@ import threading
 import weakref
 from _thread import get_ident
 
-from localgcl._base import clock as _clock
-from localgcl._base import threads as _threads
+from localgcl._base import clock, threads
 from localgcl._base.forks import at_fork, catch_up
 from localgcl._base.threads import holding, inside, make_lock
 from localgcl._liveness import identity as _identity
 from localgcl._liveness.folder import Folder
 from localgcl._liveness.lifeline import existing_lifeline, seems_whole
-from localgcl._storage import schema as _schema
+from localgcl._storage import schema
 from localgcl._storage.file import (
     File,
     VanishedError,
@@ -156,7 +155,7 @@ class Database:
                     )
                     break
                 except _InUseError:
-                    _threads.sleep(_TURN_SECONDS)  # in which the other thread can have its turn
+                    threads.sleep(_TURN_SECONDS)  # in which the other thread can have its turn
         finally:
             if (rings or ends) and self._folder is not None:
                 try:
@@ -223,7 +222,7 @@ class Database:
         """
         try:
             # Another thread may stand at the gate for long, and whoever calls has a deadline.
-            patience = _clock.now() + patience_seconds if patience_seconds else -math.inf
+            patience = clock.now() + patience_seconds if patience_seconds else -math.inf
             found: T | None = self._alone(patience, self._look, work, args)
             return found
         except (sqlite3.Error, OSError, GateTimeoutError) as error:
@@ -264,11 +263,11 @@ class Database:
                 if durable:
                     execute("PRAGMA synchronous = FULL")
                 begin(execute, deadline)
-                if (version := execute("PRAGMA user_version").fetchone()[0]) != _schema.VERSION:
+                if (version := execute("PRAGMA user_version").fetchone()[0]) != schema.VERSION:
                     raise newer(self.path, version)
                 if not whole and (ours := existing_lifeline(file.folder)) is not None:
                     ours.mend()  # lest this process take itself for dead
-                tx.now = _clock.now()
+                tx.now = clock.now()
                 result = work(tx)
                 execute("COMMIT")
                 if tx.rest is not None:
@@ -323,9 +322,9 @@ class Database:
         return None if file is None or not file.is_there() else file
 
     def _reopen(self, deadline: float | None) -> File:
-        if (library := _threads.unfit()) is not None:
+        if (library := threads.unfit()) is not None:
             raise GreenThreadsError(library)
-        _threads.be_ready()
+        threads.be_ready()
         if (identity := identity_of(self.path)) is not None and identity in _crossed:
             raise DatabaseError(
                 self.path,
@@ -490,7 +489,7 @@ _crossed: set[tuple[int, int] | None] = set()  # files that a fork found open
 
 
 def _close_all_before_fork() -> None:
-    deadline = _clock.now() + _FORK_PATIENCE_SECONDS
+    deadline = clock.now() + _FORK_PATIENCE_SECONDS
     if not _forking.lock._is_owned():  # type: ignore[attr-defined]
         _forking.lock.acquire()
     me = get_ident()

@@ -11,7 +11,7 @@ import threading
 import time
 import weakref
 
-from localgcl._base import clock as _clock
+from localgcl._base import clock
 from localgcl._base.descriptors import (
     Descriptor,
     close_if_ours,
@@ -34,7 +34,7 @@ from localgcl._liveness.access import (
 from localgcl._liveness.folder import Folder, folder_at
 from localgcl._liveness.lifeline import existing_lifeline
 from localgcl._liveness.process import is_running
-from localgcl._storage import schema as _schema
+from localgcl._storage import schema
 from localgcl._storage.boot import Boot
 from localgcl._storage.gate import Gate, GateTimeoutError
 from localgcl._storage.location import make_parents, real_path, refuse_unfit_place
@@ -98,7 +98,7 @@ class File:
         self._is_known = False  # whether the gate tells of this very file
         self._found: tuple[tuple[int, int] | None, ...] = ()  # what was opened, by `_names`
         self._unchanged: tuple[int, int, int] | None = None
-        _clock.boot_id()  # read here, where nobody waits for it
+        clock.boot_id()  # read here, where nobody waits for it
         made = self.folder.make()
         try:
             self.gate = Gate(self.folder)
@@ -129,7 +129,7 @@ class File:
                 self._find_descriptors(before)
                 self._found = tuple(map(identity_of, self._names))
                 version = self._version()
-                is_current = version == _schema.VERSION and journal == "wal"
+                is_current = version == schema.VERSION and journal == "wal"
                 self._correct_access()
                 if is_current:
                     self._settle(deadline)
@@ -348,10 +348,10 @@ class File:
         return told.count(" ") == 3 and is_running(told)
 
     def _version(self) -> int:
-        version = _schema.version_of(self.connection)
+        version = schema.version_of(self.connection)
         if version is None:
             raise DatabaseError(self.path, "it belongs to another program; choose another file")
-        if version > _schema.VERSION:
+        if version > schema.VERSION:
             raise newer(self.path, version)
         return version
 
@@ -380,11 +380,11 @@ class File:
                     self.path, f"SQLite keeps its journal in mode {journal} there, not WAL"
                 )
         version = self._version()
-        if version == _schema.VERSION:
+        if version == schema.VERSION:
             return  # somebody was first
         execute("PRAGMA synchronous = FULL")
         begin(execute, deadline)
-        for statement in _schema.statements_from(version):
+        for statement in schema.statements_from(version):
             execute(statement)
         execute("COMMIT")
 
@@ -509,7 +509,7 @@ def _status_of_one(real: str) -> os.stat_result:
 
 def _prepare(path: str, deadline: float | None) -> tuple[str, Folder]:
     """See that there is a database at `path`; return its path without links, and its run folder."""
-    patience = _clock.now() + _MAKER_SECONDS
+    patience = clock.now() + _MAKER_SECONDS
     while True:
         real = real_path(path, path)
         try:
@@ -524,7 +524,7 @@ def _prepare(path: str, deadline: float | None) -> tuple[str, Folder]:
             return real, folder_of(real, status, path)
         make_parents(real)
         refuse_unfit_place(real, path)
-        _create(path, real, status, deadline, is_patient=_clock.now() < patience)
+        _create(path, real, status, deadline, is_patient=clock.now() < patience)
 
 
 def _create(
@@ -554,14 +554,14 @@ def _create(
         gate = Gate(folder)
         try:
             # Others' gate may be shut for any time.
-            until = _clock.now() + _MAKER_SECONDS
+            until = clock.now() + _MAKER_SECONDS
             ends = until if deadline is None else min(deadline, until)
             with gate.entered(ends if is_foreign else deadline):
                 if _holds_something(real):
                     return  # somebody was first
                 if not is_foreign:
                     _remove(real + suffix for suffix in _COMPANIONS)
-                    make_file(real, access, _schema.new_file(), in_place_of=empty)
+                    make_file(real, access, schema.new_file(), in_place_of=empty)
                 elif not is_patient:
                     os.rename(folder.path, f"{folder.path}.{os.urandom(8).hex()}")
         finally:
@@ -634,7 +634,7 @@ def begin(execute: Callable[[str], object], deadline: float | None) -> None:
         except sqlite3.OperationalError as error:
             if code_of(error) != sqlite3.SQLITE_BUSY:
                 raise
-            now = _clock.now()
+            now = clock.now()
             if deadline is not None and now >= deadline:
                 raise GateTimeoutError from None
             patience = patience or now + _BUSY_PATIENCE_SECONDS
@@ -646,7 +646,7 @@ def remaining(deadline: float | None) -> float:
     """Return the seconds until `deadline` as a lock takes them: -1 for ever."""
     if deadline is None:
         return -1
-    return min(threading.TIMEOUT_MAX, max(0.0, deadline - _clock.now()))
+    return min(threading.TIMEOUT_MAX, max(0.0, deadline - clock.now()))
 
 
 def in_address(path: str) -> str:

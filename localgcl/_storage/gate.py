@@ -14,8 +14,7 @@ import fcntl
 import math
 import os
 
-from localgcl._base import clock as _clock
-from localgcl._base import threads as _threads
+from localgcl._base import clock, threads
 from localgcl._base.descriptors import NONE, Descriptor, close_if_ours, is_ours, mark
 from localgcl._base.forks import at_fork
 from localgcl._liveness.folder import Folder
@@ -90,13 +89,13 @@ class Gate:
                 if self._turn is not None:
                     self._turn.give_up()  # a Ctrl-C may have kept it from being given up
                 if not _locks_now(self._descriptor) and not self._spins():
-                    if _threads.are_green:
+                    if threads.are_green:
                         self._enter_before(math.inf)
                     else:
                         fcntl.flock(self._descriptor, fcntl.LOCK_EX)
             else:
                 self._enter_before(deadline)
-            now = _clock.now()
+            now = clock.now()
             if now - self._seen_at < _CHECK_SECONDS:
                 return
             if self._folder.has_gate(self._descriptor):
@@ -135,9 +134,9 @@ class Gate:
                 if self._turn is not None:
                     self._turn.give_up()
                 return
-            if _threads.are_green:
+            if threads.are_green:
                 self._take_green_turns(deadline)
-            elif not self._takes_turn(max(0.0, deadline - _clock.now()), deadline):
+            elif not self._takes_turn(max(0.0, deadline - clock.now()), deadline):
                 raise GateTimeoutError
         except _ForkedError:
             self._descriptor = NONE
@@ -148,9 +147,9 @@ class Gate:
 
     def _take_green_turns(self, deadline: float) -> None:
         while not self._takes_turn(
-            max(0.0, min(_GREEN_TURN_SECONDS, deadline - _clock.now())), deadline
+            max(0.0, min(_GREEN_TURN_SECONDS, deadline - clock.now())), deadline
         ):
-            if _clock.now() >= deadline:
+            if clock.now() >= deadline:
                 raise GateTimeoutError
             _pause(_GREEN_PAUSE_SECONDS)
 
@@ -194,7 +193,7 @@ class Gate:
     def _tries_until(self, deadline: float) -> bool:
         pause = _PAUSE_SECONDS
         while not _locks_now(self._descriptor):
-            if _clock.now() >= deadline:
+            if clock.now() >= deadline:
                 return False
             _pause(pause)
             pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
@@ -296,7 +295,7 @@ def _pause(seconds: float) -> None:
     # All greenlets go on in a child that one of them forks; so does what was interrupted by a
     # signal's handler that forks. The descriptors are closed there, and the numbers others' maybe.
     pid = os.getpid()
-    _threads.sleep(seconds)
+    threads.sleep(seconds)
     if pid != os.getpid():
         raise _ForkedError
 
@@ -318,7 +317,7 @@ class _Turn:
         self._has_come = False
         self._is_given_up = False
         self._is_over = False
-        self._arrival = _threads.allocate_real_lock()
+        self._arrival = threads.allocate_real_lock()
         self._arrival.acquire()
 
     def start(self) -> None:
@@ -327,7 +326,7 @@ class _Turn:
         This is apart from the constructor, so that an interrupted start is known of.
         """
         try:
-            _threads.start_real(_queue, _Queueing(self))
+            threads.start_real(_queue, _Queueing(self))
         except (RuntimeError, MemoryError):  # the interpreter is ending, say
             self.end()
 
@@ -339,7 +338,7 @@ class _Turn:
     def queue(self) -> None:
         """Come to the gate, and pass it on where that is not wanted any more."""
         fcntl.flock(self.descriptor, fcntl.LOCK_EX)
-        _threads.holding(self._lock, self._come)
+        threads.holding(self._lock, self._come)
 
     def _come(self) -> None:
         self._has_come = True
@@ -348,7 +347,7 @@ class _Turn:
 
     def end(self) -> None:
         """Be over, unless the turn has come; to be called when the thread has ended."""
-        _threads.holding(self._lock, self._end)
+        threads.holding(self._lock, self._end)
 
     def _end(self) -> None:
         if not self._has_come and not self._is_over:
@@ -362,7 +361,7 @@ class _Turn:
 
     def give_up(self) -> None:
         """Pass the turn on, whether it has come or not."""
-        _threads.holding(self._lock, self._give_up)
+        threads.holding(self._lock, self._give_up)
 
     def _give_up(self) -> None:
         self._is_given_up = True
@@ -370,7 +369,7 @@ class _Turn:
 
     def is_wanted_again(self) -> bool:
         """Want a turn again that was given up; return whether it is still to be had."""
-        return _threads.holding(self._lock, self._want_again)
+        return threads.holding(self._lock, self._want_again)
 
     def _want_again(self) -> bool:
         self._is_given_up = False
@@ -399,13 +398,13 @@ def _queue(queueing: _Queueing) -> None:
     turn = queueing.turn
     assert turn is not None
     me = _thread.get_ident()
-    _threads.inside.add(me)  # a finalizer in this thread would wait for the same gate
+    threads.inside.add(me)  # a finalizer in this thread would wait for the same gate
     try:
         # Whoever waits for the turn goes on without it, and is told if that fails, too.
         with contextlib.suppress(OSError, MemoryError):
             turn.queue()
     finally:
-        _threads.inside.discard(me)
+        threads.inside.discard(me)
 
 
 _descriptors: dict[int, Descriptor] = {}

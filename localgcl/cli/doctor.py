@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 import click
 
-from localgcl._doctor import examination as _examination
+from localgcl._doctor import examination
 from localgcl.cli._shared import database_of, echo_json, output_option
 
 
@@ -24,13 +24,13 @@ def doctor(ctx: click.Context, output: str | None) -> None:
       localgcl --db /var/lib/limits/limits.db doctor -o json
     """
     path, chosen_by = database_of(ctx)
-    checks = _examination.examine(path, chosen_by)
+    checks = examination.examine(path, chosen_by)
     if output:
         echo_json(
             {
                 "database": path,
                 "chosen_by": chosen_by,
-                "exists": _examination.exists(path),
+                "exists": examination.exists(path),
                 "checks": [asdict(check) for check in checks],
             }
         )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import click
 
-from localgcl._admin import limits as _limits
+from localgcl._admin import limits
 from localgcl._admin.action import together
 from localgcl._doctor.processes import shortened
 from localgcl.cli._layout import duration, table
@@ -28,7 +28,7 @@ def ps(ctx: click.Context, name: str | None, output: str | None) -> None:
       localgcl ps database -o json
     """
     holders, waiters = limiter_of(ctx)._administer(
-        together(_limits.holders(name), _limits.waiters(name))
+        together(limits.holders(name), limits.waiters(name))
     )
     if output:
         echo_json(

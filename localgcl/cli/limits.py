@@ -8,7 +8,7 @@ import click
 
 from localgcl._admin import limits as _limits
 from localgcl._admin.action import together
-from localgcl._base import clock as _clock
+from localgcl._base import clock
 from localgcl.cli._layout import bar, duration, table
 from localgcl.cli._shared import confirm, echo_json, limiter_of, output_option, yes_option
 from localgcl.cli._types import KNOWN_NAME, NEW_NAME, RATE, SLOTS
@@ -276,4 +276,4 @@ def _yes(value: bool) -> str:
 
 
 def _ago(limit: Limit) -> str:
-    return f"{duration(max(0.0, _clock.wall() - limit.updated.timestamp()))} ago"
+    return f"{duration(max(0.0, clock.wall() - limit.updated.timestamp()))} ago"

@@ -8,7 +8,7 @@ import sys
 
 import click
 
-from localgcl._liveness import identity as _identity
+from localgcl._liveness import identity
 from localgcl.cli._secrets import SecretError, first_line
 from localgcl.cli._shared import database_of
 
@@ -82,7 +82,7 @@ def serve(
         raise click.ClickException(str(error)) from None
 
     # Who waits is shown with the command line of its process, which is no place for a password.
-    _identity.show_as((*sys.argv[:1], "serve", "--host", host, "--port", str(port)))
+    identity.show_as((*sys.argv[:1], "serve", "--host", host, "--port", str(port)))
 
     def opened() -> None:
         for one in listening:

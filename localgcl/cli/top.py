@@ -14,7 +14,7 @@ from localgcl._admin import limits as _limits
 from localgcl._admin.action import together
 from localgcl._base import clock as _clock
 from localgcl._base.text import printable
-from localgcl._doctor import processes as _processes
+from localgcl._doctor import processes
 from localgcl._liveness.folder import GATE
 from localgcl._storage import gate as _gate
 from localgcl._storage.file import existing_folder
@@ -131,7 +131,7 @@ class _Source:
     def _stuck(self, seconds: float) -> str:
         who = "a process is stopped inside one"
         gate = f"{os.path.realpath(self._path)}-run/{GATE}"
-        for pid, command, stopped in _processes.holders_of(gate):
+        for pid, command, stopped in processes.holders_of(gate):
             who = f"process {pid} ({command}) {'is stopped' if stopped else 'is'} inside one"
         return f"no transaction went on for {seconds:.0f} s: {who}; `localgcl doctor` tells more"
 

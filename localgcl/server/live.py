@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Hashable
 from typing import Any
 
-from localgcl._base import clock as _clock
+from localgcl._base import clock
 from localgcl.asyncio import AsyncLimiter
 from localgcl.errors import DatabaseError
 from localgcl.models import Limit
@@ -111,7 +111,7 @@ class Live:
             )
 
     def _remember(self, changed: list[Limit], deleted: list[str]) -> None:
-        at = _clock.wall()
+        at = clock.wall()
         for identity in deleted:
             self._past.pop(identity, None)
         for limit in changed:
@@ -124,7 +124,7 @@ class Live:
 
     def past_of(self, identity: str) -> list[dict[str, Any]]:
         """Return when slots in use and waiting came to be what: the oldest first."""
-        begin = _clock.wall() - PAST_SECONDS
+        begin = clock.wall() - PAST_SECONDS
         past = self._past.get(identity, ())
         return [
             {"at": max(at, begin), "active_slots": used, "waiting": waiting}

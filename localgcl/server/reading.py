@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
-from localgcl._admin import limits as _limits
+from localgcl._admin import limits
 from localgcl._admin.action import Action
 from localgcl._admin.metrics import Row, counters_part
 from localgcl.asyncio import AsyncLimiter
@@ -21,7 +21,7 @@ Part = Callable[[int, int], Action[tuple[list[T], int | None]]]
 
 async def all_limits(limiter: AsyncLimiter) -> list[Limit]:
     """Return all limits by name; of a moment each, but not all of the same one."""
-    return sorted(await _in_parts(limiter, _limits.read_part), key=lambda limit: limit.name)
+    return sorted(await _in_parts(limiter, limits.read_part), key=lambda limit: limit.name)
 
 
 async def all_counters(limiter: AsyncLimiter) -> list[Row]:

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from starlette.requests import HTTPConnection
 
-from localgcl._admin import limits as _limits
+from localgcl._admin import limits
 from localgcl._base.checks import MAX_NAME_LENGTH
 from localgcl._drivers.session import Session, session_of
 from localgcl._engine.clients import Client
@@ -42,7 +42,7 @@ class Service:
 
     async def start(self) -> None:
         """Open the database, before anybody is let in, and begin to look at it."""
-        await self.limiter._administer(_limits.read_page(0, 1))
+        await self.limiter._administer(limits.read_page(0, 1))
         self.live.start()
 
     async def close(self) -> None:
@@ -72,7 +72,7 @@ class Service:
         except ValueError:
             return id_or_name
         try:
-            return await self.limiter._administer(_limits.name_of(identity))
+            return await self.limiter._administer(limits.name_of(identity))
         except LimitNotFoundError:
             return id_or_name
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import TypeVar
 
-from localgcl._base import clock as _clock
+from localgcl._base import clock
 
 T = TypeVar("T")
 
@@ -35,7 +35,7 @@ class Shown:
         """Note what a client is shown."""
         values = self._shown.get((client, limit), {})
         values.pop(slots, None)
-        values[slots] = _clock.now()
+        values[slots] = clock.now()
         if len(values) > _MAX_VALUES:
             del values[next(iter(values))]
         _put(self._shown, (client, limit), values)
@@ -43,16 +43,16 @@ class Shown:
     def is_written_back(self, client: str, limit: str, slots: int) -> bool:
         """Whether a client only writes what it was shown of late."""
         shown_at = self._shown.get((client, limit), {}).get(slots)
-        return shown_at is not None and _clock.now() - shown_at < _SHOWN_SECONDS
+        return shown_at is not None and clock.now() - shown_at < _SHOWN_SECONDS
 
     def write(self, client: str, limit: str, slots: int) -> None:
         """Note what a client has written, for its next reading."""
-        _put(self._written, (client, limit), (slots, _clock.now()))
+        _put(self._written, (client, limit), (slots, clock.now()))
 
     def read_once(self, client: str, limit: str) -> int | None:
         """Return what a client has just written, if it has not read it yet."""
         slots, written_at = self._written.pop((client, limit), (None, 0.0))
-        return slots if _clock.now() - written_at < _WRITTEN_SECONDS else None
+        return slots if clock.now() - written_at < _WRITTEN_SECONDS else None
 
 
 def _put(known: OrderedDict[tuple[str, str], T], key: tuple[str, str], value: T) -> None:

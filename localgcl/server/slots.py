@@ -17,7 +17,7 @@ from starlette.routing import Route
 from localgcl._base.checks import check_name
 from localgcl._base.text import quoted
 from localgcl._drivers.flow import Terms
-from localgcl._engine import clients as _clients
+from localgcl._engine import clients
 from localgcl._engine import request as _outcomes
 from localgcl._engine.clients import Client
 from localgcl._storage.database import Transaction
@@ -49,7 +49,7 @@ async def increment(request: Request) -> Response:
     take = await body_of(request, Take)
 
     client = client_of(request, None)
-    _, limits = await _take(request, take, client, _clients.let_go)
+    _, limits = await _take(request, take, client, clients.let_go)
     return JSONResponse(_minimal(limits))
 
 
@@ -62,12 +62,12 @@ async def increment_with_lease(request: Request) -> Response:
     empty = service_of(request).empty_leases
 
     def settle(tx: Transaction, asked: _outcomes.Request) -> None:
-        _clients.entrust(tx, asked, client, take.lease_duration)
+        clients.entrust(tx, asked, client, take.lease_duration)
         if asked.granted is None or not (asked.holds and asked.granted.taken):
             # Nothing bounds those of names that no limit has, except this.
             empty.append(asked.id)
             if len(empty) > _MAX_EMPTY_LEASES:
-                _clients.release(tx, empty.popleft())
+                clients.release(tx, empty.popleft())
 
     lease, limits = await _take(request, take, client, settle)
     return JSONResponse({"lease_id": str(UUID(hex=lease)), "limits": _minimal(limits)})
@@ -130,7 +130,7 @@ async def _settled(
 ) -> Limits:
     def work(tx: Transaction) -> Limits:
         settle(tx, place.request)
-        return _clients.limits_called(tx, place.request.names)
+        return clients.limits_called(tx, place.request.names)
 
     try:
         limits = await service.transact(work)
@@ -178,7 +178,7 @@ async def decrement(request: Request) -> Response:
     """Give back slots that were taken without a lease."""
     give = await body_of(request, GiveBack)
     work = functools.partial(
-        _clients.take_back,
+        clients.take_back,
         names=_possible(give.names),
         slots=give.slots,
         occupancy_seconds=give.occupancy_seconds,
@@ -194,7 +194,7 @@ async def renew(request: Request) -> Response:
         lease = UUID(text)
     except ValueError:
         raise invalid(("path", "lease_id"), text, "Input should be a valid UUID") from None
-    work = functools.partial(_clients.renew, lease=lease.hex, seconds=renewal.lease_duration)
+    work = functools.partial(clients.renew, lease=lease.hex, seconds=renewal.lease_duration)
     if not await service_of(request).transact(work):
         raise RefusedError(410, "Lease not found - it may have expired or been revoked")
     return no_content()
@@ -203,7 +203,7 @@ async def renew(request: Request) -> Response:
 async def decrement_with_lease(request: Request) -> Response:
     """End a lease, also one that has ended."""
     lease = (await body_of(request, ReleaseLease)).lease_id
-    await service_of(request).transact(functools.partial(_clients.release, lease=lease.hex))
+    await service_of(request).transact(functools.partial(clients.release, lease=lease.hex))
     return no_content()
 
 

@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from localgcl._admin import limits as _limits
 from localgcl._admin.action import together
-from localgcl._base import clock as _clock
+from localgcl._base import clock
 from localgcl.errors import LimitNotFoundError
 from localgcl.server.answers import RefusedError, limit_json, limit_not_found
 from localgcl.server.live import Listener, Live
@@ -29,7 +29,7 @@ _MAX_LISTED = 500
 async def limits(request: Request) -> Response:
     """List all limits with what is in use and who waits."""
     found = await service_of(request).live.read()
-    now = _clock.wall()
+    now = clock.wall()
 
     def answer() -> Response:
         return JSONResponse({"limits": [limit_json(limit) for limit in found], "now": now})
@@ -62,7 +62,7 @@ async def limit(request: Request) -> Response:
             "waiters": [one.model_dump(mode="json") for one in waiters],
             "past": service.live.past_of(shown.id),
             "events": service.events.of(shown.id),
-            "now": _clock.wall(),
+            "now": clock.wall(),
         }
     )
 

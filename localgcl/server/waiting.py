@@ -17,10 +17,10 @@ from collections import OrderedDict
 from collections.abc import Hashable
 from typing import NamedTuple
 
-from localgcl._base import clock as _clock
+from localgcl._base import clock
 from localgcl._drivers.flow import Terms
 from localgcl._drivers.session import session_of
-from localgcl._engine import clients as _clients
+from localgcl._engine import clients
 from localgcl._storage.database import NoDatabaseError
 from localgcl.asyncio import AsyncLimiter, _obtain
 from localgcl.server.connections import Connection, Share
@@ -143,7 +143,7 @@ class WaitingRoom:
             raise
         finally:
             self._held -= 1
-        seconds = max(least, place.request.due - _clock.now())
+        seconds = max(least, place.request.due - clock.now())
         if terms.holds:
             seconds = min(seconds, LONGEST_KEPT_SECONDS)
         if not self._share.enter(key.client):
@@ -175,7 +175,7 @@ class WaitingRoom:
             session = await session_of(self._limiter.path)
             with contextlib.suppress(NoDatabaseError):  # and so nothing to undo
                 await session.transact(
-                    functools.partial(_clients.undo, request=place.request),
+                    functools.partial(clients.undo, request=place.request),
                     create=False,
                     insists=True,
                 )

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from localgcl._base import clock as _clock
+from localgcl._base import clock
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -26,7 +26,7 @@ _LEAD_SECONDS = 0.05
 # So long may a member stay silent before the benchmark gives up on it.
 _PATIENCE_SECONDS = 60.0
 
-now = _clock.now
+now = clock.now
 
 
 class Line:

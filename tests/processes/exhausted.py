@@ -23,7 +23,7 @@ from types import ModuleType
 from typing import Any, NoReturn
 
 from localgcl import DatabaseError, Limiter
-from localgcl._base import threads as _threads
+from localgcl._base import threads
 
 LONGEST_SECONDS = 20
 MOST_DESCRIPTORS = 25
@@ -72,7 +72,7 @@ class Fault:
         elif self.kind == "pipe":
             os.pipe = self._checked(os.pipe)
         elif self.kind == "thread":
-            _threads._start_real = self._started(_threads._start_real)
+            threads._start_real = self._started(threads._start_real)
             if self.error is not SystemExit:  # Python itself waits for one that dies so early
                 setattr(threading.Thread, "start", self._checked(threading.Thread.start))  # noqa: B010
         else:

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from localgcl import AcquireConcurrencySlotTimeoutError, Limiter
-from localgcl._admin import limits as _limits
+from localgcl._admin import limits
 from localgcl._admin.action import together
 from tests.processes.conftest import DEADLINE_SECONDS, Actor, until
 
@@ -252,7 +252,7 @@ def test_many_threads_with_a_limit_each(path: Path) -> None:
     with Limiter(path) as limiter:
         transact = limiter._database.transact
         create = functools.partial(
-            _limits.create, limit=1, slot_decay_per_second=0.0, active=True, active_slots=1
+            limits.create, limit=1, slot_decay_per_second=0.0, active=True, active_slots=1
         )
         transact(together(*[create(name) for name in names]).work)
         context = multiprocessing.get_context("spawn")
@@ -262,7 +262,7 @@ def test_many_threads_with_a_limit_each(path: Path) -> None:
         for name in names[:50]:
             limiter.reset(name)
             until(lambda name=name: limiter.read(name).active_slots == 0)  # type: ignore[misc]
-        transact(together(*[_limits.reset(name) for name in names[50:]]).work)
+        transact(together(*[limits.reset(name) for name in names[50:]]).work)
         served, failed = results.get(timeout=2 * DEADLINE_SECONDS)
         process.join(DEADLINE_SECONDS)
     assert failed == []

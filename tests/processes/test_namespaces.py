@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from localgcl import AcquireConcurrencySlotTimeoutError, Limiter
-from localgcl._base import clock as _clock
+from localgcl._base import clock
 from localgcl._liveness.process import is_running, this_process
 from tests.needs import takes_root
 from tests.processes.conftest import DEADLINE_SECONDS
@@ -56,7 +56,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> list[str]:
         file = tmp_path / "boot_id"
         file.write_text("11111111-2222-3333-4444-555555555555\n")
         return ["unshare", "--mount", "sh", "-c", MOUNTS, str(file)]
-    just_begun = [*AHEAD[:-1], str(10 - int(_clock.now()))]
+    just_begun = [*AHEAD[:-1], str(10 - int(clock.now()))]
     places = {"ahead": AHEAD, "behind": BEHIND, "just begun": just_begun, "exec": EXEC}
     return places.get(request.param, [])
 
@@ -93,9 +93,9 @@ def localgcl(within: list[str], path: Path, *words: str) -> int:
 @TIMES
 def test_one_clock_in_all_time_namespaces(within: list[str]) -> None:
     """Each of them reads the clock that the host reads."""
-    before = _clock.now()
+    before = clock.now()
     ran = run(within, "-c", CLOCK)
-    assert before < float(ran.stdout) < _clock.now(), ran.stderr
+    assert before < float(ran.stdout) < clock.now(), ran.stderr
 
 
 @TIMES

@@ -10,8 +10,7 @@ import httpx
 import pytest
 
 from localgcl import Limiter
-from localgcl._admin import limits as _limits
-from localgcl._admin import metrics as _metrics
+from localgcl._admin import limits, metrics
 from localgcl._admin.action import Action
 from localgcl._storage.database import Transaction
 from localgcl.server import answers, bodies, events, reading
@@ -146,9 +145,9 @@ def test_many_limits_are_read_in_parts(
     for name in reversed(names):
         limiter.create(name, 1)
     read: list[int] = []
-    for module, name in ((_limits, "read_part"), (_metrics, "counters_part")):
+    for module, name in ((limits, "read_part"), (metrics, "counters_part")):
         monkeypatch.setattr(module, name, _counting(getattr(module, name), read))
-    monkeypatch.setattr(reading, "counters_part", _metrics.counters_part)
+    monkeypatch.setattr(reading, "counters_part", metrics.counters_part)
     with serve().client() as client:
         text = client.get(where).text
     assert max(read) == 3

@@ -18,7 +18,7 @@ from uvicorn import Config
 from localgcl import Limiter
 from localgcl._engine import clients as _clients
 from localgcl._engine.request import Request
-from localgcl._storage import backlog as _later
+from localgcl._storage import backlog
 from localgcl._storage.database import Transaction
 from localgcl.server import waiting
 from tests.server.conftest import DEADLINE_SECONDS, LIMITS, Serve, Served
@@ -352,7 +352,7 @@ def test_a_grant_that_cannot_be_handed_over(
 ) -> None:
     """Where the disk is full by then, and for its undoing too, the slot is free once it is not."""
     limiter.create("db", 1)
-    monkeypatch.setattr(_later, "_FIRST_PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr(backlog, "_FIRST_PAUSE_SECONDS", 0.001)
     undo, failures = _clients.undo, list[None]()
 
     def full(*_: object, **__: object) -> None:

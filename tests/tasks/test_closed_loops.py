@@ -12,7 +12,7 @@ import pytest
 import uvloop
 
 from localgcl import AsyncLimiter, Limiter
-from localgcl._engine import release as _release
+from localgcl._engine import release
 from localgcl._storage.database import Transaction
 from tests.flavours import DEADLINE_SECONDS
 from tests.processes.conftest import until as until_blocking
@@ -88,7 +88,7 @@ def test_an_outcome_that_the_loop_does_not_deliver(path: Path, free: bool) -> No
         inside.set()
         ended.wait(DEADLINE_SECONDS)
         if free:
-            _release.release_by_id(tx, lease.id)
+            release.release_by_id(tx, lease.id)
 
     keeper = threading.Thread(target=limiter._database.transact, args=(stay,))
 

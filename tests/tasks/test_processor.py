@@ -11,9 +11,8 @@ from pathlib import Path
 import pytest
 
 from localgcl import AsyncLimiter
-from localgcl._base import clock as _clock
-from localgcl._base import threads as _threads
-from localgcl._drivers import affinity as _processor
+from localgcl._base import clock, threads
+from localgcl._drivers import affinity
 from localgcl._drivers.affinity import Processor
 from localgcl._drivers.session import session_of
 from tests.flavours import DEADLINE_SECONDS
@@ -33,8 +32,8 @@ class Kernel:
         self.yields = 0
         self.each_yield_takes = 50e-6
         self.moved: list[tuple[int, ...]] = []
-        monkeypatch.setattr(_processor, "_here", lambda: self.here)
-        monkeypatch.setattr(_clock, "now", lambda: self.now)
+        monkeypatch.setattr(affinity, "_here", lambda: self.here)
+        monkeypatch.setattr(clock, "now", lambda: self.now)
         monkeypatch.setattr(os, "sched_yield", self._sched_yield)
         monkeypatch.setattr(os, "sched_setaffinity", self._sched_setaffinity)
         monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
@@ -175,7 +174,7 @@ def test_a_thread_that_such_a_thread_starts_has_all_processors(path: Path) -> No
     async def main() -> None:
         async with AsyncLimiter(path) as limiter:
             await limiter.read("a")
-            (await session_of(str(path)))._thread.post(lambda: _threads.start(note))
+            (await session_of(str(path)))._thread.post(lambda: threads.start(note))
             await limiter.read("a")
 
     asyncio.run(main())
@@ -210,7 +209,7 @@ def test_where_the_processor_cannot_be_told_all_goes_on_without(
     kernel: Kernel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As on macOS."""
-    monkeypatch.setattr(_processor, "_here", None)
+    monkeypatch.setattr(affinity, "_here", None)
 
     async def main() -> None:
         Processor(asyncio.get_running_loop(), 77).share()

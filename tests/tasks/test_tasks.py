@@ -24,10 +24,10 @@ from localgcl import (
     Limiter,
     LimitNotFoundError,
 )
-from localgcl._base import clock as _clock
+from localgcl._base import clock
 from localgcl._drivers import session as _loop
 from localgcl._drivers.session import session_of
-from localgcl._engine import acquire as _slots
+from localgcl._engine import acquire
 from localgcl._storage.database import Transaction
 from localgcl.asyncio import concurrency, rate_limit
 from tests.flavours import DEADLINE_SECONDS
@@ -419,7 +419,7 @@ time.sleep(600)
 
 def test_the_death_of_a_holder_wakes_a_task(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The kernel tells of it: nobody else looks, and the loop's own look round comes too late."""
-    monkeypatch.setattr(_slots, "NET_SECONDS", 1000.0)
+    monkeypatch.setattr(acquire, "NET_SECONDS", 1000.0)
     monkeypatch.setattr(_loop, "_NET_SECONDS", 1000.0)
 
     async def main() -> None:
@@ -441,7 +441,7 @@ def test_the_death_of_a_holder_wakes_a_task(path: Path, monkeypatch: pytest.Monk
 
 def test_a_thousand_tasks_are_granted_at_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All hear of it, though they are more than one ring can name, and nothing else tells them."""
-    monkeypatch.setattr(_slots, "NET_SECONDS", 1000.0)
+    monkeypatch.setattr(acquire, "NET_SECONDS", 1000.0)
     monkeypatch.setattr(_loop, "_NET_SECONDS", 1000.0)
     blocking = Limiter(path)
     blocking.create("many", 1000, active_slots=1000)
@@ -469,8 +469,8 @@ def test_a_timeout_comes_after_the_machine_has_slept(
 ) -> None:
     """The timers of a loop stand still meanwhile; its look round sees what time it is."""
     slept = 0.0
-    now = _clock.now
-    monkeypatch.setattr(_clock, "now", lambda: now() + slept)
+    now = clock.now
+    monkeypatch.setattr(clock, "now", lambda: now() + slept)
 
     async def main() -> None:
         nonlocal slept

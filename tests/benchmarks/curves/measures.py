@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from localgcl import Limiter
-from localgcl._drivers import departure as _departure
+from localgcl._drivers import departure
 from localgcl._storage.database import Transaction
 from tests.benchmarks.curves.crowds import ONE, Queue, with_leases, with_limits
 from tests.benchmarks.figures import Comparison, Setting, compare, progress
@@ -155,7 +155,7 @@ def _visit(setting: Setting, path: str) -> float:
 
         def visit() -> None:
             limiter.acquire(ONE).release()
-            _departure.depart(limiter._database, if_idle=False)
+            departure.depart(limiter._database, if_idle=False)
 
         visit()
         return seconds_each(visit, setting.count(_VISITS))
