@@ -27,8 +27,8 @@ from localgcl.cli import _layout, _screen, top
 from localgcl.cli.top import _Source, _View, frame, shares
 from localgcl.models import Holder, Limit, Waiter
 from tests.conftest import Invoke, Process
+from tests.doctor.test_doctor import shut
 from tests.needs import lacks
-from tests.test_doctor import shut
 
 Processes = Callable[[], Process]
 

@@ -27,7 +27,7 @@ from localgcl._liveness.folder import Folder
 from localgcl._storage import location
 from localgcl.cli import localgcl
 from tests.conftest import Invoke, Process, forget_everything, tables
-from tests.test_database import as_nobody, not_ours
+from tests.storage.test_database import as_nobody, not_ours
 
 Processes = Callable[[], Process]
 Checks = dict[str, dict[str, str]]

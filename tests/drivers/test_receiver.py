@@ -25,7 +25,7 @@ from localgcl._liveness import folder as _folder
 from localgcl._liveness import lifeline
 from localgcl._liveness.duty import Duty
 from tests.descriptors import open_files
-from tests.test_interrupts import Interrupts
+from tests.drivers.test_interrupts import Interrupts
 
 # Only a fault makes anything here take as long.
 DEADLINE_SECONDS = 20.0
