@@ -12,9 +12,10 @@ from localgcl._drivers.receiver import Receiver, Seat
 from localgcl._engine import acquire
 from localgcl._liveness.lifeline import lifeline, seems_whole
 from localgcl._storage.backlog import run_later
-from localgcl._storage.database import NestedCallError, NoDatabaseError
+from localgcl._storage.database import NoDatabaseError
 from localgcl._storage.gate import GateTimeoutError
 from localgcl._storage.problems import explained, is_foreign
+from localgcl._storage.shared_file import NestedCallError
 from localgcl.errors import DatabaseError, GreenThreadsError, LocalGCLError
 
 TYPE_CHECKING = False

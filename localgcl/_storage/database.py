@@ -6,37 +6,24 @@ import contextlib
 import math
 import os
 import sqlite3
-import threading
-import weakref
-from _thread import get_ident
 
 from localgcl._base import clock, threads
-from localgcl._base.forks import at_fork, catch_up
-from localgcl._base.threads import holding, inside, make_lock
 from localgcl._liveness import identity as _identity
-from localgcl._liveness.folder import Folder
 from localgcl._liveness.lifeline import existing_lifeline, seems_whole
 from localgcl._storage import schema
-from localgcl._storage.file import (
-    File,
-    VanishedError,
-    begin,
-    drop,
-    files_of,
-    identity_of,
-    newer,
-    remaining,
-)
+from localgcl._storage.file import begin, newer
 from localgcl._storage.gate import GateTimeoutError
 from localgcl._storage.problems import explained, is_foreign, strange
-from localgcl.errors import DatabaseError, GreenThreadsError, LocalGCLError
+from localgcl._storage.shared_file import InUseError, SharedFile, shared_files
+from localgcl.errors import LocalGCLError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, TypeVar, TypeVarTuple
 
-    from localgcl._liveness.lifeline import Lifeline
+    from localgcl._liveness.folder import Folder
+    from localgcl._storage.file import File
 
     T = TypeVar("T")
     Args = TypeVarTuple("Args")
@@ -46,7 +33,7 @@ if TYPE_CHECKING:
     Rest = list[Callable[["Transaction"], object]]  # what is left for transactions of its own
 
 
-# What is called after each transaction, outside of it, until it takes itself off: see `_later`.
+# What is called after each transaction, outside of it, until it takes itself off: see `backlog`.
 afterwards: list[Callable[[], None]] = []
 
 _TURN_SECONDS = 0.001
@@ -55,26 +42,9 @@ _TURN_SECONDS = 0.001
 # it leaves to the next ones, between which others have their turn at the gate.
 _SHARE = 256
 
-# Of a file that is replaced each time before it is open.
-_MAX_OPENINGS = 20
-
 
 class NoDatabaseError(Exception):
     """There is no file, and the caller has no use for a new one."""
-
-
-class _InUseError(Exception):
-    """Another thread of this process is at a file that all of them have to drop."""
-
-
-class NestedCallError(RuntimeError):
-    """The caller has interrupted a transaction of its own thread."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            "localgcl was called from inside its own transaction, by a signal handler or a"
-            " finalizer that interrupted it; let that set a flag and call from the main program"
-        )
 
 
 class Transaction:
@@ -107,24 +77,8 @@ class Transaction:
         self.rest: Callable[[Transaction], object] | None = None  # for the next transaction
 
 
-class Database:
-    """One process's connection to the database at `path`; opened at the first transaction."""
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-        self._lock = make_lock()
-        self._file: File | None = None
-        self._folder: Folder | None = None  # of the file that was open last
-        self.openings = 0
-        self._pid = os.getpid()
-        holding(_forking.lock, _databases.add, self)
-
-    def exists(self) -> bool:
-        """Whether the file is there; its folder may be missing too."""
-        try:
-            return identity_of(self.path) is not None
-        except OSError as error:
-            raise explained(self.path, error) from error
+class Database(SharedFile):
+    """The transactions of one process with the database at `path`."""
 
     def transact(
         self,
@@ -154,7 +108,7 @@ class Database:
                         deadline, self._inside, work, deadline, durable, create, rings, ends, left
                     )
                     break
-                except _InUseError:
+                except InUseError:
                     threads.sleep(_TURN_SECONDS)  # in which the other thread can have its turn
         finally:
             if (rings or ends) and self._folder is not None:
@@ -178,35 +132,6 @@ class Database:
             # next check that they could be served.
             with contextlib.suppress(LocalGCLError, NoDatabaseError):
                 self.transact(work, create=False, rest=rest)
-
-    def _alone(self, deadline: float | None, do: Callable[[*Args], T], *args: *Args) -> T:
-        """Keep this process's other threads out; GateTimeoutError if `deadline` comes first.
-
-        NestedCallError inside a transaction of this thread, be it with another database.
-        """
-        catch_up()
-        lock = self._lock
-        me = get_ident()
-        if me in inside:
-            raise NestedCallError
-        try:
-            inside.add(me)
-            if not lock.acquire(blocking=False):
-                if deadline is None:
-                    lock.acquire()
-                elif not lock.acquire(timeout=remaining(deadline)):
-                    raise GateTimeoutError
-            return do(*args)
-        finally:
-            try:
-                if lock._is_owned():  # type: ignore[attr-defined]
-                    lock.release()
-                inside.discard(me)
-            except BaseException:
-                if lock._is_owned():  # type: ignore[attr-defined]
-                    lock.release()
-                inside.discard(me)
-                raise
 
     def read(
         self,
@@ -285,14 +210,14 @@ class Database:
                     raise
         except (sqlite3.Error, OSError) as error:
             # Whatever it was, the next call begins with the file as it is then.
-            with contextlib.suppress(sqlite3.Error, OSError, _InUseError):  # of the same cause
+            with contextlib.suppress(sqlite3.Error, OSError, InUseError):  # of the same cause
                 self._discard()
             if is_foreign(error):
                 raise
             raise explained(self.path, error) from error
         except (MemoryError, ImportError) as error:
             with contextlib.suppress(
-                sqlite3.Error, OSError, MemoryError, _InUseError
+                sqlite3.Error, OSError, MemoryError, InUseError
             ):  # of the same cause
                 self._discard()
             raise explained(self.path, error) from error
@@ -316,132 +241,6 @@ class Database:
         if problem is not None:
             raise strange(self.path, problem) from error
 
-    def _file_there(self) -> File | None:
-        """Return what is open if it is still what is there."""
-        file = self._file
-        return None if file is None or not file.is_there() else file
-
-    def _reopen(self, deadline: float | None) -> File:
-        if (library := threads.unfit()) is not None:
-            raise GreenThreadsError(library)
-        threads.be_ready()
-        if (identity := identity_of(self.path)) is not None and identity in _crossed:
-            raise DatabaseError(
-                self.path,
-                "it was in use when this process was forked, and could not be closed; start the"
-                " process by exec, as subprocess and multiprocessing's spawn do",
-            )
-        for _ in range(_MAX_OPENINGS):
-            self._discard(deadline)
-            try:
-                self._file = file = File(self.path, deadline)
-            except VanishedError:
-                continue
-            self._folder = file.folder
-            self.openings += 1
-            if file.is_there():  # or else replaced or emptied while it was opened
-                return file
-        raise DatabaseError(
-            self.path,
-            "it, or its log beside it, is replaced again and again; end the program that does so",
-        )
-
-    def is_intact(self, openings: int) -> bool:
-        """Whether what was open at that count of `openings` is open still, and still there.
-
-        Without a transaction, and so cheap enough for whoever waits to ask every now and then.
-        """
-        try:
-            # A new file may be given the number of the old one.
-            return openings == self.openings and self._file_there() is not None
-        except OSError as error:
-            if is_foreign(error):
-                raise
-            return False
-
-    def lifeline(self) -> Lifeline | None:
-        """Return this process's lifeline here; without one, it owns nothing."""
-        return None if self._folder is None else existing_lifeline(self._folder)
-
-    def close(self, deadline: float | None = None) -> None:
-        """Close what this process has open; the next transaction opens it again.
-
-        Where another thread is at it until `deadline` (boot clock), it stays open.
-        """
-        try:
-            self._alone(deadline, self._discard, deadline)
-        except (GateTimeoutError, _InUseError):
-            pass
-        except (sqlite3.Error, OSError) as error:
-            raise explained(self.path, error) from error
-
-    def _discard(self, deadline: float | None = None) -> None:
-        file = self._file
-        if file is None:
-            return
-        if file.is_whole():
-            self._file = None
-            file.close(deadline)
-            return
-        others = [one for one in open_databases() if one is not self and one.has_open(file)]
-        locked: list[Database] = []
-        try:
-            for other in others:
-                if not other._lock.acquire(blocking=False):
-                    raise _InUseError
-                locked.append(other)
-            drop({file, *files_of(file.identity)})
-            self._file = None  # not before: a connection that is collected is closed as usual
-            file.close_all_but_connection()
-        finally:
-            for other in locked:
-                other._lock.release()
-
-    def has_open(self, file: File) -> bool:
-        """Whether what is open here is the same file as that."""
-        return self._file is not None and self._file.identity == file.identity
-
-    def close_before_fork(self, deadline: float) -> None:
-        """Close the file, and keep it closed until `go_on_after_fork`."""
-        if self._lock._is_owned():  # type: ignore[attr-defined]
-            if self not in _forking.databases:
-                return  # a signal handler forks, inside a transaction
-        else:
-            _forking.databases.append(self)
-            if not self._lock.acquire(timeout=remaining(deadline)):
-                return
-        with contextlib.suppress(sqlite3.Error, OSError, _InUseError):  # who looks next finds out
-            self._discard(deadline)
-
-    def go_on_after_fork(self) -> None:
-        """Let the parent open the file again."""
-        if self._lock._is_owned():  # type: ignore[attr-defined]
-            self._lock.release()
-
-    def is_free(self) -> bool:
-        """Whether no other thread is at it, or was when this process was forked."""
-        if not self._lock.acquire(blocking=False):
-            return False
-        self._lock.release()
-        return True
-
-    def forget_after_fork(self) -> None:
-        """Begin afresh in a child, which is not to open what was not closed before."""
-        if self._pid == os.getpid():
-            return
-        kept_closed = self in _forking.databases and self._lock._is_owned()  # type: ignore[attr-defined]
-        file = self._file
-        if file is not None and not _forking.is_busy:
-            drop({file, *files_of(file.identity)})  # nobody was in the middle of it
-        elif file is not None or not kept_closed:
-            with contextlib.suppress(OSError):
-                _crossed.add(identity_of(self.path))
-            if file is not None:
-                file.never_close()
-        self._file = None
-        self._lock = make_lock()
-        self._pid = os.getpid()
-
 
 def _ring(folder: Folder, rings: Rings, ends: Ends) -> None:
     ours = existing_lifeline(folder)
@@ -454,76 +253,6 @@ def _ring(folder: Folder, rings: Rings, ends: Ends) -> None:
         os.close(ends.popitem()[1])
 
 
-_databases: weakref.WeakSet[Database] = weakref.WeakSet()
-
-
 def open_databases() -> list[Database]:
     """Return the databases that this process has made use of."""
-    while True:
-        try:
-            return list(_databases)
-        except RuntimeError:
-            continue  # another thread has just added one
-
-
-# SQLite notes in a table of the process, by inode, which locks it has; the kernel gives a child
-# none of them. With a connection that crossed a fork, the child would believe that it has those of
-# its parent, and go on in a write-ahead log that others delete
-# (https://sqlite.org/howtocorrupt.html, 2.6).
-_FORK_PATIENCE_SECONDS = 1.0
-
-
-class _Forking(threading.local):
-    """What this thread keeps from the others while it forks."""
-
-    lock: threading.RLock = make_lock()  # of all threads: no database is to be made meanwhile
-
-    def __init__(self) -> None:
-        self.databases: list[Database] = []  # kept closed
-        self.is_inside: bool | None = None  # while it forks: whether from inside a transaction
-        self.is_busy = False  # in a child: whether its parent was in the middle of one
-
-
-_forking = _Forking()
-_crossed: set[tuple[int, int] | None] = set()  # files that a fork found open
-
-
-def _close_all_before_fork() -> None:
-    deadline = clock.now() + _FORK_PATIENCE_SECONDS
-    if not _forking.lock._is_owned():  # type: ignore[attr-defined]
-        _forking.lock.acquire()
-    me = get_ident()
-    if _forking.is_inside is None:
-        _forking.is_inside = me in inside
-    inside.add(me)  # a finalizer would open again what is its own
-    for database in open_databases():
-        database.close_before_fork(deadline)
-
-
-def _go_on_after_fork() -> None:
-    for database in _forking.databases:
-        database.go_on_after_fork()
-    _forking.databases.clear()
-    if _forking.is_inside is False:
-        inside.discard(get_ident())
-    _forking.is_inside = None
-    if _forking.lock._is_owned():  # type: ignore[attr-defined]
-        _forking.lock.release()
-
-
-def _forget_all_after_fork() -> None:
-    # A thread that queues for the gate, on behalf of others, is at no database.
-    _forking.is_busy = not all(database.is_free() for database in open_databases())
-    for database in open_databases():
-        database.forget_after_fork()
-    _forking.databases.clear()
-    _forking.is_inside = None
-    inside.clear()
-    _Forking.lock = make_lock()
-
-
-at_fork(
-    before=_close_all_before_fork,
-    after_in_parent=_go_on_after_fork,
-    after_in_child=_forget_all_after_fork,
-)
+    return [one for one in shared_files() if isinstance(one, Database)]

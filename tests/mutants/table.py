@@ -99,7 +99,7 @@ MUTANTS = (
     Mutant(
         "a child opens what crossed the fork",
         1,
-        "_storage/database.py",
+        "_storage/shared_file.py",
         "        elif file is not None or not kept_closed:\n",
         "        elif file is not None and kept_closed is None:\n",
         (TRANSACTIONS,),

@@ -22,7 +22,7 @@ import localgcl._drivers.blocking, localgcl._drivers.session
 if moment == "before":
     os.register_at_fork(before=strike)
 from localgcl import Limiter
-from localgcl._storage.database import inside
+from localgcl._base.threads import inside
 from localgcl._liveness.lifeline import existing_lifeline
 
 limiter = Limiter(path)

@@ -1,0 +1,230 @@
+"""One open file for all threads of a process: one of them at a time, and none across a fork."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from _thread import get_ident
+
+from localgcl._base import threads
+from localgcl._base.forks import catch_up
+from localgcl._base.threads import inside, make_lock
+from localgcl._liveness.lifeline import existing_lifeline
+from localgcl._storage.file import File, VanishedError, drop, files_of, identity_of, remaining
+from localgcl._storage.forking import crossed, register, registered
+from localgcl._storage.gate import GateTimeoutError
+from localgcl._storage.problems import explained, is_foreign
+from localgcl.errors import DatabaseError, GreenThreadsError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TypeVar, TypeVarTuple
+
+    from localgcl._liveness.folder import Folder
+    from localgcl._liveness.lifeline import Lifeline
+    from localgcl._storage.forking import ForkAware
+
+    T = TypeVar("T")
+    Args = TypeVarTuple("Args")
+
+# Of a file that is replaced each time before it is open.
+_MAX_OPENINGS = 20
+
+
+class InUseError(Exception):
+    """Another thread of this process is at a file that all of them have to drop."""
+
+
+class NestedCallError(RuntimeError):
+    """The caller has interrupted a transaction of its own thread."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "localgcl was called from inside its own transaction, by a signal handler or a"
+            " finalizer that interrupted it; let that set a flag and call from the main program"
+        )
+
+
+class SharedFile:
+    """The database at `path` as the threads of a process share it; opened at the first use."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._lock = make_lock()
+        self._file: File | None = None
+        self._folder: Folder | None = None  # of the file that was open last
+        self.openings = 0
+        self._pid = os.getpid()
+        register(self)
+
+    def exists(self) -> bool:
+        """Whether the file is there; its folder may be missing too."""
+        try:
+            return identity_of(self.path) is not None
+        except OSError as error:
+            raise explained(self.path, error) from error
+
+    def _alone(self, deadline: float | None, do: Callable[[*Args], T], *args: *Args) -> T:
+        """Keep this process's other threads out; GateTimeoutError if `deadline` comes first.
+
+        NestedCallError inside a transaction of this thread, be it with another database.
+        """
+        catch_up()
+        lock = self._lock
+        me = get_ident()
+        if me in inside:
+            raise NestedCallError
+        try:
+            inside.add(me)
+            if not lock.acquire(blocking=False):
+                if deadline is None:
+                    lock.acquire()
+                elif not lock.acquire(timeout=remaining(deadline)):
+                    raise GateTimeoutError
+            return do(*args)
+        finally:
+            try:
+                if lock._is_owned():  # type: ignore[attr-defined]
+                    lock.release()
+                inside.discard(me)
+            except BaseException:
+                if lock._is_owned():  # type: ignore[attr-defined]
+                    lock.release()
+                inside.discard(me)
+                raise
+
+    def _file_there(self) -> File | None:
+        """Return what is open if it is still what is there."""
+        file = self._file
+        return None if file is None or not file.is_there() else file
+
+    def _reopen(self, deadline: float | None) -> File:
+        if (library := threads.unfit()) is not None:
+            raise GreenThreadsError(library)
+        threads.be_ready()
+        if (identity := identity_of(self.path)) is not None and identity in crossed:
+            raise DatabaseError(
+                self.path,
+                "it was in use when this process was forked, and could not be closed; start the"
+                " process by exec, as subprocess and multiprocessing's spawn do",
+            )
+        for _ in range(_MAX_OPENINGS):
+            self._discard(deadline)
+            try:
+                self._file = file = File(self.path, deadline)
+            except VanishedError:
+                continue
+            self._folder = file.folder
+            self.openings += 1
+            if file.is_there():  # or else replaced or emptied while it was opened
+                return file
+        raise DatabaseError(
+            self.path,
+            "it, or its log beside it, is replaced again and again; end the program that does so",
+        )
+
+    def is_intact(self, openings: int) -> bool:
+        """Whether what was open at that count of `openings` is open still, and still there.
+
+        Without a transaction, and so cheap enough for whoever waits to ask every now and then.
+        """
+        try:
+            # A new file may be given the number of the old one.
+            return openings == self.openings and self._file_there() is not None
+        except OSError as error:
+            if is_foreign(error):
+                raise
+            return False
+
+    def lifeline(self) -> Lifeline | None:
+        """Return this process's lifeline here; without one, it owns nothing."""
+        return None if self._folder is None else existing_lifeline(self._folder)
+
+    def close(self, deadline: float | None = None) -> None:
+        """Close what this process has open; the next transaction opens it again.
+
+        Where another thread is at it until `deadline` (boot clock), it stays open.
+        """
+        try:
+            self._alone(deadline, self._discard, deadline)
+        except (GateTimeoutError, InUseError):
+            pass
+        except (sqlite3.Error, OSError) as error:
+            raise explained(self.path, error) from error
+
+    def _discard(self, deadline: float | None = None) -> None:
+        file = self._file
+        if file is None:
+            return
+        if file.is_whole():
+            self._file = None
+            file.close(deadline)
+            return
+        others = [one for one in shared_files() if one is not self and one.has_open(file)]
+        locked: list[SharedFile] = []
+        try:
+            for other in others:
+                if not other._lock.acquire(blocking=False):
+                    raise InUseError
+                locked.append(other)
+            drop({file, *files_of(file.identity)})
+            self._file = None  # not before: a connection that is collected is closed as usual
+            file.close_all_but_connection()
+        finally:
+            for other in locked:
+                other._lock.release()
+
+    def has_open(self, file: File) -> bool:
+        """Whether what is open here is the same file as that."""
+        return self._file is not None and self._file.identity == file.identity
+
+    def close_before_fork(self, deadline: float, kept_closed: list[ForkAware]) -> None:
+        """Close the file; stay closed, as one of `kept_closed`, until `go_on_after_fork`."""
+        if self._lock._is_owned():  # type: ignore[attr-defined]
+            if self not in kept_closed:
+                return  # a signal handler forks, inside a transaction
+        else:
+            kept_closed.append(self)
+            if not self._lock.acquire(timeout=remaining(deadline)):
+                return
+        with contextlib.suppress(sqlite3.Error, OSError, InUseError):  # who looks next finds out
+            self._discard(deadline)
+
+    def go_on_after_fork(self) -> None:
+        """Let the parent open the file again."""
+        if self._lock._is_owned():  # type: ignore[attr-defined]
+            self._lock.release()
+
+    def is_free(self) -> bool:
+        """Whether no other thread is at it, or was when this process was forked."""
+        if not self._lock.acquire(blocking=False):
+            return False
+        self._lock.release()
+        return True
+
+    def forget_after_fork(self, *, kept_closed: bool, is_busy: bool) -> None:
+        """Begin again in a child, which must not open what was not closed before.
+
+        `is_busy` where the parent was in the middle of a transaction with any database.
+        """
+        if self._pid == os.getpid():
+            return
+        kept_closed = kept_closed and self._lock._is_owned()  # type: ignore[attr-defined]
+        file = self._file
+        if file is not None and not is_busy:
+            drop({file, *files_of(file.identity)})  # nobody was in the middle of it
+        elif file is not None or not kept_closed:
+            with contextlib.suppress(OSError):
+                crossed.add(identity_of(self.path))
+            if file is not None:
+                file.never_close()
+        self._file = None
+        self._lock = make_lock()
+        self._pid = os.getpid()
+
+
+def shared_files() -> list[SharedFile]:
+    """Return what this process has made use of."""
+    return [one for one in registered() if isinstance(one, SharedFile)]
