@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import functools
 import os
 import sys
@@ -83,3 +84,10 @@ else:  # pragma: no cover - macOS and others, not tested there
 def wall() -> float:
     """Seconds since 1970 in UTC, for people to read and to bridge a reboot."""
     return time.time()
+
+
+def remaining(deadline: float | None) -> float:
+    """Return the seconds until `deadline` as a lock takes them: -1 for ever."""
+    if deadline is None:
+        return -1
+    return min(_thread.TIMEOUT_MAX, max(0.0, deadline - now()))

@@ -18,7 +18,8 @@ from localgcl._doctor.diagnosis import Check, Entry, Space
 from localgcl._liveness.access import fault_of, resolved
 from localgcl._liveness.folder import GATE, Folder, is_fifo_name
 from localgcl._storage import location, schema
-from localgcl._storage.file import folder_of, in_address
+from localgcl._storage.connection import in_address
+from localgcl._storage.creating import folder_of
 from localgcl._storage.gate import Gate, GateTimeoutError
 from localgcl._storage.problems import denied, group_called, known_problem
 from localgcl._storage.rights import of_the_writers

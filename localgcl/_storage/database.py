@@ -11,8 +11,9 @@ from localgcl._base import clock, threads
 from localgcl._liveness import identity as _identity
 from localgcl._liveness.lifeline import existing_lifeline, seems_whole
 from localgcl._storage import schema
-from localgcl._storage.file import begin, newer
+from localgcl._storage.connection import begin
 from localgcl._storage.gate import GateTimeoutError
+from localgcl._storage.migration import newer
 from localgcl._storage.problems import explained, is_foreign, strange
 from localgcl._storage.shared_file import InUseError, SharedFile, shared_files
 from localgcl.errors import LocalGCLError

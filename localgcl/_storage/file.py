@@ -3,63 +3,36 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import sqlite3
-import stat
-import threading
 import time
 import weakref
 
 from localgcl._base import clock
-from localgcl._base.descriptors import (
-    Descriptor,
-    close_if_ours,
-    has_a_mark,
-    is_open,
-    is_ours,
-    mark,
-    opened,
-)
+from localgcl._base.descriptors import Descriptor, is_ours, opened
 from localgcl._liveness import identity as _identity
-from localgcl._liveness.access import (
-    Access,
-    access_in,
-    access_of,
-    correct,
-    kind_of,
-    make_file,
-    refuse_foreign,
-)
-from localgcl._liveness.folder import Folder, folder_at
+from localgcl._liveness.access import correct, make_file, refuse_foreign
 from localgcl._liveness.lifeline import existing_lifeline
 from localgcl._liveness.process import is_running
 from localgcl._storage import schema
 from localgcl._storage.boot import Boot
+from localgcl._storage.connection import begin, connect
+from localgcl._storage.creating import leave_no_folder, prepare, status_of_one
 from localgcl._storage.gate import Gate, GateTimeoutError
-from localgcl._storage.location import make_parents, real_path, refuse_unfit_place
-from localgcl._storage.problems import code_of
+from localgcl._storage.location import identity_of
+from localgcl._storage.log import COMPANIONS, drop_stale_log, note_log, remove
+from localgcl._storage.migration import migrate, version_in
 from localgcl._storage.rights import of_the_writers
+from localgcl._storage.sqlite_descriptors import close_unwritten, find_descriptors
 from localgcl.errors import DatabaseError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
-# Only programs that do not know the gate can make SQLite busy (a shell, a backup). Its handler
-# sleeps without seeing signals or deadlines, so it gets short turns and `begin` the patience.
-_BUSY_TURN_SECONDS = 0.1
-_BUSY_PATIENCE_SECONDS = 60.0
+    from collections.abc import Iterable
 
 # A folder's time of change is told in steps of up to 10 ms: what changed just now may change again
 # within the same step.
 _STEP_NANOSECONDS = 50_000_000
-
-_COMPANIONS = ("-wal", "-shm")
-
-# How long another user has to make the database whose run folder it has made.
-_MAKER_SECONDS = 0.5
-_MAKER_PAUSE_SECONDS = 0.005
 
 
 class VanishedError(Exception):
@@ -91,9 +64,9 @@ class File:
     def __init__(self, path: str, deadline: float | None) -> None:
         self.path = path
         self.known: dict[str, tuple[int, int]] = {}  # see `_at_once`
-        self.real, self.folder = _prepare(path, deadline)
+        self.real, self.folder = prepare(path, deadline)
         self._parent = os.path.dirname(self.real)
-        self._names = (path, *(self.real + suffix for suffix in _COMPANIONS))
+        self._names = (path, *(self.real + suffix for suffix in COMPANIONS))
         self._descriptors: tuple[Descriptor, ...] = ()
         self._is_known = False  # whether the gate tells of this very file
         self._found: tuple[tuple[int, int] | None, ...] = ()  # what was opened, by `_names`
@@ -110,7 +83,7 @@ class File:
         except BaseException:
             self.folder.close()
             if made:
-                _leave_no_folder(self.folder)
+                leave_no_folder(self.folder)
             raise
 
     def _open(self, deadline: float | None) -> None:
@@ -123,30 +96,30 @@ class File:
                 with of_the_writers(os.stat(self._parent), self.folder.access):
                     journal = self._connect()
             except BaseException:
-                _remove(made)
+                remove(made)
                 raise
             try:
                 self._find_descriptors(before)
                 self._found = tuple(map(identity_of, self._names))
-                version = self._version()
+                version = version_in(self.connection, self.path)
                 is_current = version == schema.VERSION and journal == "wal"
                 self._correct_access()
                 if is_current:
                     self._settle(deadline)
             except BaseException:
                 self._close_connection()
-                _remove(made)
+                remove(made)
                 raise
         if not is_current:
             try:
-                self._migrate(deadline)
+                migrate(self.path, self.connection, self.execute, self.gate, self.folder, deadline)
             finally:
                 self.close(deadline)
             raise VanishedError
 
     def _connect(self) -> str:
         """Connect, with all the files open that SQLite needs, and return the journal's mode."""
-        self.connection = _connect(self.real)
+        self.connection = connect(self.real)
         try:
             # One cursor for every statement: making one costs a third of a small statement, and
             # each statement, COMMIT at the last, ends the one before it.
@@ -166,14 +139,14 @@ class File:
     def _verify_place(self) -> None:
         """See that there is one file, which has no other name, and that its log is its own."""
         try:
-            status = _status_of_one(self.real)
+            status = status_of_one(self.real)
         except FileNotFoundError:
             raise VanishedError from None
         refuse_foreign(status, None, self.path, self.real)
         if status.st_size == 0:
             raise VanishedError
         self.identity = (status.st_dev, status.st_ino)
-        self._drop_stale_log(self.identity)
+        self._is_known = drop_stale_log(self.gate, self.real, self.identity)
 
     def _make_companions(self) -> list[str]:
         """Make those files beside it that are missing, and return their names.
@@ -183,10 +156,10 @@ class File:
         made = []
         log, index = self._names[1:]
         if not os.path.lexists(log):
-            _remove([index])  # of a log that is gone, in which whoever has it open goes on
+            remove([index])  # of a log that is gone, in which whoever has it open goes on
         for name in (log, index):
             try:
-                refuse_foreign(_status_of_one(name), None, self.path, name)
+                refuse_foreign(status_of_one(name), None, self.path, name)
             except FileNotFoundError:
                 make_file(name, self.folder.access)
                 made.append(name)
@@ -209,7 +182,7 @@ class File:
             self.folder.correct_access(self.gate.descriptor)
 
     def _find_descriptors(self, before: set[int]) -> None:
-        """Mark the descriptors that SQLite has opened, to know when the program closes them."""
+        """Find what SQLite has opened, to know when the program closes it."""
         others = {
             int(one): one
             for file in files_of(self.identity)
@@ -218,21 +191,7 @@ class File:
         }
         beside = {identity_of(name) for name in self._names[1:]}
         shared = identity_of(self._names[2])  # that of -shm is one for the whole process
-        found = []
-        for descriptor in opened():
-            with contextlib.suppress(OSError):  # of another thread, closed by now
-                status = os.fstat(descriptor)
-                identity = (status.st_dev, status.st_ino)
-                if identity != self.identity and identity not in beside:
-                    continue
-                other = others.get(descriptor)
-                if other is None and descriptor in before and not has_a_mark(descriptor):
-                    continue  # the program's own
-                if other is None:
-                    found.append((identity != self.identity, mark(descriptor)))
-                elif identity == shared:
-                    found.append((True, other))
-        self._descriptors = tuple(descriptor for _, descriptor in sorted(found))
+        self._descriptors = find_descriptors(self.identity, beside, shared, before, others)
         _open_files.add(self)  # before the next one to open is told apart from this
 
     def is_there(self) -> bool:
@@ -320,7 +279,7 @@ class File:
 
     def _settle(self, deadline: float | None) -> None:
         """Note which log is whose, and bring every time onto this boot's clock."""
-        self._note_log()
+        note_log(self.gate, self.real, self.identity)
         boot = Boot()
         if not boot.is_recorded(self.execute, self.path):
             begin(self.execute, deadline)
@@ -347,72 +306,6 @@ class File:
         told, _, _ = (process if isinstance(process, str) else "").rpartition(" ")
         return told.count(" ") == 3 and is_running(told)
 
-    def _version(self) -> int:
-        version = schema.version_of(self.connection)
-        if version is None:
-            raise DatabaseError(self.path, "it belongs to another program; choose another file")
-        if version > schema.VERSION:
-            raise newer(self.path, version)
-        return version
-
-    def _migrate(self, deadline: float | None) -> None:
-        import filelock
-
-        try:
-            with (
-                self.folder.lock_file() as lock,
-                filelock.FileLock(lock, timeout=remaining(deadline), mode=self.folder.access.mode),
-                self.gate.entered(deadline),
-                of_the_writers(os.stat(self._parent), self.folder.access),
-            ):
-                self._bring_up_to_date(deadline)
-        except filelock.Timeout:
-            raise GateTimeoutError from None
-
-    def _bring_up_to_date(self, deadline: float | None) -> None:
-        execute = self.execute
-        if execute("PRAGMA journal_mode").fetchone()[0] != "wal":
-            # It changes one page, for which a journal beside it would be this user's alone.
-            execute("PRAGMA journal_mode = OFF")
-            ((journal,),) = execute("PRAGMA journal_mode = WAL").fetchall()
-            if journal != "wal":
-                raise DatabaseError(
-                    self.path, f"SQLite keeps its journal in mode {journal} there, not WAL"
-                )
-        version = self._version()
-        if version == schema.VERSION:
-            return  # somebody was first
-        execute("PRAGMA synchronous = FULL")
-        begin(execute, deadline)
-        for statement in schema.statements_from(version):
-            execute(statement)
-        execute("COMMIT")
-
-    def _drop_stale_log(self, identity: tuple[int, int]) -> None:
-        """Unlink a write-ahead log that was another file's than the one that is there now.
-
-        Whoever has the other file open goes on in its log, and would keep everybody else out of
-        this file; and what is in there must not be replayed into a backup put in its place.
-        """
-        log = identity_of(f"{self.real}-wal")
-        noted = self.gate.note().split()
-        replaced = noted[:2] != _words(identity)
-        self._is_known = not replaced
-        if log is not None and replaced and noted[2:] == _words(log):
-            _remove(self._names[1:])
-        if replaced:
-            # At once: the new log may be given the number of the old one.
-            self.gate.write_note(" ".join(_words(identity)))
-
-    def _note_log(self) -> None:
-        """Note at the gate which log is whose."""
-        if identity_of(self.real) != self.identity:
-            return  # replaced by now, and the log is the other's
-        log = identity_of(f"{self.real}-wal")
-        note = " ".join([*_words(self.identity), *_words(log)])
-        if self.gate.note() != note:
-            self.gate.write_note(note)
-
 
 _open_files: weakref.WeakSet[File] = weakref.WeakSet()
 
@@ -432,223 +325,15 @@ def drop(files: Iterable[File]) -> None:
     It is for connections whose log is another file by now, or whose descriptors were closed under
     them: a close would write a stale log into the database, or into a file of the program's. All
     that this process has open of one file goes at once, since SQLite keeps its locks together.
-    Each number is, for this moment, that of a file that cannot be written, which keeps SQLite from
-    its checkpoint; whose it is by now gets it back.
     """
     files = [file for file in files if file._found]  # the others are closed as usual
-    numbers = {int(one): one for file in files for one in file._descriptors}
-    theirs: dict[int, tuple[int, bool]] = {}
-    nothing = mark(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
-    closed = {int(nothing)}  # which may have got the number of a lost one
-    try:
-        # No copy is to have the number of one that is closed: so these are nothing first.
-        for number in numbers.keys() - closed:
-            if not is_open(number):
-                os.dup2(nothing, number, inheritable=False)
-                closed.add(number)
-        for number in numbers.keys() - closed:
-            if not is_ours(numbers[number]):
-                inheritable = os.get_inheritable(number)
-                theirs[number] = fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, 3), inheritable
-    except BaseException:  # no descriptor is left, say: all stays as it was
-        for number in (*closed, *(copy for copy, _ in theirs.values())):
-            os.close(number)
-        raise
-    try:
-        for number in numbers.keys() - closed:
-            os.dup2(nothing, number, inheritable=False)
+
+    def close() -> None:
         for file in files:
             with contextlib.suppress(sqlite3.Error):
                 file._cursor.close()
             file.connection.close()
             _open_files.discard(file)
             file._forget_files()
-    finally:
-        for number in {*closed, *numbers} - theirs.keys():
-            close_if_ours(nothing.called(number))  # what SQLite has not closed
-        for number, (copy, inheritable) in theirs.items():
-            os.dup2(copy, number, inheritable)
-            os.close(copy)
 
-
-def newer(path: str, version: int) -> DatabaseError:
-    """Return the error of a file that a newer release has made or changed."""
-    return DatabaseError(path, f"a newer release made it (schema {version}); upgrade localgcl")
-
-
-def _leave_no_folder(folder: Folder) -> None:
-    # With a file of another program, say, nothing new is left beside it.
-    with contextlib.suppress(OSError):
-        folder.remove_empty()
-
-
-def _remove(names: Iterable[str]) -> None:
-    for name in names:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(name)
-
-
-def _status_of_one(real: str) -> os.stat_result:
-    """Return the status of a file, without the name under which it was made.
-
-    A process that ended in the middle of `make_file` has left it that.
-    """
-    status = os.lstat(real)
-    if status.st_nlink == 1 or not stat.S_ISREG(status.st_mode):
-        return status
-    folder, name = os.path.split(real)
-    for other in os.listdir(folder):
-        end = other.removeprefix(f"{name}.")
-        if end != other and len(end) == 16 and end.isalnum():
-            path = os.path.join(folder, other)
-            with contextlib.suppress(FileNotFoundError):
-                if os.path.samestat(os.lstat(path), status):
-                    os.unlink(path)
-    return os.lstat(real)
-
-
-def _prepare(path: str, deadline: float | None) -> tuple[str, Folder]:
-    """See that there is a database at `path`; return its path without links, and its run folder."""
-    patience = clock.now() + _MAKER_SECONDS
-    while True:
-        real = real_path(path, path)
-        try:
-            status = os.lstat(real)
-        except FileNotFoundError:
-            status = None
-        if status is not None and not stat.S_ISREG(status.st_mode):
-            problem = f"{real} is {kind_of(status.st_mode)} and not a file; choose another path"
-            raise DatabaseError(path, problem)
-        if status is not None and status.st_size:
-            refuse_unfit_place(real, path)
-            return real, folder_of(real, status, path)
-        make_parents(real)
-        refuse_unfit_place(real, path)
-        _create(path, real, status, deadline, is_patient=clock.now() < patience)
-
-
-def _create(
-    path: str,
-    real: str,
-    empty: os.stat_result | None,
-    deadline: float | None,
-    *,
-    is_patient: bool,
-) -> None:
-    """Make a new database, or one in the place of an empty file; the run folder comes first.
-
-    Whoever makes the one makes the other. The run folder of somebody else, who is about to make the
-    database, is waited for while this `is_patient`, and is then out of the way.
-    """
-    access = access_in(os.stat(os.path.dirname(real)))
-    if empty is not None:
-        access = Access(os.geteuid() or empty.st_uid, empty.st_gid, empty.st_mode)
-        refuse_foreign(empty, None, path, real)
-    folder = folder_at(f"{real}-run", access, path)
-    made = folder.make()
-    try:
-        owner = os.lstat(folder.path).st_uid
-        is_foreign = owner not in access.trusted()
-        if is_foreign:
-            folder.access = Access(owner, access.group, access.mode)
-        gate = Gate(folder)
-        try:
-            # Others' gate may be shut for any time.
-            until = clock.now() + _MAKER_SECONDS
-            ends = until if deadline is None else min(deadline, until)
-            with gate.entered(ends if is_foreign else deadline):
-                if _holds_something(real):
-                    return  # somebody was first
-                if not is_foreign:
-                    _remove(real + suffix for suffix in _COMPANIONS)
-                    make_file(real, access, schema.new_file(), in_place_of=empty)
-                elif not is_patient:
-                    os.rename(folder.path, f"{folder.path}.{os.urandom(8).hex()}")
-        finally:
-            gate.close()
-        if is_foreign:
-            time.sleep(_MAKER_PAUSE_SECONDS)
-    except FileNotFoundError:
-        if is_patient:
-            return  # it is just being taken away, and all is looked at once more
-        raise
-    except BaseException:
-        if made:
-            _leave_no_folder(folder)
-        raise
-    finally:
-        folder.close()
-
-
-def _holds_something(real: str) -> bool:
-    with contextlib.suppress(FileNotFoundError):
-        return os.lstat(real).st_size > 0
-    return False
-
-
-def folder_of(real: str, status: os.stat_result, database: str) -> Folder:
-    """Return what the run folder of the database at `real` is."""
-    return folder_at(f"{real}-run", access_of(status), database)
-
-
-def existing_folder(path: str) -> Folder | None:
-    """Return what the run folder of the database at `path` is; None where there is no database."""
-    real = real_path(path, path)
-    try:
-        return folder_of(real, os.lstat(real), path)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-
-
-def _connect(real: str) -> sqlite3.Connection:
-    # mode=rw: SQLite is not to make a file whose mode and group nobody thought about.
-    return sqlite3.connect(
-        f"file:{in_address(real)}?mode=rw",
-        uri=True,
-        timeout=_BUSY_TURN_SECONDS,
-        isolation_level=None,
-        check_same_thread=False,
-    )
-
-
-def identity_of(path: str) -> tuple[int, int] | None:
-    """Return which file is at `path` now: its device and inode, None where there is none."""
-    try:
-        status = os.stat(path)
-    except FileNotFoundError:
-        return None
-    return status.st_dev, status.st_ino
-
-
-def _words(identity: tuple[int, int] | None) -> list[str]:
-    return [str(number) for number in identity or ()]
-
-
-def begin(execute: Callable[[str], object], deadline: float | None) -> None:
-    """Begin a transaction that may write; this statement stands nowhere else."""
-    patience = None
-    while True:
-        try:
-            execute("BEGIN IMMEDIATE")
-            return
-        except sqlite3.OperationalError as error:
-            if code_of(error) != sqlite3.SQLITE_BUSY:
-                raise
-            now = clock.now()
-            if deadline is not None and now >= deadline:
-                raise GateTimeoutError from None
-            patience = patience or now + _BUSY_PATIENCE_SECONDS
-            if now >= patience:
-                raise
-
-
-def remaining(deadline: float | None) -> float:
-    """Return the seconds until `deadline` as a lock takes them: -1 for ever."""
-    if deadline is None:
-        return -1
-    return min(threading.TIMEOUT_MAX, max(0.0, deadline - clock.now()))
-
-
-def in_address(path: str) -> str:
-    """Return `path` as part of a URI; SQLite gives a meaning to these characters alone."""
-    return path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+    close_unwritten([one for file in files for one in file._descriptors], close)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 VARIABLE = "LOCALGCL_DB"
 
+Identity = tuple[int, int]  # which file: its device and inode
+
 # One kernel has to see WAL's shared memory and the FIFOs: https://sqlite.org/wal.html#overview
 _SHARED_FILE_SYSTEMS = {
     "9p", "afs", "ceph", "cifs", "glusterfs", "lustre", "nfs", "nfs4", "smb3", "smbfs", "virtiofs",
@@ -194,3 +196,12 @@ def real_path(path: str, database: str) -> str:
             real = "/"
         left.extend(part for part in reversed(target.split("/")) if part not in ("", "."))
     return real
+
+
+def identity_of(path: str) -> Identity | None:
+    """Return which file is at `path` now, None where there is none."""
+    try:
+        status = os.stat(path)
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino

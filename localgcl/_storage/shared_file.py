@@ -8,12 +8,14 @@ import sqlite3
 from _thread import get_ident
 
 from localgcl._base import threads
+from localgcl._base.clock import remaining
 from localgcl._base.forks import catch_up
 from localgcl._base.threads import inside, make_lock
 from localgcl._liveness.lifeline import existing_lifeline
-from localgcl._storage.file import File, VanishedError, drop, files_of, identity_of, remaining
+from localgcl._storage.file import File, VanishedError, drop, files_of
 from localgcl._storage.forking import crossed, register, registered
 from localgcl._storage.gate import GateTimeoutError
+from localgcl._storage.location import identity_of
 from localgcl._storage.problems import explained, is_foreign
 from localgcl.errors import DatabaseError, GreenThreadsError
 

@@ -17,7 +17,7 @@ from localgcl._base.text import printable
 from localgcl._doctor import processes
 from localgcl._liveness.folder import GATE
 from localgcl._storage import gate as _gate
-from localgcl._storage.file import existing_folder
+from localgcl._storage.creating import existing_folder
 from localgcl.cli import _screen
 from localgcl.cli._shared import database_of, limiter_of
 from localgcl.cli._types import INTERVAL, KNOWN_NAME

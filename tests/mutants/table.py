@@ -131,7 +131,7 @@ MUTANTS = (
     Mutant(
         "a network file system is refused only for a new file",
         1,
-        "_storage/file.py",
+        "_storage/creating.py",
         "            refuse_unfit_place(real, path)\n            return",
         "            return",
         (LOCATION,),
@@ -711,7 +711,7 @@ MUTANTS = (
     Mutant(
         "a newer schema is used",
         10,
-        "_storage/file.py",
+        "_storage/migration.py",
         "if version > schema.VERSION:",
         "if version < 0:",
     ),

@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -15,6 +16,7 @@ from localgcl import Limiter
 from localgcl._base.descriptors import Kept, is_ours
 from localgcl._liveness.lifeline import Lifeline, existing_lifeline
 from localgcl._storage import file as _file
+from localgcl._storage import sqlite_descriptors
 from tests.descriptors import open_files
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="marks are Linux's")
@@ -127,9 +129,17 @@ def test_what_cannot_be_dropped_stays_as_it_is(
     os.close(theirs)
 
 
-@pytest.mark.parametrize("step", ["opened", "identity_of", "mark"])
+@pytest.mark.parametrize(
+    ("module", "step"),
+    [
+        (_file, "opened"),
+        (_file, "identity_of"),
+        (sqlite_descriptors, "opened"),
+        (sqlite_descriptors, "mark"),
+    ],
+)
 def test_an_opening_that_is_broken_off(
-    path: str, monkeypatch: pytest.MonkeyPatch, step: str
+    path: str, monkeypatch: pytest.MonkeyPatch, module: ModuleType, step: str
 ) -> None:
     """What breaks it off is raised as it is, and nothing stays open."""
     limiter = Limiter(path)
@@ -147,9 +157,9 @@ def test_an_opening_that_is_broken_off(
             return real(*args, **kwargs)
 
         with monkeypatch.context() as patched:
-            real = getattr(_file, step)
+            real = getattr(module, step)
             patched.setattr(
-                _file, step, lambda *args, real=real, **kwargs: broken_off(real, *args, **kwargs)
+                module, step, lambda *args, real=real, **kwargs: broken_off(real, *args, **kwargs)
             )
             try:
                 limiter.read("a")
