@@ -7,7 +7,6 @@ before 3.51.3 can corrupt a WAL database when a commit and a checkpoint overlap
 
 from __future__ import annotations
 
-import _thread
 import contextlib
 import errno
 import fcntl
@@ -15,10 +14,20 @@ import math
 import os
 
 from localgcl._base import clock, threads
-from localgcl._base.descriptors import NONE, Descriptor, close_if_ours, is_ours, mark
-from localgcl._base.forks import at_fork
+from localgcl._base.descriptors import NONE, Descriptor, is_ours, mark
 from localgcl._liveness.folder import Folder
+from localgcl._storage.locks import (
+    PAUSE_SECONDS,
+    ForkedError,
+    close_and_forget,
+    forget,
+    keep_in_mind,
+    locks_now,
+    locks_within,
+    pause,
+)
 from localgcl._storage.rights import others_write_beside
+from localgcl._storage.turn import Turn
 from localgcl.errors import DatabaseError
 
 TYPE_CHECKING = False
@@ -33,7 +42,6 @@ _SPINS = 30
 # Tries after that, before a thread is worth its start.
 _TRIES = 3
 _LOOKS = 200  # to tell a gate that is used much from one that is stuck
-_PAUSE_SECONDS = 50e-6
 _LONGEST_PAUSE_SECONDS = 0.01
 
 # A greenlet that queues stops all others of its thread. So it queues for some transactions' time,
@@ -71,12 +79,12 @@ class Gate:
         self._entered: Descriptor | None = (
             None  # the descriptor that holds the lock, if a helper got it
         )
-        self._turn: _Turn | None = None  # a helper that still queues
+        self._turn: Turn | None = None  # a helper that still queues
         self._noted = ""  # what the file held last, for the next one
 
     def _open(self) -> Descriptor:
         descriptor = self._folder.open_gate()
-        return _keep_in_mind(mark(descriptor))
+        return keep_in_mind(mark(descriptor))
 
     def enter(self, deadline: float | None = None) -> None:
         """Wait until the gate is ours; GateTimeoutError if `deadline` (boot clock) comes first."""
@@ -88,7 +96,7 @@ class Gate:
             if deadline is None:
                 if self._turn is not None:
                     self._turn.give_up()  # a Ctrl-C may have kept it from being given up
-                if not _locks_now(self._descriptor) and not self._spins():
+                if not locks_now(self._descriptor) and not self._spins():
                     if threads.are_green:
                         self._enter_before(math.inf)
                     else:
@@ -107,7 +115,7 @@ class Gate:
             self.leave()
             self._folder.close()
             taken, self._descriptor = self._descriptor, self._open()
-            _close(taken)
+            close_and_forget(taken)
             renewed = True
 
     def _spins(self) -> bool:
@@ -121,7 +129,7 @@ class Gate:
             return False
         try:
             for _ in range(_SPINS):
-                if _locks_now(descriptor):
+                if locks_now(descriptor):
                     return True
         finally:
             fcntl.lockf(descriptor, fcntl.LOCK_UN)
@@ -130,7 +138,7 @@ class Gate:
     def _enter_before(self, deadline: float) -> None:
         descriptor = self._descriptor
         try:
-            if _locks_now(descriptor) or self._spins() or _locks(descriptor, _TRIES):
+            if locks_now(descriptor) or self._spins() or locks_within(descriptor, _TRIES):
                 if self._turn is not None:
                     self._turn.give_up()
                 return
@@ -138,7 +146,7 @@ class Gate:
                 self._take_green_turns(deadline)
             elif not self._takes_turn(max(0.0, deadline - clock.now()), deadline):
                 raise GateTimeoutError
-        except _ForkedError:
+        except ForkedError:
             self._descriptor = NONE
             raise DatabaseError(
                 self._folder.path.removesuffix("-run"),
@@ -151,7 +159,7 @@ class Gate:
         ):
             if clock.now() >= deadline:
                 raise GateTimeoutError
-            _pause(_GREEN_PAUSE_SECONDS)
+            pause(_GREEN_PAUSE_SECONDS)
 
     def _takes_turn(self, seconds: float, deadline: float) -> bool:
         """Queue for so long, or try until `deadline` where nobody can queue.
@@ -179,10 +187,10 @@ class Gate:
                 turn.give_up()
         return self._tries_until(deadline)
 
-    def _new_turn(self) -> _Turn | None:
+    def _new_turn(self) -> Turn | None:
         """Return a turn that is still to be started; None where there is none to be had."""
         try:
-            return _Turn(self._open())
+            return Turn(self._open())
         except MemoryError:
             return None
         except OSError as error:
@@ -191,12 +199,12 @@ class Gate:
             return None
 
     def _tries_until(self, deadline: float) -> bool:
-        pause = _PAUSE_SECONDS
-        while not _locks_now(self._descriptor):
+        seconds = PAUSE_SECONDS
+        while not locks_now(self._descriptor):
             if clock.now() >= deadline:
                 return False
-            _pause(pause)
-            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+            pause(seconds)
+            seconds = min(2 * seconds, _LONGEST_PAUSE_SECONDS)
         return True
 
     def leave(self) -> None:
@@ -210,7 +218,7 @@ class Gate:
             self._entered = None
             if is_ours(entered):
                 fcntl.flock(entered, fcntl.LOCK_UN)
-            _close(entered)
+            close_and_forget(entered)
 
     @contextlib.contextmanager
     def entered(self, deadline: float | None = None) -> Iterator[None]:
@@ -249,7 +257,7 @@ class Gate:
         """Leave what the program has closed to whoever has its numbers now."""
         for lost in (self._descriptor, self._entered):
             if lost is not None:
-                _forget(lost)
+                forget(lost)
         self._entered = None
         self._seen_at = -math.inf
 
@@ -257,12 +265,12 @@ class Gate:
         """Close what is open."""
         entered, self._entered = self._entered, None
         if entered is not None:
-            _close(entered)
+            close_and_forget(entered)
         # Whoever leaves once more, as an interrupted `with` may, finds nothing to unlock; the
         # number may be another file's by then.
         descriptor, self._descriptor = self._descriptor, NONE
         if descriptor >= 0:
-            _close(descriptor)
+            close_and_forget(descriptor)
 
 
 def is_shut(folder: Folder) -> bool:
@@ -271,169 +279,8 @@ def is_shut(folder: Folder) -> bool:
         descriptor = folder.open_existing_gate()
     except (OSError, DatabaseError):
         return False  # which its next use tells better
-    marked = _keep_in_mind(mark(descriptor))
+    marked = keep_in_mind(mark(descriptor))
     try:
-        return not _locks(marked, _LOOKS)
+        return not locks_within(marked, _LOOKS)
     finally:
-        _close(marked)
-
-
-def _locks(descriptor: int, tries: int) -> bool:
-    """Lock without standing in the queue; return whether one of so many tries did."""
-    for _ in range(tries):
-        if _locks_now(descriptor):
-            return True
-        _pause(_PAUSE_SECONDS)
-    return False
-
-
-class _ForkedError(Exception):
-    """This is a child now, which has no gate of its parent's."""
-
-
-def _pause(seconds: float) -> None:
-    # All greenlets go on in a child that one of them forks; so does what was interrupted by a
-    # signal's handler that forks. The descriptors are closed there, and the numbers others' maybe.
-    pid = os.getpid()
-    threads.sleep(seconds)
-    if pid != os.getpid():
-        raise _ForkedError
-
-
-def _locks_now(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-class _Turn:
-    """A thread that queues for the gate on behalf of somebody who may not wait for ever."""
-
-    def __init__(self, descriptor: Descriptor) -> None:
-        self.descriptor = descriptor
-        self._lock = _thread.RLock()
-        self._has_come = False
-        self._is_given_up = False
-        self._is_over = False
-        self._arrival = threads.allocate_real_lock()
-        self._arrival.acquire()
-
-    def start(self) -> None:
-        """Begin to queue, unless there is no thread to be had: it is over then.
-
-        This is apart from the constructor, so that an interrupted start is known of.
-        """
-        try:
-            threads.start_real(_queue, _Queueing(self))
-        except (RuntimeError, MemoryError):  # the interpreter is ending, say
-            self.end()
-
-    def comes_within(self, seconds: float) -> bool:
-        """Wait for so long, and return whether the turn has come."""
-        self._arrival.acquire(timeout=min(_thread.TIMEOUT_MAX, seconds))
-        return self._has_come
-
-    def queue(self) -> None:
-        """Come to the gate, and pass it on where that is not wanted any more."""
-        fcntl.flock(self.descriptor, fcntl.LOCK_EX)
-        threads.holding(self._lock, self._come)
-
-    def _come(self) -> None:
-        self._has_come = True
-        self._arrival.release()
-        self._end_if_unwanted()
-
-    def end(self) -> None:
-        """Be over, unless the turn has come; to be called when the thread has ended."""
-        threads.holding(self._lock, self._end)
-
-    def _end(self) -> None:
-        if not self._has_come and not self._is_over:
-            self._is_over = True
-            _close(self.descriptor)
-            self._arrival.release()
-
-    def is_over(self) -> bool:
-        """Whether it never comes any more."""
-        return self._is_over
-
-    def give_up(self) -> None:
-        """Pass the turn on, whether it has come or not."""
-        threads.holding(self._lock, self._give_up)
-
-    def _give_up(self) -> None:
-        self._is_given_up = True
-        self._end_if_unwanted()
-
-    def is_wanted_again(self) -> bool:
-        """Want a turn again that was given up; return whether it is still to be had."""
-        return threads.holding(self._lock, self._want_again)
-
-    def _want_again(self) -> bool:
-        self._is_given_up = False
-        return not self._is_over
-
-    def _end_if_unwanted(self) -> None:
-        if self._has_come and self._is_given_up and not self._is_over:
-            self._is_over = True
-            _close(self.descriptor)
-
-
-class _Queueing:
-    """What the thread of a turn alone has, so that its end is known of, whatever it died of."""
-
-    turn: _Turn | None = None  # where `__init__` was interrupted
-
-    def __init__(self, turn: _Turn) -> None:
-        self.turn = turn
-
-    def __del__(self) -> None:
-        if self.turn is not None:
-            self.turn.end()
-
-
-def _queue(queueing: _Queueing) -> None:
-    turn = queueing.turn
-    assert turn is not None
-    me = _thread.get_ident()
-    threads.inside.add(me)  # a finalizer in this thread would wait for the same gate
-    try:
-        # Whoever waits for the turn goes on without it, and is told if that fails, too.
-        with contextlib.suppress(OSError, MemoryError):
-            turn.queue()
-    finally:
-        threads.inside.discard(me)
-
-
-_descriptors: dict[int, Descriptor] = {}
-
-
-def _keep_in_mind(descriptor: Descriptor) -> Descriptor:
-    _descriptors[int(descriptor)] = descriptor
-    return descriptor
-
-
-def _forget(descriptor: Descriptor) -> bool:
-    """Keep a descriptor in mind no more; return whether it was."""
-    if _descriptors.get(descriptor) is not descriptor:
-        return False
-    del _descriptors[descriptor]
-    return True
-
-
-def _close(descriptor: Descriptor) -> None:
-    # A child that was forked in the middle of something has closed it already.
-    if _forget(descriptor):
-        close_if_ours(descriptor)
-
-
-def _close_after_fork() -> None:
-    # A flock belongs to the open file, which the fork shares: kept open here, the gate would stay
-    # shut if the parent died inside a transaction. Closing does not unlock while the parent lives.
-    for descriptor in tuple(_descriptors.values()):
-        _close(descriptor)
-
-
-at_fork(after_in_child=_close_after_fork)
+        close_and_forget(marked)

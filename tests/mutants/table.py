@@ -278,8 +278,8 @@ MUTANTS = (
     Mutant(
         "a child keeps the gate open",
         2,
-        "_storage/gate.py",
-        "    for descriptor in tuple(_descriptors.values()):\n        _close(descriptor)",
+        "_storage/locks.py",
+        "    for descriptor in tuple(_descriptors.values()):\n        close_and_forget(descriptor)",
         "    descriptors.clear()",
         (TRANSACTIONS, OWNERS),
     ),
@@ -385,7 +385,7 @@ MUTANTS = (
     Mutant(
         "two are inside the gate",
         4,
-        "_storage/gate.py",
+        "_storage/locks.py",
         "        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)",
         "        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)",
         (GATE, DATABASE),

@@ -17,6 +17,7 @@ from localgcl._base import clock, threads
 from localgcl._liveness.access import Access
 from localgcl._liveness.folder import Folder
 from localgcl._storage import gate as _gate
+from localgcl._storage import locks
 from localgcl._storage.gate import Gate, GateTimeoutError
 from tests.descriptors import open_files
 
@@ -77,7 +78,7 @@ def spinner(gate: Gate) -> Iterator[Callable[[], str]]:
 
 def at_try(monkeypatch: pytest.MonkeyPatch, number: int, do: Callable[[], object]) -> list[int]:
     """Do something just before a certain try for the gate; return the tries, as they are made."""
-    real, tries = _gate._locks_now, list[int]()
+    real, tries = locks.locks_now, list[int]()
 
     def counted(descriptor: int) -> bool:
         tries.append(descriptor)
@@ -85,7 +86,7 @@ def at_try(monkeypatch: pytest.MonkeyPatch, number: int, do: Callable[[], object
             do()
         return real(descriptor)
 
-    monkeypatch.setattr(_gate, "_locks_now", counted)
+    monkeypatch.setattr(_gate, "locks_now", counted)
     return tries
 
 
@@ -155,11 +156,11 @@ def test_no_thread_is_to_be_had(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> 
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(threads, "_start_real", start)
-    before = dict(_gate._descriptors)
+    before = dict(locks._descriptors)
     for _ in range(3):
         with pytest.raises(GateTimeoutError):
             gate.enter(clock.now() + 0.001)
-    assert _gate._descriptors == before
+    assert locks._descriptors == before
 
 
 @pytest.mark.parametrize("how", ["closes", "forks"])
