@@ -16,7 +16,9 @@ from localgcl._base import clock
 from localgcl._doctor import diagnosis, processes
 from localgcl._doctor.diagnosis import Check, Entry, Space
 from localgcl._liveness.access import fault_of, resolved
-from localgcl._liveness.folder import GATE, Folder, is_fifo_name
+from localgcl._liveness.fifo import is_fifo_name
+from localgcl._liveness.folder import Folder
+from localgcl._liveness.making import GATE
 from localgcl._storage import location, schema
 from localgcl._storage.connection import in_address
 from localgcl._storage.creating import folder_of

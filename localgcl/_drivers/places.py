@@ -11,7 +11,7 @@ from _thread import get_ident
 
 from localgcl._base import clock, threads
 from localgcl._drivers.recheck import concerned
-from localgcl._liveness.folder import HINT_AT_NONE
+from localgcl._liveness.fifo import HINT_AT_NONE
 from localgcl._liveness.lifeline import seems_there, seems_whole
 
 TYPE_CHECKING = False

@@ -18,7 +18,7 @@ from localgcl._base import threads
 from localgcl._base.descriptors import Descriptor, close_if_ours
 from localgcl._drivers.places import Place
 from localgcl._liveness.duty import Duty
-from localgcl._liveness.folder import HINT_AT_ALL, HINT_AT_NONE, HINT_LENGTH
+from localgcl._liveness.fifo import HINT_AT_ALL, HINT_AT_NONE, HINT_LENGTH
 from localgcl._liveness.lifeline import Ear, seems_there
 
 TYPE_CHECKING = False

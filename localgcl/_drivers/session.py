@@ -25,7 +25,8 @@ from localgcl._drivers.worker import Job, Thread
 from localgcl._engine import acquire
 from localgcl._engine.queue import promote
 from localgcl._engine.request import Gone, Granted, NotNow, Refused, Request, Waiting
-from localgcl._liveness.folder import HINT_AT_ALL, HINT_LENGTH, Folder
+from localgcl._liveness.fifo import HINT_AT_ALL, HINT_LENGTH
+from localgcl._liveness.folder import Folder
 from localgcl._liveness.lifeline import Ear, Lifeline, lifeline
 from localgcl._storage.backlog import run_later
 from localgcl._storage.database import Database, NoDatabaseError, Transaction

@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterable
 from localgcl._base import threads
 from localgcl._base.descriptors import NONE, Descriptor, is_ours, mark
 from localgcl._engine.request import Request
-from localgcl._liveness.folder import Folder, WriteEnd
+from localgcl._liveness.fifo import WriteEnd
+from localgcl._liveness.folder import Folder
 
 
 class Watch:

@@ -11,7 +11,7 @@ from collections import Counter
 
 from localgcl._engine import decay
 from localgcl._liveness import identity
-from localgcl._liveness.folder import lifeline_of
+from localgcl._liveness.fifo import lifeline_of
 from localgcl._liveness.lifeline import end_lifeline, existing_lifeline, has_ended, lifeline
 from localgcl._storage.schema import TALLY, keys_in, text_of
 

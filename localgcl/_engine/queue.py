@@ -10,7 +10,7 @@ import math
 
 from localgcl._base.checks import MAX_SLOTS
 from localgcl._engine import decay, owners
-from localgcl._liveness.folder import lifeline_of
+from localgcl._liveness.fifo import lifeline_of
 from localgcl._storage.schema import TALLY, keys_in, text_of
 
 TYPE_CHECKING = False

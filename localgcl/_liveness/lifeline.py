@@ -14,7 +14,8 @@ from localgcl._base import threads
 from localgcl._base.descriptors import NONE, Descriptor, close_if_ours, is_ours
 from localgcl._base.forks import at_fork
 from localgcl._liveness.duty import Duty
-from localgcl._liveness.folder import NAME_LENGTH, Folder, WriteEnd, hint, keep_spare
+from localgcl._liveness.fifo import NAME_LENGTH, WriteEnd, hint, keep_spare
+from localgcl._liveness.folder import Folder
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -13,11 +13,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Literal
 
+    from localgcl._liveness.directory import Identity
+
     ChosenBy = Literal["option", "environment", "default"]
 
 VARIABLE = "LOCALGCL_DB"
-
-Identity = tuple[int, int]  # which file: its device and inode
 
 # One kernel has to see WAL's shared memory and the FIFOs: https://sqlite.org/wal.html#overview
 _SHARED_FILE_SYSTEMS = {

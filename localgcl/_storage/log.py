@@ -14,12 +14,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from localgcl._liveness.directory import Identity
     from localgcl._storage.gate import Gate
 
 COMPANIONS = ("-wal", "-shm")
 
 
-def drop_stale_log(gate: Gate, real: str, identity: tuple[int, int]) -> bool:
+def drop_stale_log(gate: Gate, real: str, identity: Identity) -> bool:
     """Unlink a write-ahead log that was another file's than the one that is there now.
 
     A process that has the other file open goes on in its log, and would keep everybody else out of
@@ -37,7 +38,7 @@ def drop_stale_log(gate: Gate, real: str, identity: tuple[int, int]) -> bool:
     return not replaced
 
 
-def note_log(gate: Gate, real: str, identity: tuple[int, int]) -> None:
+def note_log(gate: Gate, real: str, identity: Identity) -> None:
     """Note at the gate which log is whose."""
     if identity_of(real) != identity:
         return  # replaced by now, and the log is the other's
@@ -54,5 +55,5 @@ def remove(names: Iterable[str]) -> None:
             os.unlink(name)
 
 
-def _words(identity: tuple[int, int] | None) -> list[str]:
+def _words(identity: Identity | None) -> list[str]:
     return [str(number) for number in identity or ()]

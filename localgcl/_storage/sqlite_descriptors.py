@@ -23,7 +23,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from localgcl._storage.location import Identity
+    from localgcl._liveness.directory import Identity
 
 
 def find_descriptors(

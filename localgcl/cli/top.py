@@ -15,7 +15,7 @@ from localgcl._admin.action import together
 from localgcl._base import clock as _clock
 from localgcl._base.text import printable
 from localgcl._doctor import processes
-from localgcl._liveness.folder import GATE
+from localgcl._liveness.making import GATE
 from localgcl._storage import gate as _gate
 from localgcl._storage.creating import existing_folder
 from localgcl.cli import _screen

@@ -21,7 +21,7 @@ import pytest
 import localgcl
 from localgcl import AcquireConcurrencySlotTimeoutError, Limiter
 from localgcl._drivers import blocking
-from localgcl._liveness import folder
+from localgcl._liveness import fifo
 from localgcl._storage.database import Database
 from localgcl._storage.gate import GateTimeoutError
 
@@ -242,7 +242,7 @@ def test_a_ring_interrupted_anywhere_leaves_sigpipe_as_it_was(is_read: bool) -> 
             if not is_read:
                 os.close(reader)
             with contextlib.suppress(KeyboardInterrupt, BrokenPipeError), interrupts:
-                folder._write(writer, b"hints")
+                fifo._write(writer, b"hints")
             assert signal.SIGPIPE not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
             assert signal.SIGPIPE not in signal.sigpending()
             os.close(writer)

@@ -21,8 +21,7 @@ from localgcl._drivers import places as _waiting
 from localgcl._drivers.flow import Sleep
 from localgcl._drivers.receiver import Receiver
 from localgcl._engine import acquire
-from localgcl._liveness import folder as _folder
-from localgcl._liveness import lifeline
+from localgcl._liveness import fifo, lifeline
 from localgcl._liveness.duty import Duty
 from tests.descriptors import open_files
 from tests.drivers.test_interrupts import Interrupts
@@ -278,7 +277,7 @@ def receiver_ring(limiter: Limiter) -> None:
     """Wake whoever waits, as another process does; none of it is true."""
     with contextlib.suppress(AssertionError):  # nobody waits yet
         receiver = receiver_of(limiter)
-        receiver.folder.ring(receiver.name, [_folder.HINT_AT_ALL])
+        receiver.folder.ring(receiver.name, [fifo.HINT_AT_ALL])
 
 
 @needs("no_own")

@@ -19,6 +19,7 @@ import pytest
 
 from localgcl import Limiter
 from localgcl._base import descriptors
+from localgcl._liveness import fifo
 from localgcl._liveness import folder as _folder
 from localgcl._liveness import lifeline as _lifeline
 from localgcl._liveness.access import Access
@@ -246,7 +247,7 @@ def test_a_ring_without_a_descriptor_to_spare(folder: Folder, other: Lifeline) -
         for _ in range(2):
             for ear in ears:
                 folder.ring(ear.name, [7])
-    assert [len(ear.drain()) for ear in ears] == [2 * _folder.HINT_LENGTH] * 3
+    assert [len(ear.drain()) for ear in ears] == [2 * fifo.HINT_LENGTH] * 3
 
 
 def test_ears_that_nobody_needs_are_closed(folder: Folder, other: Lifeline) -> None:
@@ -289,7 +290,7 @@ def test_what_the_program_has_closed_is_written_to_no_more(folder: Folder, other
     assert writer is not None
     assert other.ring(ear.name, [7])
     assert ear.drain()
-    for closed in (writer, *_folder._spares):
+    for closed in (writer, *fifo._spares):
         reader, foreign = os.pipe()
         os.dup2(foreign, closed.descriptor, inheritable=False)  # which closes what was there
         os.close(foreign)
@@ -308,11 +309,11 @@ def test_what_the_program_has_closed_is_written_to_no_more(folder: Folder, other
 def test_more_hints_than_one_write_takes(folder: Folder, other: Lifeline) -> None:
     """They become one, at all there are."""
     ear = other.borrow_ear()
-    most = select.PIPE_BUF // _folder.HINT_LENGTH
+    most = select.PIPE_BUF // fifo.HINT_LENGTH
     folder.ring(ear.name, range(1, most + 1))
     assert len(ear.drain()) == select.PIPE_BUF
     folder.ring(ear.name, range(1, most + 2))
-    assert ear.drain() == _folder.HINT_AT_ALL.to_bytes(_folder.HINT_LENGTH)
+    assert ear.drain() == fifo.HINT_AT_ALL.to_bytes(fifo.HINT_LENGTH)
 
 
 @pytest.mark.parametrize("disposition", [signal.SIG_IGN, signal.SIG_DFL])

@@ -246,7 +246,7 @@ MUTANTS = (
     Mutant(
         "of a thousand grants to a loop few are heard of",
         2,
-        "_liveness/folder.py",
+        "_liveness/fifo.py",
         "        hints = HINT_AT_ALL.to_bytes(HINT_LENGTH)",
         "        hints = hints[: select.PIPE_BUF]",
         (TASKS, WATCH),
@@ -255,7 +255,7 @@ MUTANTS = (
         "a ring needs a descriptor that there may not be",
         2,
         "_liveness/folder.py",
-        "                if end is None and _give_up_spare():",
+        "                if end is None and give_up_spare():",
         "                if False:",
         (WATCH,),
     ),
@@ -766,7 +766,7 @@ MUTANTS = (
     Mutant(
         "links are followed to the FIFOs of others",
         2,
-        "_liveness/folder.py",
+        "_liveness/fifo.py",
         "_WRITE = os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW",
         "_WRITE = os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC",
         (PLANTED, SWAPPED),
@@ -774,7 +774,7 @@ MUTANTS = (
     Mutant(
         "what is no FIFO is removed",
         10,
-        "_liveness/folder.py",
+        "_liveness/fifo.py",
         "        if not stat.S_ISFIFO(status.st_mode) or status.st_nlink > 1:\n",
         "        if stat.S_ISDIR(status.st_mode):\n",
         (PLANTED,),
@@ -782,7 +782,7 @@ MUTANTS = (
     Mutant(
         "anybody's run folder is used",
         10,
-        "_liveness/folder.py",
+        "_liveness/directory.py",
         "            if status.st_uid not in self.access.trusted():",
         "            if not self.access.trusted():",
         (RUN_FOLDER,),
@@ -806,9 +806,9 @@ MUTANTS = (
     Mutant(
         "a link in the place of the run folder is followed",
         10,
-        "_liveness/folder.py",
-        "_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC",
-        "_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC",
+        "_liveness/making.py",
+        "FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC",
+        "FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC",
         (RUN_FOLDER,),
     ),
     Mutant(
