@@ -6,6 +6,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+_MAX_SHOWN = 40  # characters of a command, say, in a line that tells more
+
 
 def quoted(names: Iterable[str]) -> str:
     """Return names in a row, each in quotes."""
@@ -22,6 +24,12 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(one if one.isprintable() else " " for one in text)
+
+
+def shortened(text: str, most: int = _MAX_SHOWN) -> str:
+    """Return a text on one line, without what a terminal would obey, and not too long."""
+    line = printable(text)
+    return line if len(line) <= most else f"{line[: most - 3]}..."
 
 
 def shell_quoted(text: str) -> str:

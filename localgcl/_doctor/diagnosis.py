@@ -1,6 +1,6 @@
 """What `doctor` makes of what it finds: each check is a pure function of facts.
 
-A fault needs somebody to act; a note is worth knowing. `_examination` gathers the facts.
+A fault needs somebody to act; a note is worth knowing. `examination` gathers the facts.
 """
 
 from __future__ import annotations
@@ -9,15 +9,13 @@ import shlex
 import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from localgcl._liveness.access import usable
+from localgcl._doctor.check import Check, listed, sized
 from localgcl._storage.location import VARIABLE, is_shared_file_system
 
 if TYPE_CHECKING:
     from localgcl._storage.location import ChosenBy
-
-Status = Literal["ok", "note", "fault"]
 
 # Checkpoints keep the WAL at about 1,000 pages of 1 KiB; a large transaction may add the size of
 # the database once. Beyond this somebody keeps checkpoints from their work.
@@ -31,32 +29,6 @@ _AFFECTED_FROM, _AFFECTED_TO = (3, 7, 0), (3, 51, 2)
 # FIFOs, the run folder with its files, and the database itself.
 _JOB_BYTES = 128 * 1024
 _JOB_INODES = 8
-
-_SHOWN = 3  # of a list in which each says the same
-
-
-@dataclass(frozen=True)
-class Check:
-    """One thing that was looked at, what was found, and what to do about it."""
-
-    name: str
-    status: Status
-    detail: str
-    remedy: str | None = None
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A file as `stat` tells of it, and the name of its group."""
-
-    path: str
-    mode: int
-    gid: int
-    group: str
-    size: int = 0
-
-    def __str__(self) -> str:
-        return f"{self.path} is {stat.filemode(self.mode)} of group {self.group}"
 
 
 @dataclass(frozen=True)
@@ -116,8 +88,8 @@ def disk(spaces: Sequence[Space]) -> Check:
     for one in spaces:
         missing = []
         if one.free_bytes is not None and one.free_bytes < _JOB_BYTES:
-            besides = f" ({_size(one.reserved_bytes)} more for root)" if one.reserved_bytes else ""
-            missing.append(f"{_size(one.free_bytes)} free{besides} where {_size(_JOB_BYTES)}")
+            besides = f" ({sized(one.reserved_bytes)} more for root)" if one.reserved_bytes else ""
+            missing.append(f"{sized(one.free_bytes)} free{besides} where {sized(_JOB_BYTES)}")
         if one.free_inodes is not None and one.free_inodes < _JOB_INODES:
             missing.append(f"{one.free_inodes} inodes free where {_JOB_INODES}")
         if missing:
@@ -133,13 +105,13 @@ def disk(spaces: Sequence[Space]) -> Check:
             " system, its quota or its size= and nr_inodes= made larger",
         )
     known = [
-        f"{_size(one.free_bytes)} free"
+        f"{sized(one.free_bytes)} free"
         + (f" and {one.free_inodes} inodes" if one.free_inodes is not None else "")
         + f" in {one.folder}"
         for one in spaces
         if one.free_bytes is not None
     ]
-    return Check("disk", "ok", _listed(known) or "how much is free cannot be told here")
+    return Check("disk", "ok", listed(known) or "how much is free cannot be told here")
 
 
 def sqlite(version: tuple[int, int, int]) -> Check:
@@ -170,112 +142,16 @@ def clock(error: str | None) -> Check:
     )
 
 
-def foreign(problems: Sequence[str]) -> Check:
-    """Tell of what is in the place of one of the database's files."""
-    return Check("permissions", "fault", _listed(problems), "remove it, once you know whose it is")
-
-
-def denied(problem: str, remedy: str) -> Check:
-    """Tell of what this user may not use, and of what lets it in."""
-    return Check("permissions", "fault", problem, remedy)
-
-
-def permissions(
-    database: Entry,
-    parent: Entry,
-    beside: Sequence[Entry],
-    inside: Sequence[Entry],
-    forbidden: tuple[str, str] | None,
-    *,
-    keeps_apart: bool = False,
-) -> Check:
-    """Tell whether everybody who may use the database may use all that belongs to it.
-
-    `beside` are its -wal and -shm, `inside` the run folder and what lies in it; all have its group,
-    and its mode, a folder that of a folder. `forbidden` says what this user may not use, and
-    what to do about it.
-    """
-    if forbidden is not None:
-        return denied(*forbidden)
-    permitted = 0o600 | usable(database.mode)
-    expected: list[tuple[Entry, int]] = [(one, permitted) for one in (database, *beside)]
-    # Where its group may do no more than any others, it is of no account which group that is.
-    is_for_group = permitted & 0o060 != (permitted & 0o006) << 3
-    for one in inside:
-        mode = permitted
-        expected.append((one, mode | (mode & 0o444) >> 2 if stat.S_ISDIR(one.mode) else mode))
-    wrong = [
-        (one, mode)
-        for one, mode in expected
-        if stat.S_IMODE(one.mode) != mode or (is_for_group and one.gid != database.gid)
-    ]
-    missing = _missing_for_the_folder(database, parent)
-    if missing:
-        wrong.insert(0, (database, permitted | missing))
-    if not wrong and parent.mode & permitted & stat.S_IWOTH:
-        return Check(
-            "permissions",
-            "note",
-            f"everybody on this machine may use {parent.path}, and so change and release the limits"
-            " of this database, and put other files in the place of its own"
-            + (_KEPT_APART if keeps_apart and parent.mode & stat.S_ISVTX else ""),
-            "for limits that are some users' alone, use a folder of a group that they are in"
-            " (install -d -g GROUP -m 2770 FOLDER)",
-        )
-    if not wrong:
-        return Check("permissions", "ok", f"all of it is as the database: {database}")
-    group = parent if missing else database
-    return Check(
-        "permissions",
-        "fault",
-        f"not everybody who may use the folder or the database may use all of it: {_some(wrong)}",
-        "; ".join(
-            f"chgrp {group.group} {shlex.quote(one.path)} && chmod {mode:o} {shlex.quote(one.path)}"
-            for one, mode in wrong[:_SHOWN]
-        )
-        + (f"; and so on for {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""),
-    )
-
-
-_KEPT_APART = (
-    "; but Linux keeps users from opening each other's files there (fs.protected_regular is not 0),"
-    " and so from sharing it"
-)
-
-
-def _some(wrong: Sequence[tuple[Entry, int]]) -> str:
-    return _listed([str(one) for one, _ in wrong])
-
-
-def _missing_for_the_folder(database: Entry, parent: Entry) -> int:
-    """Return the bits without which some who may make files in the folder cannot use the database.
-
-    A sticky folder, like /tmp, is everybody's, and tells nothing about who is to share.
-    """
-    if parent.mode & stat.S_ISVTX:
-        return 0
-    if database.mode & 0o006 == 0o006:
-        return 0  # whoever they are
-    missing = 0
-    if parent.mode & 0o030 == 0o030 and (
-        database.gid != parent.gid or database.mode & 0o060 != 0o060
-    ):
-        missing |= 0o060
-    if parent.mode & 0o003 == 0o003 and database.mode & 0o006 != 0o006:
-        missing |= 0o006
-    return missing
-
-
 def wal(database_bytes: int, wal_bytes: int, readers: Sequence[str]) -> Check:
     """Tell whether the WAL grows without being checkpointed; `readers` keep it from that."""
-    detail = f"{_size(wal_bytes)}, beside a database of {_size(database_bytes)}"
+    detail = f"{sized(wal_bytes)}, beside a database of {sized(database_bytes)}"
     if wal_bytes <= max(_WAL_BYTES, _WAL_PER_DATABASE * database_bytes):
         return Check("wal", "ok", detail)
     if readers:
         return Check(
             "wal",
             "fault",
-            f"{detail}: it does not shrink while {_listed(readers)} reads the database",
+            f"{detail}: it does not shrink while {listed(readers)} reads the database",
             "end the transaction of that program, or the program",
         )
     return Check(
@@ -284,15 +160,6 @@ def wal(database_bytes: int, wal_bytes: int, readers: Sequence[str]) -> Check:
         f"{detail}: it does not shrink, since some program kept a transaction open",
         "end that program; the next transactions, and the last process to end, shrink it",
     )
-
-
-def _size(number: int) -> str:
-    if number < 1024:
-        return f"{number} bytes"
-    for unit, size in (("GiB", 2**30), ("MiB", 2**20)):
-        if number >= 100 * size:
-            return f"{number // size} {unit}"
-    return f"{number / 1024:.0f} KiB"
 
 
 def run_folder(path: str, mode: int | None, strays: Sequence[str]) -> Check:
@@ -311,7 +178,7 @@ def run_folder(path: str, mode: int | None, strays: Sequence[str]) -> Check:
     return Check(
         "run folder",
         "note",
-        f"{path} holds what is not in use by localgcl: {_listed(strays)}",
+        f"{path} holds what is not in use by localgcl: {listed(strays)}",
         "remove it; never remove the gate while a process uses the database",
     )
 
@@ -358,7 +225,7 @@ def format_of(version: int | None, newest: int, missing: Sequence[str]) -> Check
             "format", "ok", f"schema {version}, which the next use brings to schema {newest}"
         )
     if missing:
-        return unreadable(f"it lacks {_listed(missing)}; {_BEGIN_ANEW}")
+        return unreadable(f"it lacks {listed(missing)}; {_BEGIN_ANEW}")
     return Check("format", "ok", f"schema {version}")
 
 
@@ -375,7 +242,7 @@ def integrity(problems: Sequence[str]) -> Check:
     return Check(
         "integrity",
         "fault",
-        f"SQLite's integrity check found: {_listed(problems)}",
+        f"SQLite's integrity check found: {listed(problems)}",
         _BEGIN_ANEW,
     )
 
@@ -384,7 +251,7 @@ def rows(problems: Sequence[str]) -> Check:
     """Tell what contradicts itself in the rows, which SQLite has no eye for."""
     if not problems:
         return Check("rows", "ok", "slots in use and waiting are what the rows add up to")
-    return Check("rows", "fault", _listed(problems), _BEGIN_ANEW)
+    return Check("rows", "fault", listed(problems), _BEGIN_ANEW)
 
 
 def owners(dead: Sequence[str], living: int) -> Check:
@@ -394,11 +261,6 @@ def owners(dead: Sequence[str], living: int) -> Check:
     return Check(
         "owners",
         "note",
-        f"{living} living, {len(dead)} dead: {_listed(dead)}",
+        f"{living} living, {len(dead)} dead: {listed(dead)}",
         "nothing to do: the next call, as `localgcl ls`, frees what they hold",
     )
-
-
-def _listed(what: Sequence[str]) -> str:
-    shown = ", ".join(what[:_SHOWN])
-    return shown if len(what) <= _SHOWN else f"{shown} and {len(what) - _SHOWN} more"

@@ -13,8 +13,11 @@ import stat
 from collections.abc import Callable, Iterator
 
 from localgcl._base import clock
-from localgcl._doctor import diagnosis, processes
-from localgcl._doctor.diagnosis import Check, Entry, Space
+from localgcl._base.text import shortened
+from localgcl._doctor import diagnosis, permissions, processes
+from localgcl._doctor.check import Check
+from localgcl._doctor.diagnosis import Space
+from localgcl._doctor.permissions import Entry
 from localgcl._liveness.access import fault_of, resolved
 from localgcl._liveness.fifo import is_fifo_name
 from localgcl._liveness.folder import Folder
@@ -59,7 +62,7 @@ def examine(path: str, chosen_by: location.ChosenBy) -> list[Check]:
     if status is not None and not stat.S_ISREG(status.st_mode):
         problem = "it is not a file; choose another path"
     if forbidden is not None:
-        return [*checks, diagnosis.denied(*forbidden)]
+        return [*checks, permissions.denied(*forbidden)]
     if problem is not None:
         return [*checks, diagnosis.unreadable(problem)]
     if status is None:
@@ -71,11 +74,11 @@ def examine(path: str, chosen_by: location.ChosenBy) -> list[Check]:
         if (fault := _fault(name)) is not None
     ]
     if foreign:
-        return [*checks, diagnosis.foreign(foreign)]
+        return [*checks, permissions.foreign(foreign)]
     try:
         return [*checks, *_files(real, folder), *_contents(path, folder)]
     except DatabaseError as error:
-        return [*checks, diagnosis.foreign([error.problem])]
+        return [*checks, permissions.foreign([error.problem])]
     finally:
         folder.close()
 
@@ -171,7 +174,7 @@ def _files(real: str, folder: Folder) -> Iterator[Check]:
         names = []
     inside = [entry for name in names if (entry := _entry(f"{folder.path}/{name}")) is not None]
     ours = [entry for entry in inside if _is_ours(entry)]
-    yield diagnosis.permissions(
+    yield permissions.permissions(
         database,
         parent,
         beside=[entry for entry in (wal, shm) if entry is not None],
@@ -186,7 +189,7 @@ def _files(real: str, folder: Folder) -> Iterator[Check]:
     yield diagnosis.run_folder(
         folder.path,
         None if there is None else there.mode,
-        [processes.shortened(name) for name in strays],
+        [shortened(name) for name in strays],
     )
 
 
@@ -302,7 +305,7 @@ def _owners(execute: Execute, folder: Folder) -> Check:
         if folder.is_alive(lifeline) if expires is None else expires > now:
             living += 1
         else:
-            dead.append(f"{'client' if pid is None else pid} ({processes.shortened(command)})")
+            dead.append(f"{'client' if pid is None else pid} ({shortened(command)})")
     return diagnosis.owners(dead, living)
 
 

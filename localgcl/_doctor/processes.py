@@ -8,13 +8,11 @@ from __future__ import annotations
 import os
 from typing import NamedTuple
 
-from localgcl._base.text import printable
+from localgcl._base.text import shortened
 
 # SQLite's locks on readers of the WAL (https://sqlite.org/walformat.html#locks); the first is held
 # only while all of the WAL is in the database.
 _READERS = range(124, 128)
-
-_MAX_COMMAND_LENGTH = 40
 
 
 class Lock(NamedTuple):
@@ -88,9 +86,3 @@ def is_stopped(pid: int) -> bool:
             return file.read().rpartition(b") ")[2][:1] in (b"T", b"t")
     except OSError:
         return False
-
-
-def shortened(text: str, most: int = _MAX_COMMAND_LENGTH) -> str:
-    """Return a text on one line, without what a terminal would obey, and not too long."""
-    line = printable(text)
-    return line if len(line) <= most else f"{line[: most - 3]}..."

@@ -8,7 +8,7 @@ import click
 
 from localgcl._admin import limits
 from localgcl._admin.action import together
-from localgcl._doctor.processes import shortened
+from localgcl._base.text import shortened
 from localgcl.cli._layout import duration, table
 from localgcl.cli._shared import echo_json, limiter_of, output_option
 from localgcl.cli._types import KNOWN_NAME
