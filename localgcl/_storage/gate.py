@@ -18,6 +18,7 @@ from localgcl._base import clock, threads
 from localgcl._base.descriptors import NONE, Descriptor, close_if_ours, is_ours, mark
 from localgcl._base.forks import at_fork
 from localgcl._liveness.folder import Folder
+from localgcl._storage.location import refuse_unfit_place
 from localgcl._storage.rights import others_write_beside
 from localgcl.errors import DatabaseError
 
@@ -106,6 +107,8 @@ class Gate:
             # The file or its folder was taken away: whoever comes now makes and uses another one.
             self.leave()
             self._folder.close()
+            # Or another folder was mounted over theirs, in which nobody else would be seen.
+            refuse_unfit_place(self._folder.path.removesuffix("-run"), self._folder.database)
             taken, self._descriptor = self._descriptor, self._open()
             _close(taken)
             renewed = True
