@@ -26,6 +26,7 @@ from localgcl._storage.file import (
     identity_of,
     newer,
     remaining,
+    tied_to,
 )
 from localgcl._storage.gate import GateTimeoutError
 from localgcl._storage.problems import explained, is_foreign, strange
@@ -155,6 +156,8 @@ class Database:
                     )
                     break
                 except _InUseError:
+                    if deadline is not None and clock.now() >= deadline:
+                        raise GateTimeoutError from None
                     threads.sleep(_TURN_SECONDS)  # in which the other thread can have its turn
         finally:
             if (rings or ends) and self._folder is not None:
@@ -383,23 +386,22 @@ class Database:
             self._file = None
             file.close(deadline)
             return
-        others = [one for one in open_databases() if one is not self and one.has_open(file)]
+        tied = tied_to(file)
+        others = [one for one in open_databases() if one is not self and one._file in tied]
         locked: list[Database] = []
         try:
             for other in others:
                 if not other._lock.acquire(blocking=False):
                     raise _InUseError
                 locked.append(other)
-            drop({file, *files_of(file.identity)})
+            if not tied_to(file) <= tied:
+                raise _InUseError  # another thread has just opened what has some of the numbers
+            drop(tied)
             self._file = None  # not before: a connection that is collected is closed as usual
             file.close_all_but_connection()
         finally:
             for other in locked:
                 other._lock.release()
-
-    def has_open(self, file: File) -> bool:
-        """Whether what is open here is the same file as that."""
-        return self._file is not None and self._file.identity == file.identity
 
     def close_before_fork(self, deadline: float) -> None:
         """Close the file, and keep it closed until `go_on_after_fork`."""

@@ -285,7 +285,7 @@ class File:
 
     def _close_connection(self) -> None:
         if not self.is_whole():
-            drop(files_of(self.identity))
+            drop(tied_to(self))
             return
         # SQLite keeps a file open for as long as a statement is, as one that has failed; and what
         # is open crosses a fork.
@@ -419,11 +419,38 @@ _open_files: weakref.WeakSet[File] = weakref.WeakSet()
 
 def files_of(identity: tuple[int, int]) -> list[File]:
     """Return all that this process has open of a file."""
+    return [file for file in _all_open() if file.identity == identity]
+
+
+def _all_open() -> list[File]:
     while True:
         try:
-            return [file for file in list(_open_files) if file.identity == identity]
+            return list(_open_files)
         except RuntimeError:
             continue  # another thread has just opened one
+
+
+def tied_to(file: File) -> set[File]:
+    """Return all that has to be dropped with a file: all of the same, and who has its numbers.
+
+    The kernel ends the locks that this process has on a file with any descriptor of it, so that a
+    database that has opened a number of a lost one does not keep its own.
+    """
+    tied, more = set[File](), {file}
+    while not more <= tied:
+        tied |= more
+        identities = {one.identity for one in tied}
+        numbers = {int(number) for one in tied for number in one._descriptors}
+        more = {
+            one
+            for one in _all_open()
+            if one.identity in identities
+            or any(
+                number in numbers and is_ours(number)
+                for number in (*one._descriptors, *one.gate.descriptors())
+            )
+        }
+    return tied
 
 
 def drop(files: Iterable[File]) -> None:
@@ -431,7 +458,7 @@ def drop(files: Iterable[File]) -> None:
 
     It is for connections whose log is another file by now, or whose descriptors were closed under
     them: a close would write a stale log into the database, or into a file of the program's. All
-    that this process has open of one file goes at once, since SQLite keeps its locks together.
+    that is `tied_to` one goes at once, since SQLite keeps the locks of a file together.
     Each number is, for this moment, that of a file that cannot be written, which keeps SQLite from
     its checkpoint; whose it is by now gets it back.
     """

@@ -229,6 +229,11 @@ class Gate:
         """The file of the gate, open."""
         return self._descriptor
 
+    def descriptors(self) -> tuple[Descriptor, ...]:
+        """Return by which descriptors the file is open."""
+        entered = self._entered
+        return (self._descriptor,) if entered is None else (self._descriptor, entered)
+
     def note(self) -> str:
         """Return what was noted in the file; DatabaseError where that is no note of ours."""
         noted = os.pread(self._descriptor, _MAX_NOTE_LENGTH + 1, 0).decode(errors="replace")

@@ -376,6 +376,76 @@ def test_two_connections_of_one_process(limiter: Limiter, run: Run) -> None:
     assert program.end() == 0
 
 
+@pytest.mark.parametrize("numbers", ["are free", "are in use"])
+@pytest.mark.parametrize("opened", ["before", "after"])
+def test_two_databases_of_one_process(
+    limiter: Limiter, run: Run, path: Path, tmp_path: Path, opened: str, numbers: str
+) -> None:
+    """What the one has lost may be the other's by now: no slot is lost, nor granted twice."""
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    limiter.create("a", 1)
+    other = Limiter(f"{path}-other")
+    other.create("b", 1)
+    program = run(
+        f"""
+        other = Limiter(f"{{path}}-other")
+        if {opened == "before"}:
+            other.read("b")
+        lease = limiter.acquire("a")
+        close_all()
+        files = use_their_numbers({str(folder)!r}) if {numbers == "are in use"} else []
+        def are_theirs():
+            return [os.readlink(f"/proc/self/fd/{{one}}") for one in files] == [
+                f"{folder!s}/theirs{{index}}" for index in range(len(files))
+            ]
+        with other.concurrency("b", timeout_seconds=20):
+            say(are_theirs())
+            wait()
+            say([one.active_slots for one in limiter.read_all()])
+            wait()
+            lease.release()
+            say([one.pid for one in other.holders()])
+            wait()
+        for one in (other, limiter):
+            one.close()
+        for one, name in ((other, "b"), (limiter, "a")):
+            with one.concurrency(name, timeout_seconds=20):
+                assert one.read(name).active_slots == 1
+            one.close()
+        say(are_theirs())
+        """
+    )
+
+    def free() -> list[str]:
+        found = []
+        for one, name in ((limiter, "a"), (other, "b")):
+            one.close()  # who believes to be the last at it takes the log away
+            with contextlib.suppress(AcquireConcurrencySlotTimeoutError):
+                one.acquire(name, timeout_seconds=0).release()
+                found.append(name)
+            one.close()
+        return found
+
+    assert program.answer() is True
+    assert free() == []
+    program.go_on()
+    assert program.answer() == [1]
+    assert free() == []
+    program.go_on()
+    assert program.answer() == [program.process.pid]
+    assert free() == ["a"]
+    program.go_on()
+    assert program.answer() is True
+    assert program.end() == 0
+    assert theirs_are_as_they_were(folder) is (numbers == "are in use")
+    for file in (path, f"{path}-other"):
+        with contextlib.closing(sqlite3.connect(file)) as reader:
+            assert reader.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    assert free() == ["a", "b"]
+    other.close()
+
+
 def test_a_fork_of_which_python_is_not_told(limiter: Limiter, run: Run) -> None:
     """The child has nothing of its parent's: not its connection, its lifeline nor its gate."""
     limiter.create("a", 3)
