@@ -34,6 +34,7 @@ _KINDS = {
     "closers": 3,
     "scarce": 2,
     "becomes": 3,
+    "forks_in_c": 2,
 }
 
 # What waiting may cost: a look for each fault that concerns a waiter, and the start of Python.

@@ -475,6 +475,55 @@ def test_a_fork_of_which_python_is_not_told(limiter: Limiter, run: Run) -> None:
     assert program.end() == 0
 
 
+@pytest.mark.parametrize("before", ["pass", "limiter.read('a'); limiter.close()"])
+def test_such_a_fork_while_nothing_is_open(limiter: Limiter, run: Run, before: str) -> None:
+    """What its parent has not opened, or has closed, the child can use."""
+    limiter.create("a", 1)
+    program = run(
+        f"""
+        {before}
+        child = ctypes.PyDLL(None).fork()
+        if child == 0:
+            limiter.acquire("a", timeout_seconds=5).release()
+            os._exit(0)
+        say(os.waitpid(child, 0)[1])
+        """
+    )
+    assert program.answer() == 0
+    assert program.end() == 0
+
+
+def test_such_a_fork_while_a_thread_is_in_a_transaction(limiter: Limiter, run: Run) -> None:
+    """SQLite may have noted locks that the child has not: it is refused, and its parent is not."""
+    limiter.create("a", 1)
+    program = run(
+        """
+        def use(tx):
+            entered.set()
+            done.wait()
+        entered, done = threading.Event(), threading.Event()
+        thread = threading.Thread(target=limiter._database.transact, args=(use,))
+        thread.start()
+        entered.wait()
+        child = ctypes.PyDLL(None).fork()
+        if child == 0:
+            try:
+                limiter.acquire("a", timeout_seconds=5)
+            except DatabaseError as error:
+                os._exit(7 if "was forked" in str(error) else 8)
+            os._exit(9)
+        say(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        done.set()
+        thread.join()
+        with limiter.concurrency("a", timeout_seconds=5):
+            say()
+        """
+    )
+    assert program.answer() == 7
+    assert program.answer() is None
+    assert program.end() == 0
+
+
 def test_such_a_fork_while_a_thread_queues_for_the_gate(
     limiter: Limiter, run: Run, path: Path
 ) -> None:
