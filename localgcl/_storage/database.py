@@ -431,11 +431,13 @@ class Database:
         """Begin afresh in a child, which is not to open what was not closed before."""
         if self._pid == os.getpid():
             return
-        kept_closed = self in _forking.databases and self._lock._is_owned()  # type: ignore[attr-defined]
+        # C code forks without a word before; then it stays closed if nobody was about to open it.
+        mine = self._lock._is_owned()  # type: ignore[attr-defined]
+        stayed_closed = self in _forking.databases if mine else not _forking.is_busy
         file = self._file
         if file is not None and not _forking.is_busy:
             drop({file, *files_of(file.identity)})  # nobody was in the middle of it
-        elif file is not None or not kept_closed:
+        elif file is not None or not stayed_closed:
             with contextlib.suppress(OSError):
                 _crossed.add(identity_of(self.path))
             if file is not None:

@@ -476,14 +476,21 @@ def test_a_fork_of_which_python_is_not_told(limiter: Limiter, run: Run) -> None:
 
 
 @pytest.mark.parametrize("before", ["pass", "limiter.read('a'); limiter.close()"])
-def test_such_a_fork_while_nothing_is_open(limiter: Limiter, run: Run, before: str) -> None:
-    """What its parent has not opened, or has closed, the child can use."""
+@pytest.mark.parametrize("after", ["pass", "ctypes.pythonapi.PyOS_AfterFork_Child()"])
+def test_such_a_fork_while_nothing_is_open(
+    limiter: Limiter, run: Run, before: str, after: str
+) -> None:
+    """What its parent has not opened, or has closed, the child can use.
+
+    Python may be told in the child alone, as uWSGI does.
+    """
     limiter.create("a", 1)
     program = run(
         f"""
         {before}
         child = ctypes.PyDLL(None).fork()
         if child == 0:
+            {after}
             limiter.acquire("a", timeout_seconds=5).release()
             os._exit(0)
         say(os.waitpid(child, 0)[1])
@@ -498,6 +505,7 @@ def test_such_a_fork_while_a_thread_is_in_a_transaction(limiter: Limiter, run: R
     limiter.create("a", 1)
     program = run(
         """
+        import localgcl
         def use(tx):
             entered.set()
             done.wait()
@@ -509,7 +517,7 @@ def test_such_a_fork_while_a_thread_is_in_a_transaction(limiter: Limiter, run: R
         if child == 0:
             try:
                 limiter.acquire("a", timeout_seconds=5)
-            except DatabaseError as error:
+            except localgcl.DatabaseError as error:
                 os._exit(7 if "was forked" in str(error) else 8)
             os._exit(9)
         say(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
