@@ -24,6 +24,7 @@ from localgcl._storage.file import (
     drop,
     files_of,
     identity_of,
+    is_lost,
     newer,
     remaining,
     tied_to,
@@ -34,7 +35,7 @@ from localgcl.errors import DatabaseError, GreenThreadsError, LocalGCLError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
     from typing import Any, TypeVar, TypeVarTuple
 
     from localgcl._liveness.lifeline import Lifeline
@@ -336,6 +337,7 @@ class Database:
             )
         for _ in range(_MAX_OPENINGS):
             self._discard(deadline)
+            self._drop_what_is_lost()
             try:
                 self._file = file = File(self.path, deadline)
             except VanishedError:
@@ -386,7 +388,23 @@ class Database:
             self._file = None
             file.close(deadline)
             return
-        tied = tied_to(file)
+        self._drop([file])
+        self._file = None  # not before: a connection that is collected is closed as usual
+        file.close_all_but_connection()
+
+    def _drop_what_is_lost(self) -> None:
+        """Drop what this process has open of the file, where its log or a descriptor is lost.
+
+        SQLite has one index of the log for all connections of a process: a new one would read and
+        write the new log by the index of the old.
+        """
+        identity = identity_of(self.path)
+        if identity is not None and is_lost(identity):
+            self._drop(files_of(identity))
+
+    def _drop(self, files: Collection[File]) -> None:
+        """Drop these, and all that has to go with them."""
+        tied = tied_to(files)
         others = [one for one in open_databases() if one is not self and one._file in tied]
         locked: list[Database] = []
         try:
@@ -394,11 +412,9 @@ class Database:
                 if not other._lock.acquire(blocking=False):
                     raise _InUseError
                 locked.append(other)
-            if not tied_to(file) <= tied:
+            if not tied_to(files) <= tied:
                 raise _InUseError  # another thread has just opened what has some of the numbers
             drop(tied)
-            self._file = None  # not before: a connection that is collected is closed as usual
-            file.close_all_but_connection()
         finally:
             for other in locked:
                 other._lock.release()

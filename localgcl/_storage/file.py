@@ -117,6 +117,8 @@ class File:
         # In one go, so that the file is not replaced in between: SQLite finds the log by its name.
         with self.gate.entered(deadline):
             self._verify_place()
+            if is_lost(self.identity):
+                raise VanishedError  # lost just now: what is open is dropped first
             made = self._make_companions()
             before = opened()
             try:
@@ -285,7 +287,7 @@ class File:
 
     def _close_connection(self) -> None:
         if not self.is_whole():
-            drop(tied_to(self))
+            drop(tied_to([self]))
             return
         # SQLite keeps a file open for as long as a statement is, as one that has failed; and what
         # is open crosses a fork.
@@ -430,13 +432,13 @@ def _all_open() -> list[File]:
             continue  # another thread has just opened one
 
 
-def tied_to(file: File) -> set[File]:
-    """Return all that has to be dropped with a file: all of the same, and who has its numbers.
+def tied_to(files: Iterable[File]) -> set[File]:
+    """Return all that has to be dropped with these: all of the same, and who has their numbers.
 
     The kernel ends the locks that this process has on a file with any descriptor of it, so that a
     database that has opened a number of a lost one does not keep its own.
     """
-    tied, more = set[File](), {file}
+    tied, more = set[File](), set(files)
     while not more <= tied:
         tied |= more
         identities = {one.identity for one in tied}
@@ -451,6 +453,11 @@ def tied_to(file: File) -> set[File]:
             )
         }
     return tied
+
+
+def is_lost(identity: tuple[int, int]) -> bool:
+    """Whether something that this process has open of a file has to be dropped."""
+    return not all(file.is_whole() for file in files_of(identity))
 
 
 def drop(files: Iterable[File]) -> None:

@@ -612,6 +612,75 @@ def test_the_log_is_taken_away(limiter: Limiter, run: Run, path: Path, what: str
     lease.release()
 
 
+def test_the_log_is_taken_away_before_a_second_connection(
+    limiter: Limiter, run: Run, path: Path
+) -> None:
+    """SQLite keeps one index of the log for a process: the second would read and write by the old.
+
+    It would write over what others have committed to the new log.
+    """
+    limiter.create("a", 1)
+    program = run(
+        """
+        limiter.read("a")
+        say()
+        wait()
+        async def use():
+            tasks = AsyncLimiter(path)
+            say([one.name for one in await tasks.read_all()])
+            await tasks.create("c", 1)
+            await tasks.aclose()
+        asyncio.run(use())
+        say([one.name for one in limiter.read_all()])
+        """
+    )
+    program.answer()
+    limiter.close()
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA wal_checkpoint")
+    for suffix in ("-wal", "-shm"):
+        os.unlink(f"{path}{suffix}")
+    limiter.create("b", 1)
+    program.go_on()
+    assert program.answer() == ["a", "b"]
+    assert program.answer() == ["a", "b", "c"]
+    assert [one.name for one in limiter.read_all()] == ["a", "b", "c"]
+    assert program.end() == 0
+
+
+def test_a_lost_log_is_in_use_until_a_deadline(limiter: Limiter, run: Run, path: Path) -> None:
+    """Who opens it a second time waits for the thread that is at it, and no longer than that."""
+    limiter.create("a", 1)
+    program = run(
+        """
+        from localgcl._base import clock as _clock
+        from localgcl._storage.database import Database
+        from localgcl._storage.gate import GateTimeoutError
+        def use(tx):
+            say()
+            done.wait()
+        done, second = threading.Event(), Database(path)
+        thread = threading.Thread(target=limiter._database.transact, args=(use,))
+        thread.start()
+        wait()
+        try:
+            second.transact(lambda tx: say("opened"), deadline=_clock.now() + 0.05)
+        except GateTimeoutError:
+            say("too late")
+        done.set()
+        thread.join()
+        second.transact(lambda tx: say("opened"), deadline=_clock.now() + 20)
+        """
+    )
+    program.answer()
+    for suffix in ("-wal", "-shm"):
+        os.unlink(f"{path}{suffix}")
+    program.go_on()
+    assert program.answer() == "too late"
+    assert program.answer() == "opened"
+    assert program.end() == 0
+
+
 def test_a_copy_made_by_the_program_itself(limiter: Limiter, run: Run, path: Path) -> None:
     """It ends the locks of the process, and another takes itself for the last and drops the log."""
     limiter.create("a", 1)
