@@ -100,8 +100,8 @@ MUTANTS = (
         "a child opens what crossed the fork",
         1,
         "_storage/database.py",
-        "        elif file is not None or not kept_closed:\n",
-        "        elif file is not None and kept_closed is None:\n",
+        "        elif file is not None or not stayed_closed:\n",
+        "        elif False:\n",
         (TRANSACTIONS,),
     ),
     Mutant(
