@@ -38,9 +38,11 @@ def catch_up() -> None:
         before = _signal.pthread_sigmask(_signal.SIG_BLOCK, ())
         try:
             _signal.pthread_sigmask(_signal.SIG_BLOCK, _signal.valid_signals())
-            for callback in _in_child:
-                callback()
-            _pid = pid
+            # A handler may have run up to here, and what it has opened is this process's own.
+            if pid != _pid:
+                for callback in _in_child:
+                    callback()
+                _pid = pid
         finally:
             _signal.pthread_sigmask(_signal.SIG_SETMASK, before)
 

@@ -110,6 +110,8 @@ class Database(SharedFile):
                     )
                     break
                 except InUseError:
+                    if deadline is not None and clock.now() >= deadline:
+                        raise GateTimeoutError from None
                     threads.sleep(_TURN_SECONDS)  # in which the other thread can have its turn
         finally:
             if (rings or ends) and self._folder is not None:

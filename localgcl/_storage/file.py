@@ -90,6 +90,8 @@ class File:
         # In one go, so that the file is not replaced in between: SQLite finds the log by its name.
         with self.gate.entered(deadline):
             self._verify_place()
+            if is_lost(self.identity):
+                raise VanishedError  # lost just now: what is open is dropped first
             made = self._make_companions()
             before = opened()
             try:
@@ -244,7 +246,7 @@ class File:
 
     def _close_connection(self) -> None:
         if not self.is_whole():
-            drop(files_of(self.identity))
+            drop(tied_to([self]))
             return
         # SQLite keeps a file open for as long as a statement is, as one that has failed; and what
         # is open crosses a fork.
@@ -312,11 +314,43 @@ _open_files: weakref.WeakSet[File] = weakref.WeakSet()
 
 def files_of(identity: tuple[int, int]) -> list[File]:
     """Return all that this process has open of a file."""
+    return [file for file in _all_open() if file.identity == identity]
+
+
+def _all_open() -> list[File]:
     while True:
         try:
-            return [file for file in list(_open_files) if file.identity == identity]
+            return list(_open_files)
         except RuntimeError:
             continue  # another thread has just opened one
+
+
+def tied_to(files: Iterable[File]) -> set[File]:
+    """Return all that has to be dropped with these: all of the same, and who has their numbers.
+
+    The kernel ends the locks that this process has on a file with any descriptor of it, so that a
+    database that has opened a number of a lost one does not keep its own.
+    """
+    tied, more = set[File](), set(files)
+    while not more <= tied:
+        tied |= more
+        identities = {one.identity for one in tied}
+        numbers = {int(number) for one in tied for number in one._descriptors}
+        more = {
+            one
+            for one in _all_open()
+            if one.identity in identities
+            or any(
+                number in numbers and is_ours(number)
+                for number in (*one._descriptors, *one.gate.descriptors())
+            )
+        }
+    return tied
+
+
+def is_lost(identity: tuple[int, int]) -> bool:
+    """Whether something that this process has open of a file has to be dropped."""
+    return not all(file.is_whole() for file in files_of(identity))
 
 
 def drop(files: Iterable[File]) -> None:
@@ -324,7 +358,7 @@ def drop(files: Iterable[File]) -> None:
 
     It is for connections whose log is another file by now, or whose descriptors were closed under
     them: a close would write a stale log into the database, or into a file of the program's. All
-    that this process has open of one file goes at once, since SQLite keeps its locks together.
+    that is `tied_to` one goes at once, since SQLite keeps the locks of a file together.
     """
     files = [file for file in files if file._found]  # the others are closed as usual
 

@@ -16,6 +16,7 @@ import os
 from localgcl._base import clock, threads
 from localgcl._base.descriptors import NONE, Descriptor, is_ours, mark
 from localgcl._liveness.folder import Folder
+from localgcl._storage.location import refuse_unfit_place
 from localgcl._storage.locks import (
     PAUSE_SECONDS,
     ForkedError,
@@ -114,6 +115,8 @@ class Gate:
             # The file or its folder was taken away: whoever comes now makes and uses another one.
             self.leave()
             self._folder.close()
+            # Or another folder was mounted over theirs, in which nobody else would be seen.
+            refuse_unfit_place(self._folder.path.removesuffix("-run"), self._folder.database)
             taken, self._descriptor = self._descriptor, self._open()
             close_and_forget(taken)
             renewed = True
@@ -233,6 +236,11 @@ class Gate:
     def descriptor(self) -> int:
         """The file of the gate, open."""
         return self._descriptor
+
+    def descriptors(self) -> tuple[Descriptor, ...]:
+        """Return by which descriptors the file is open."""
+        entered = self._entered
+        return (self._descriptor,) if entered is None else (self._descriptor, entered)
 
     def note(self) -> str:
         """Return what was noted in the file; DatabaseError where that is no note of ours."""

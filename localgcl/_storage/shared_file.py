@@ -12,7 +12,7 @@ from localgcl._base.clock import remaining
 from localgcl._base.forks import catch_up
 from localgcl._base.threads import inside, make_lock
 from localgcl._liveness.lifeline import existing_lifeline
-from localgcl._storage.file import File, VanishedError, drop, files_of
+from localgcl._storage.file import File, VanishedError, drop, files_of, is_lost, tied_to
 from localgcl._storage.forking import crossed, register, registered
 from localgcl._storage.gate import GateTimeoutError
 from localgcl._storage.location import identity_of
@@ -21,7 +21,7 @@ from localgcl.errors import DatabaseError, GreenThreadsError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
     from typing import TypeVar, TypeVarTuple
 
     from localgcl._liveness.folder import Folder
@@ -114,6 +114,7 @@ class SharedFile:
             )
         for _ in range(_MAX_OPENINGS):
             self._discard(deadline)
+            self._drop_what_is_lost()
             try:
                 self._file = file = File(self.path, deadline)
             except VanishedError:
@@ -164,23 +165,36 @@ class SharedFile:
             self._file = None
             file.close(deadline)
             return
-        others = [one for one in shared_files() if one is not self and one.has_open(file)]
+        self._drop([file])
+        self._file = None  # not before: a connection that is collected is closed as usual
+        file.close_all_but_connection()
+
+    def _drop_what_is_lost(self) -> None:
+        """Drop what this process has open of the file, where its log or a descriptor is lost.
+
+        SQLite has one index of the log for all connections of a process: a new one would read and
+        write the new log by the index of the old.
+        """
+        identity = identity_of(self.path)
+        if identity is not None and is_lost(identity):
+            self._drop(files_of(identity))
+
+    def _drop(self, files: Collection[File]) -> None:
+        """Drop these, and all that has to go with them."""
+        tied = tied_to(files)
+        others = [one for one in shared_files() if one is not self and one._file in tied]
         locked: list[SharedFile] = []
         try:
             for other in others:
                 if not other._lock.acquire(blocking=False):
                     raise InUseError
                 locked.append(other)
-            drop({file, *files_of(file.identity)})
-            self._file = None  # not before: a connection that is collected is closed as usual
-            file.close_all_but_connection()
+            if not tied_to(files) <= tied:
+                raise InUseError  # another thread has just opened what has some of the numbers
+            drop(tied)
         finally:
             for other in locked:
                 other._lock.release()
-
-    def has_open(self, file: File) -> bool:
-        """Whether what is open here is the same file as that."""
-        return self._file is not None and self._file.identity == file.identity
 
     def close_before_fork(self, deadline: float, kept_closed: list[ForkAware]) -> None:
         """Close the file; stay closed, as one of `kept_closed`, until `go_on_after_fork`."""
@@ -213,11 +227,13 @@ class SharedFile:
         """
         if self._pid == os.getpid():
             return
-        kept_closed = kept_closed and self._lock._is_owned()  # type: ignore[attr-defined]
+        # C code forks without a word before; then it stays closed if nobody was about to open it.
+        mine = self._lock._is_owned()  # type: ignore[attr-defined]
+        stayed_closed = kept_closed if mine else not is_busy
         file = self._file
         if file is not None and not is_busy:
             drop({file, *files_of(file.identity)})  # nobody was in the middle of it
-        elif file is not None or not kept_closed:
+        elif file is not None or not stayed_closed:
             with contextlib.suppress(OSError):
                 crossed.add(identity_of(self.path))
             if file is not None:

@@ -75,9 +75,11 @@ def main() -> None:
             look(actor, limiter)
         except LocalGCLError as error:
             actor.tell("blind", error)
-        # Nobody at the gate: it would read a file and another's log while one is replaced.
+        # Nobody at the gate: it would read a file and another's log while one is replaced. After
+        # that SQLite would read the new log by the index that this process has of the old one.
         with cleaners_kept_out(actor.journal.path, wait=False) as alone:
-            if alone:
+            database = limiter._database
+            if alone and database.is_intact(database.openings):
                 add_up(actor)
         time.sleep(_PAUSE_SECONDS)
 

@@ -231,6 +231,7 @@ class Operator:
         for name in (*LIMITS, ASLEEP):
             while not self.attempt(lambda: self._anew(name)):  # noqa: B023 - called at once
                 time.sleep(_RETRY_SECONDS)
+        self.say("cleared")
         with contextlib.ExitStack() as stack:
             for name in LIMITS:
                 stack.enter_context(self.shaken(name))

@@ -7,6 +7,7 @@ program, and they are forked by C.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import random
 import resource
@@ -14,6 +15,7 @@ import shlex
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, NoReturn
 
 from localgcl import (
@@ -25,7 +27,7 @@ from localgcl._base import threads as _threads
 from tests.endurance.actor import Actor
 from tests.endurance.blocking import Blocking
 from tests.endurance.wishes import wish
-from tests.endurance.worker import leave
+from tests.endurance.worker import fork, leave
 
 _OWN_FILES = 12
 
@@ -200,4 +202,15 @@ def becomes(actor: Actor, until: float) -> None:
     actor.journal.write("kill", actor.name, actor.now())
 
 
-KINDS = {one.__name__: one for one in (closers, scarce, becomes)}
+def forks_in_c(actor: Actor, until: float) -> None:
+    """One thread, of which C code makes children, holding slots and not: Python is not told."""
+    libc = ctypes.PyDLL(None)
+    caller, rng, children = Blocking(actor), actor.rng("forks"), 0
+    while actor.goes_on(until):
+        children += 1
+        child = partial(fork, caller, rng, children, by=libc.fork)
+        caller.ask(wish(rng), child, strictly=False)
+    leave(caller, rng)
+
+
+KINDS = {one.__name__: one for one in (closers, scarce, becomes, forks_in_c)}

@@ -138,6 +138,17 @@ WRONG = {
         saw p-1,plain,1 | p-1,plain,1
         """,
     ),
+    "it was granted, and is shown as waiting, with no row left of what was restored": (
+        "truth 8",
+        """
+        ghosts
+        cleared
+        ask p-1 1.0 1 1 plain
+        in p-1 1.0
+        look 1.1
+        saw p-1,plain,1 | p-1,plain,1
+        """,
+    ),
     "it was released, and is shown as holding": (
         "truth 9",
         """
@@ -278,8 +289,29 @@ RIGHT = {
         out p-1 1.1
         free p-1 1.1
         ghosts
+        cleared
         look 1.3
         saw p-1,plain,1 |
+        """,
+    "a row of before the log was lost": """
+        ghosts
+        shake *
+        ask p-1 1.0 1 1 plain
+        look 1.1
+        saw | p-1,plain,1
+        in p-1 1.2
+        look 1.3
+        saw | p-1,plain,1
+        cleared
+        """,
+    "a row of before the log was lost, seen just before it was cleared away": """
+        ghosts
+        shake *
+        ask p-1 1.0 1 1 plain
+        in p-1 1.2
+        look 1.3
+        cleared
+        saw | p-1,plain,1
         """,
     "not overtaken for certain": """
         ask p-1 1.0 1 1 plain

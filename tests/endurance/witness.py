@@ -18,7 +18,7 @@ request no longer counts at that limit (it is *excused* there). The lines:
     kill PROCESS TIME               about to be killed / certainly gone: dead PROCESS
     shake NAME | *                  what is held there may change / calm NAME | * SLOTS DECAY OPEN
     resize NAME SLOTS               about to have so many slots / resized NAME SLOTS
-    ghosts                          old rows may have come back
+    ghosts                          old rows may come back from here on / cleared: they are gone
     trouble / better TIME           calls may fail from here on / fail no more
     excuse TAG                      an operator may free it from here on
     look TIME / saw HOLDERS WAITERS what the views show: TAG,LIMIT,SLOTS by blanks
@@ -107,7 +107,7 @@ class Witness:
         self.dead: set[str] = set()
         self.unborn: Counter[str] = Counter()  # forks whose child has not told of itself
         self.line = 0
-        self.restored = 0  # the line before which rows may be ghosts
+        self.restored = 0.0  # the rows of what began before this line may be ghosts
         self.trouble = 0
         self.better_at = -1  # the line at which the last trouble ended
         self.calm_at = -1.0  # the line at which everything was shaken last
@@ -339,6 +339,11 @@ class Witness:
                 self.pools[name].meter.give_back(request.tag, request.slots)
 
     def _ghosts(self) -> None:
+        # Until they are cleared away: what comes back when a log is lost may have been asked for
+        # after this, and granted before the loss.
+        self.restored = math.inf
+
+    def _cleared(self) -> None:
         self.restored = self.line
 
     def _trouble(self) -> None:

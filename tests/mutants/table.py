@@ -100,8 +100,8 @@ MUTANTS = (
         "a child opens what crossed the fork",
         1,
         "_storage/shared_file.py",
-        "        elif file is not None or not kept_closed:\n",
-        "        elif file is not None and kept_closed is None:\n",
+        "        elif file is not None or not stayed_closed:\n",
+        "        elif False:\n",
         (TRANSACTIONS,),
     ),
     Mutant(
@@ -287,8 +287,8 @@ MUTANTS = (
         "a child that Python was not told of goes on as its parent",
         2,
         "_base/forks.py",
-        "    if pid != _pid:",
-        "    if pid < 0:",
+        "    if pid != _pid:\n        # What",
+        "    if pid < 0:\n        # What",
         (DESCRIPTORS,),
     ),
     Mutant(

@@ -376,6 +376,76 @@ def test_two_connections_of_one_process(limiter: Limiter, run: Run) -> None:
     assert program.end() == 0
 
 
+@pytest.mark.parametrize("numbers", ["are free", "are in use"])
+@pytest.mark.parametrize("opened", ["before", "after"])
+def test_two_databases_of_one_process(
+    limiter: Limiter, run: Run, path: Path, tmp_path: Path, opened: str, numbers: str
+) -> None:
+    """What the one has lost may be the other's by now: no slot is lost, nor granted twice."""
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    limiter.create("a", 1)
+    other = Limiter(f"{path}-other")
+    other.create("b", 1)
+    program = run(
+        f"""
+        other = Limiter(f"{{path}}-other")
+        if {opened == "before"}:
+            other.read("b")
+        lease = limiter.acquire("a")
+        close_all()
+        files = use_their_numbers({str(folder)!r}) if {numbers == "are in use"} else []
+        def are_theirs():
+            return [os.readlink(f"/proc/self/fd/{{one}}") for one in files] == [
+                f"{folder!s}/theirs{{index}}" for index in range(len(files))
+            ]
+        with other.concurrency("b", timeout_seconds=20):
+            say(are_theirs())
+            wait()
+            say([one.active_slots for one in limiter.read_all()])
+            wait()
+            lease.release()
+            say([one.pid for one in other.holders()])
+            wait()
+        for one in (other, limiter):
+            one.close()
+        for one, name in ((other, "b"), (limiter, "a")):
+            with one.concurrency(name, timeout_seconds=20):
+                assert one.read(name).active_slots == 1
+            one.close()
+        say(are_theirs())
+        """
+    )
+
+    def free() -> list[str]:
+        found = []
+        for one, name in ((limiter, "a"), (other, "b")):
+            one.close()  # who believes to be the last at it takes the log away
+            with contextlib.suppress(AcquireConcurrencySlotTimeoutError):
+                one.acquire(name, timeout_seconds=0).release()
+                found.append(name)
+            one.close()
+        return found
+
+    assert program.answer() is True
+    assert free() == []
+    program.go_on()
+    assert program.answer() == [1]
+    assert free() == []
+    program.go_on()
+    assert program.answer() == [program.process.pid]
+    assert free() == ["a"]
+    program.go_on()
+    assert program.answer() is True
+    assert program.end() == 0
+    assert theirs_are_as_they_were(folder) is (numbers == "are in use")
+    for file in (path, f"{path}-other"):
+        with contextlib.closing(sqlite3.connect(file)) as reader:
+            assert reader.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    assert free() == ["a", "b"]
+    other.close()
+
+
 def test_a_fork_of_which_python_is_not_told(limiter: Limiter, run: Run) -> None:
     """The child has nothing of its parent's: not its connection, its lifeline nor its gate."""
     limiter.create("a", 3)
@@ -402,6 +472,63 @@ def test_a_fork_of_which_python_is_not_told(limiter: Limiter, run: Run) -> None:
     program.go_on()
     assert program.answer() == [True]
     assert program.answer() == 1
+    assert program.end() == 0
+
+
+@pytest.mark.parametrize("before", ["pass", "limiter.read('a'); limiter.close()"])
+@pytest.mark.parametrize("after", ["pass", "ctypes.pythonapi.PyOS_AfterFork_Child()"])
+def test_such_a_fork_while_nothing_is_open(
+    limiter: Limiter, run: Run, before: str, after: str
+) -> None:
+    """What its parent has not opened, or has closed, the child can use.
+
+    Python may be told in the child alone, as uWSGI does.
+    """
+    limiter.create("a", 1)
+    program = run(
+        f"""
+        {before}
+        child = ctypes.PyDLL(None).fork()
+        if child == 0:
+            {after}
+            limiter.acquire("a", timeout_seconds=5).release()
+            os._exit(0)
+        say(os.waitpid(child, 0)[1])
+        """
+    )
+    assert program.answer() == 0
+    assert program.end() == 0
+
+
+def test_such_a_fork_while_a_thread_is_in_a_transaction(limiter: Limiter, run: Run) -> None:
+    """SQLite may have noted locks that the child has not: it is refused, and its parent is not."""
+    limiter.create("a", 1)
+    program = run(
+        """
+        import localgcl
+        def use(tx):
+            entered.set()
+            done.wait()
+        entered, done = threading.Event(), threading.Event()
+        thread = threading.Thread(target=limiter._database.transact, args=(use,))
+        thread.start()
+        entered.wait()
+        child = ctypes.PyDLL(None).fork()
+        if child == 0:
+            try:
+                limiter.acquire("a", timeout_seconds=5)
+            except localgcl.DatabaseError as error:
+                os._exit(7 if "was forked" in str(error) else 8)
+            os._exit(9)
+        say(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        done.set()
+        thread.join()
+        with limiter.concurrency("a", timeout_seconds=5):
+            say()
+        """
+    )
+    assert program.answer() == 7
+    assert program.answer() is None
     assert program.end() == 0
 
 
@@ -483,6 +610,75 @@ def test_the_log_is_taken_away(limiter: Limiter, run: Run, path: Path, what: str
     lease = limiter.acquire("a", timeout_seconds=5)
     assert run(asked).answer() == "refused"
     lease.release()
+
+
+def test_the_log_is_taken_away_before_a_second_connection(
+    limiter: Limiter, run: Run, path: Path
+) -> None:
+    """SQLite keeps one index of the log for a process: the second would read and write by the old.
+
+    It would write over what others have committed to the new log.
+    """
+    limiter.create("a", 1)
+    program = run(
+        """
+        limiter.read("a")
+        say()
+        wait()
+        async def use():
+            tasks = AsyncLimiter(path)
+            say([one.name for one in await tasks.read_all()])
+            await tasks.create("c", 1)
+            await tasks.aclose()
+        asyncio.run(use())
+        say([one.name for one in limiter.read_all()])
+        """
+    )
+    program.answer()
+    limiter.close()
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA wal_checkpoint")
+    for suffix in ("-wal", "-shm"):
+        os.unlink(f"{path}{suffix}")
+    limiter.create("b", 1)
+    program.go_on()
+    assert program.answer() == ["a", "b"]
+    assert program.answer() == ["a", "b", "c"]
+    assert [one.name for one in limiter.read_all()] == ["a", "b", "c"]
+    assert program.end() == 0
+
+
+def test_a_lost_log_is_in_use_until_a_deadline(limiter: Limiter, run: Run, path: Path) -> None:
+    """Who opens it a second time waits for the thread that is at it, and no longer than that."""
+    limiter.create("a", 1)
+    program = run(
+        """
+        from localgcl._base import clock as _clock
+        from localgcl._storage.database import Database
+        from localgcl._storage.gate import GateTimeoutError
+        def use(tx):
+            say()
+            done.wait()
+        done, second = threading.Event(), Database(path)
+        thread = threading.Thread(target=limiter._database.transact, args=(use,))
+        thread.start()
+        wait()
+        try:
+            second.transact(lambda tx: say("opened"), deadline=_clock.now() + 0.05)
+        except GateTimeoutError:
+            say("too late")
+        done.set()
+        thread.join()
+        second.transact(lambda tx: say("opened"), deadline=_clock.now() + 20)
+        """
+    )
+    program.answer()
+    for suffix in ("-wal", "-shm"):
+        os.unlink(f"{path}{suffix}")
+    program.go_on()
+    assert program.answer() == "too late"
+    assert program.answer() == "opened"
+    assert program.end() == 0
 
 
 def test_a_copy_made_by_the_program_itself(limiter: Limiter, run: Run, path: Path) -> None:

@@ -5,19 +5,24 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-from localgcl import Limiter
+from localgcl import AcquireConcurrencySlotTimeoutError, Limiter
+from localgcl._base import threads
 from localgcl._base.descriptors import Kept, is_ours
 from localgcl._liveness.lifeline import Lifeline, existing_lifeline
 from localgcl._storage import file as _file
 from localgcl._storage import sqlite_descriptors
+from localgcl._storage.database import Transaction
 from tests.descriptors import open_files
+from tests.flavours import DEADLINE_SECONDS
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="marks are Linux's")
 
@@ -96,6 +101,74 @@ def _leads_to(number: str) -> str:
         return os.readlink(f"/proc/self/fd/{number}")
     except FileNotFoundError:  # that of the listing
         return ""
+
+
+WRITES = """
+import sqlite3, sys
+try:
+    sqlite3.connect(sys.argv[1], timeout=0, isolation_level=None).execute("BEGIN IMMEDIATE")
+except sqlite3.OperationalError as error:
+    print(error)
+"""
+
+
+def test_what_another_thread_has_the_numbers_of(
+    limiter: Limiter, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A database that was opened since is in a transaction, and keeps its locks until the end."""
+    other = Limiter(f"{path}-other")
+    other.create("b", 1)
+    other.close()
+    limiter.create("a", 1)
+    index = f"{path}-shm"  # which has the locks
+    lost = {one for one in os.listdir("/proc/self/fd") if _leads_to(one) == index}
+    for one in os.listdir("/proc/self/fd"):
+        if path in _leads_to(one):
+            os.close(int(one))
+    inside, tried, goes_on = threading.Event(), threading.Event(), threading.Event()
+    found: list[object] = []
+    sleep = threads.sleep
+
+    def tell_and_sleep(seconds: float) -> None:
+        tried.set()
+        sleep(seconds)
+
+    def work(tx: Transaction) -> None:
+        tx.execute("UPDATE settings SET updated = updated + 1")
+        inside.set()
+        assert goes_on.wait(DEADLINE_SECONDS)
+        tx.execute("UPDATE settings SET updated = updated + 1")
+
+    def find() -> None:
+        found.append(limiter.read("a").name)
+        tried.set()
+
+    uses = threading.Thread(target=other._database.transact, args=(work,))
+    finds = threading.Thread(target=find)
+    try:
+        uses.start()
+        assert inside.wait(DEADLINE_SECONDS)
+        assert [_leads_to(one) for one in lost] == [f"{path}-other-shm"]
+        monkeypatch.setattr(threads, "sleep", tell_and_sleep)
+        finds.start()
+        assert tried.wait(DEADLINE_SECONDS)
+        writes = subprocess.run(
+            [sys.executable, "-c", WRITES, f"{path}-other"],
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+            timeout=DEADLINE_SECONDS,
+        )
+        assert writes.stdout == "database is locked\n"
+        with pytest.raises(AcquireConcurrencySlotTimeoutError):
+            limiter.acquire("a", timeout_seconds=0.05)
+    finally:
+        goes_on.set()
+        uses.join(DEADLINE_SECONDS)
+    finds.join(DEADLINE_SECONDS)
+    assert found == ["a"]
+    assert other.read("b").name == "b"
+    other.close()
 
 
 def test_what_cannot_be_dropped_stays_as_it_is(

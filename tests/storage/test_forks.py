@@ -125,3 +125,111 @@ def test_forked_by_a_handler_while_it_waits(path: str, child: str) -> None:
         timeout=DEADLINE_SECONDS,
     )
     assert done.returncode == 0, done.stderr
+
+
+# A fork of which Python is not told, and then a signal at one step of what makes up for that: at a
+# call or a return in `catch_up` and in what it calls, from the first to the last. There is one
+# child for each step; the last meets none.
+SILENT = """
+import ctypes, json, os, signal, sys
+from localgcl import Limiter
+path, handler = sys.argv[1:]
+limiter = Limiter(path)
+limiter.create("a", 1)
+limiter.create("b", 1)
+lease = limiter.acquire("a")
+lifelines = {one for one in os.listdir(f"{path}-run") if one.isalnum() and len(one) == 32}
+assert len(lifelines) == 1
+lease_of_child = None
+
+def uses(*_):
+    global lease_of_child
+    lease_of_child = limiter.acquire("b", timeout_seconds=20)
+
+def raises(*_):
+    raise InterruptedError
+
+def opened():
+    for number in os.listdir("/proc/self/fd"):
+        try:
+            yield os.path.basename(os.readlink(f"/proc/self/fd/{number}"))
+        except FileNotFoundError:
+            pass  # by which they were listed
+
+class Steps:
+    def __init__(self, wanted):
+        self.wanted, self.inside, self.count = wanted, False, 0
+
+    def __call__(self, frame, event, call):
+        name = frame.f_code.co_name
+        if name == "catch_up" and event == "call":
+            self.inside = True
+        if self.inside and "catch_up" in (name, frame.f_back.f_code.co_name):
+            if name == "catch_up" and event == "return":
+                self.inside = False
+            self.count += 1
+            if self.count == self.wanted:
+                sys.setprofile(None)
+                strike(signal.SIGUSR1)
+
+strike = ctypes.PyDLL(None)["raise"]
+signal.signal(signal.SIGUSR1, {"uses": uses, "raises": raises}[handler])
+fork = ctypes.PyDLL(None).fork
+step, is_over = 0, False
+while not is_over:
+    step += 1
+    told, tell = os.pipe()
+    goes_on, go_on = os.pipe()
+    child = fork()
+    if child == 0:
+        os.close(go_on)
+        steps, outcome = Steps(step), "passed by"
+        sys.setprofile(steps)
+        try:
+            limiter.read("a")
+        except InterruptedError:
+            outcome = "raised"
+        sys.setprofile(None)
+        outcome = "over" if steps.count < step else outcome
+        assert limiter.read("a").active_slots == 1
+        assert lifelines.isdisjoint(opened()), "the child keeps its parent's lifeline"
+        if handler == "raises":
+            lease_of_child = limiter.acquire("b", timeout_seconds=20)
+        lease.release()  # which is the parent's
+        mine = [one for one in opened() if one.isalnum() and len(one) == 32]
+        assert len(mine) == (lease_of_child is not None), "the child has lost its own lifeline"
+        os.write(tell, json.dumps([outcome, lease_of_child and lease_of_child.id]).encode())
+        os.close(tell)
+        os.read(goes_on, 1)
+        os._exit(0)
+    os.close(tell)
+    os.close(goes_on)
+    answer = os.read(told, 999)
+    assert answer, f"step {step}"
+    outcome, taken = json.loads(answer)
+    is_over = outcome == "over"
+    assert is_over or taken, f"step {step}"
+    held = [one.lease for one in limiter.holders()]
+    assert held == [one for one in (lease.id, taken) if one], f"step {step}"
+    os.close(told)
+    os.close(go_on)
+    assert os.waitpid(child, 0)[1] == 0
+    with limiter.concurrency("b", timeout_seconds=20):
+        pass
+lease.release()
+assert limiter.read("a").active_slots == 0
+print(step)
+"""
+
+
+@pytest.mark.parametrize("handler", ["uses", "raises"])
+def test_a_signal_while_a_silent_fork_is_made_up_for(path: str, handler: str) -> None:
+    """The child has nothing of its parent's, and what its handler takes there stays taken."""
+    done = subprocess.run(
+        [sys.executable, "-c", SILENT, path, handler],
+        capture_output=True,
+        text=True,
+        timeout=3 * DEADLINE_SECONDS,
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 10
