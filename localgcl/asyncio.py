@@ -16,13 +16,8 @@ from localgcl._admin.action import Action
 from localgcl._base import clock
 from localgcl._base.checks import check_lease_id
 from localgcl._drivers.flow import Terms, Transact, flow
-from localgcl._drivers.session import (
-    LEAST_SECONDS,
-    PATIENCE_SECONDS,
-    Session,
-    last_database,
-    session_of,
-)
+from localgcl._drivers.session import LEAST_SECONDS, PATIENCE_SECONDS, Session
+from localgcl._drivers.sessions import last_database, session_of
 from localgcl._engine import release as _release
 from localgcl._engine.request import Granted, Request
 from localgcl._storage.backlog import run_later
@@ -189,7 +184,7 @@ async def _obtain_in(session: Session, terms: Terms, request: Request, path: str
 
 
 async def _drive(terms: Terms, request: Request, session: Session) -> Granted:
-    steps = flow(terms, request, session)
+    steps = flow(terms, request, session.worker)
     advance: Callable[[Any], Any] = steps.send
     result: Any = None
     while True:

@@ -11,7 +11,8 @@ from starlette.requests import HTTPConnection
 
 from localgcl._admin import limits
 from localgcl._base.checks import MAX_NAME_LENGTH
-from localgcl._drivers.session import Session, session_of
+from localgcl._drivers.session import Session
+from localgcl._drivers.sessions import session_of
 from localgcl._engine.clients import Client
 from localgcl._storage.database import Transaction
 from localgcl.asyncio import AsyncLimiter

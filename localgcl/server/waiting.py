@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from localgcl._base import clock
 from localgcl._drivers.flow import Terms
-from localgcl._drivers.session import session_of
+from localgcl._drivers.sessions import session_of
 from localgcl._engine import clients
 from localgcl._storage.database import NoDatabaseError
 from localgcl.asyncio import AsyncLimiter, _obtain
