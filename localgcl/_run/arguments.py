@@ -10,13 +10,15 @@ from __future__ import annotations
 import os
 
 from localgcl._base.checks import MAX_SLOTS, check_holder, check_name
+from localgcl._drivers.blocking import database_of
 from localgcl._run.job import Job
-from localgcl.sync import Limiter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
+
+    from localgcl._storage.database import Database
 
     # How a switch is called in Job, and how its value is read; None where it takes none.
     Options = dict[str, tuple[str, Callable[[str], Any] | None]]
@@ -65,7 +67,7 @@ OPTIONS: dict[str, Options] = {
 }
 
 
-def read(arguments: list[str]) -> tuple[Job, Limiter] | None:
+def read(arguments: list[str]) -> tuple[Job, Database] | None:
     """Return what a command line asks for and of which database, None where click is to read it.
 
     DatabaseError where there can be no database.
@@ -89,7 +91,7 @@ def read(arguments: list[str]) -> tuple[Job, Limiter] | None:
             del words[0]
         if bool(words) != (command == "run"):
             return None
-        return Job([name, *also], command=words or None, **values), Limiter(database)
+        return Job([name, *also], command=words or None, **values), database_of(database)
     except (LookupError, ValueError):
         return None
 

@@ -9,7 +9,7 @@ from click.shell_completion import CompletionItem
 
 from localgcl._base.checks import MAX_SLOTS, check_holder
 from localgcl._run.job import NO_SLOT, Job
-from localgcl.cli._shared import limiter_of
+from localgcl.cli._shared import connection_of
 from localgcl.cli._types import KNOWN_NAME, SECONDS, SLOTS
 
 
@@ -218,4 +218,4 @@ def _do(ctx: click.Context, names: list[str], **values: Any) -> NoReturn:
         job = Job(names, **values)
     except ValueError as error:
         raise click.UsageError(f"{error}.", ctx) from None
-    ctx.exit(job.do(limiter_of(ctx)))
+    ctx.exit(job.do(connection_of(ctx)))
