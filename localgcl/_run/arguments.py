@@ -2,7 +2,8 @@
 
 A cron job waits for all that is imported before it begins, and click takes as long as all the rest.
 What is plain is read here; whatever is not (help, completion, wrong usage, several letters behind
-one dash) is left to click, which has the same options. A test holds the two together.
+one dash) is left to click, whose options are made from the table here. A test holds the two
+readers together.
 """
 
 from __future__ import annotations
@@ -26,17 +27,22 @@ if TYPE_CHECKING:
 _COMPLETION = "_LOCALGCL_COMPLETE"  # set by a shell that completes, as click has it
 
 
-def _whole(lowest: int, highest: int = MAX_SLOTS) -> Callable[[str], int]:
-    def read(text: str) -> int:
+class Whole:
+    """Reads a whole number within bounds."""
+
+    def __init__(self, lowest: int, highest: int = MAX_SLOTS) -> None:
+        self.lowest = lowest
+        self.highest = highest
+
+    def __call__(self, text: str) -> int:
         value = int(text)
-        if not lowest <= value <= highest:
+        if not self.lowest <= value <= self.highest:
             raise ValueError(text)
         return value
 
-    return read
 
-
-def _seconds(text: str) -> float:
+def seconds(text: str) -> float:
+    """Read a time to wait."""
     value = float(text)
     if not value >= 0:
         raise ValueError(text)
@@ -44,8 +50,8 @@ def _seconds(text: str) -> float:
 
 
 _BOTH: Options = {
-    "--occupy": ("occupy", _whole(1)),
-    "--timeout": ("timeout", _seconds),
+    "--occupy": ("occupy", Whole(1)),
+    "--timeout": ("timeout", seconds),
     "--no-wait": ("no_wait", None),
 }
 OPTIONS: dict[str, Options] = {
@@ -54,11 +60,11 @@ OPTIONS: dict[str, Options] = {
         **_BOTH,
         "-n": ("also", check_name),
         "--also": ("also", check_name),
-        "-l": ("limit", _whole(0)),
-        "--limit": ("limit", _whole(0)),
-        "--max-waiting": ("max_waiting", _whole(0)),
-        "-E": ("conflict_exit_code", _whole(0, 255)),
-        "--conflict-exit-code": ("conflict_exit_code", _whole(0, 255)),
+        "-l": ("limit", Whole(0)),
+        "--limit": ("limit", Whole(0)),
+        "--max-waiting": ("max_waiting", Whole(0)),
+        "-E": ("conflict_exit_code", Whole(0, 255)),
+        "--conflict-exit-code": ("conflict_exit_code", Whole(0, 255)),
         "--rate-limit": ("rate_limit", None),
         "--holder": ("holder", check_holder),
         "-v": ("verbose", None),
