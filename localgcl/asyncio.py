@@ -2,43 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import functools
-import inspect
 import os
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from types import TracebackType
-from typing import Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from localgcl._admin import limits
 from localgcl._admin.action import Action
-from localgcl._base import clock
 from localgcl._base.checks import check_lease_id
-from localgcl._drivers.flow import Terms, Transact, flow
-from localgcl._drivers.session import (
-    LEAST_SECONDS,
-    PATIENCE_SECONDS,
-    Session,
-    last_database,
-    session_of,
-)
+from localgcl._drivers.awaiting import AsyncBlock, obtain
+from localgcl._drivers.flow import HoldingTerms, RateTerms
+from localgcl._drivers.sessions import last_database, session_of
 from localgcl._engine import release as _release
 from localgcl._engine.request import Granted, Request
 from localgcl._storage.backlog import run_later
 from localgcl._storage.database import NoDatabaseError, Transaction
-from localgcl._storage.gate import GateTimeoutError
 from localgcl._storage.location import choose
-from localgcl._storage.problems import explained, is_foreign
-from localgcl.errors import (
-    AcquireConcurrencySlotTimeoutError,
-    ConcurrencySlotAcquisitionError,
-    LocalGCLError,
-)
+from localgcl.errors import AcquireConcurrencySlotTimeoutError, ConcurrencySlotAcquisitionError
 from localgcl.models import Holder, Limit, Waiter
 
-P = ParamSpec("P")
-R = TypeVar("R")
 T = TypeVar("T")
 
 __all__ = [
@@ -109,108 +93,15 @@ class AsyncLease:
             _release.release_granted(tx, self.id, self.occupy, granted)
 
 
-class _Concurrency:
+class _Concurrency(AsyncBlock):
     """What `concurrency()` returns: an asynchronous context manager, entered once; a decorator."""
 
-    __slots__ = ("_entered", "_lease", "_limiter", "_terms")
+    __slots__ = ()
+    lease_type = AsyncLease
 
-    def __init__(self, terms: Terms, limiter: AsyncLimiter | None) -> None:
-        self._terms = terms
-        self._limiter = limiter
-        self._entered = False
-        self._lease: AsyncLease | None = None
+    if TYPE_CHECKING:
 
-    async def __aenter__(self) -> AsyncLease:
-        if self._entered:
-            raise RuntimeError("one concurrency(...) is entered once; call concurrency() again")
-        self._entered = True
-        self._lease = lease = await _obtain(self._terms, self._limiter)
-        lease._of_block = True
-        return lease
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if self._lease is not None:
-            await self._lease.release()
-
-    def __call__(
-        self, function: Callable[P, Coroutine[Any, Any, R]]
-    ) -> Callable[P, Coroutine[Any, Any, R]]:
-        # An object may be called as well.
-        if not any(map(inspect.iscoroutinefunction, (function, type(function).__call__))):
-            raise TypeError(
-                f"{function!r} is not an async def; decorate it with localgcl.sync.concurrency"
-            )
-
-        @functools.wraps(function)
-        async def limited(*args: P.args, **kwargs: P.kwargs) -> R:
-            async with _Concurrency(self._terms, self._limiter):
-                return await function(*args, **kwargs)
-
-        return limited
-
-
-async def _obtain(
-    terms: Terms, limiter: AsyncLimiter | None, request: Request | None = None
-) -> AsyncLease:
-    """Drive a request to its grant, or undo whatever it has left when it ends otherwise."""
-    if request is None:
-        request = terms.request()
-    if not terms.names:
-        return AsyncLease(request)
-    path = limiter.path if limiter is not None else choose(None)[0]
-    session = await session_of(path)
-    with session:
-        return await _obtain_in(session, terms, request, path)
-
-
-async def _obtain_in(session: Session, terms: Terms, request: Request, path: str) -> AsyncLease:
-    began = clock.now()
-    try:
-        granted = await _drive(terms, request, session)
-    except BaseException as error:
-        if request.settled:
-            session.forget(request)
-            raise
-        undone = session.abandon(request)
-        # A coroutine that is thrown away cannot wait, and a second cancellation need not: the
-        # thread does it in any case.
-        if not isinstance(error, GeneratorExit):
-            late = isinstance(error, LocalGCLError)
-            await asyncio.wait([undone], timeout=LEAST_SECONDS if late else PATIENCE_SECONDS)
-        raise
-    session.forget(request)
-    waited = max(0.0, clock.now() - began)
-    return AsyncLease(request, waited, granted if terms.holds else None, path)
-
-
-async def _drive(terms: Terms, request: Request, session: Session) -> Granted:
-    steps = flow(terms, request, session)
-    advance: Callable[[Any], Any] = steps.send
-    result: Any = None
-    while True:
-        try:
-            step = advance(result)
-        except StopIteration as stop:
-            granted: Granted = stop.value
-            return granted
-        advance, result = steps.send, None
-        if isinstance(step, Transact):
-            try:
-                result = await session.transact(step.work, request=request, deadline=step.deadline)
-            except (LocalGCLError, GateTimeoutError) as error:
-                advance, result = steps.throw, error
-        else:
-            try:
-                result = await session.sleep(request, step)
-            except OSError as error:
-                if is_foreign(error):
-                    raise
-                raise explained(session.path, error) from error
+        async def __aenter__(self) -> AsyncLease: ...
 
 
 class AsyncLimiter:
@@ -261,18 +152,8 @@ class AsyncLimiter:
         raise_on_lease_renewal_failure: bool | None = None,
     ) -> _Concurrency:
         """As `localgcl.asyncio.concurrency`, on this database."""
-        return _Concurrency(
-            Terms(
-                names,
-                occupy,
-                timeout_seconds,
-                strict,
-                holds=True,
-                max_retries=max_retries,
-                holder=holder,
-            ),
-            self,
-        )
+        terms = HoldingTerms(names, occupy, timeout_seconds, max_retries, strict, holder)
+        return _Concurrency(terms, self.path)
 
     async def rate_limit(
         self,
@@ -282,7 +163,8 @@ class AsyncLimiter:
         strict: bool = False,
     ) -> None:
         """As `localgcl.asyncio.rate_limit`, on this database."""
-        await _obtain(Terms(names, occupy, timeout_seconds, strict, holds=False), self)
+        terms = RateTerms(names, occupy, timeout_seconds, strict=strict)
+        await obtain(terms, self.path, AsyncLease)
 
     async def acquire(
         self,
@@ -304,16 +186,8 @@ class AsyncLimiter:
         >>> asyncio.run(main())
         1
         """
-        terms = Terms(
-            names,
-            occupy,
-            timeout_seconds,
-            strict,
-            holds=True,
-            max_retries=max_retries,
-            holder=holder,
-        )
-        return await _obtain(terms, self)
+        terms = HoldingTerms(names, occupy, timeout_seconds, max_retries, strict, holder)
+        return await obtain(terms, self.path, AsyncLease)
 
     # Administration
 
@@ -327,15 +201,8 @@ class AsyncLimiter:
         active_slots: int = 0,
     ) -> Limit:
         """As `Limiter.create`, awaited."""
-        return await self._administer(
-            limits.create(
-                name,
-                limit,
-                slot_decay_per_second=slot_decay_per_second,
-                active=active,
-                active_slots=active_slots,
-            )
-        )
+        action = limits.create(name, limit, slot_decay_per_second, active, active_slots)
+        return await self._administer(action)
 
     async def read(self, name: str) -> Limit:
         """As `Limiter.read`, awaited."""
@@ -356,16 +223,8 @@ class AsyncLimiter:
         active_slots: int | None = None,
     ) -> Limit:
         """As `Limiter.update`, awaited."""
-        return await self._administer(
-            limits.update(
-                name,
-                new_name=new_name,
-                limit=limit,
-                slot_decay_per_second=slot_decay_per_second,
-                active=active,
-                active_slots=active_slots,
-            )
-        )
+        action = limits.update(name, new_name, limit, slot_decay_per_second, active, active_slots)
+        return await self._administer(action)
 
     async def upsert(
         self,
@@ -377,15 +236,8 @@ class AsyncLimiter:
         active_slots: int | None = None,
     ) -> Limit:
         """As `Limiter.upsert`, awaited."""
-        return await self._administer(
-            limits.upsert(
-                name,
-                limit,
-                slot_decay_per_second=slot_decay_per_second,
-                active=active,
-                active_slots=active_slots,
-            )
-        )
+        action = limits.upsert(name, limit, slot_decay_per_second, active, active_slots)
+        return await self._administer(action)
 
     async def delete(self, name: str) -> None:
         """As `Limiter.delete`, awaited."""
@@ -413,16 +265,7 @@ class AsyncLimiter:
             return False
 
     async def _administer(self, action: Action[T]) -> T:
-        session = await session_of(self.path)
-        try:
-            rows = await session.transact(
-                action.work, alone=True, durable=action.durable, create=action.absent is None
-            )
-        except NoDatabaseError:
-            if action.absent is None:
-                raise
-            return action.absent()
-        return action.result(self.path, rows)
+        return await action.run_in(await session_of(self.path))
 
 
 def concurrency(
@@ -436,15 +279,7 @@ def concurrency(
     raise_on_lease_renewal_failure: bool | None = None,
 ) -> _Concurrency:
     """As `localgcl.sync.concurrency`, for `async with` and over an `async def`."""
-    terms = Terms(
-        names,
-        occupy,
-        timeout_seconds,
-        strict,
-        holds=True,
-        max_retries=max_retries,
-        holder=holder,
-    )
+    terms = HoldingTerms(names, occupy, timeout_seconds, max_retries, strict, holder)
     return _Concurrency(terms, None)
 
 
@@ -455,4 +290,5 @@ async def rate_limit(
     strict: bool = False,
 ) -> None:
     """As `localgcl.sync.rate_limit`, awaited."""
-    await _obtain(Terms(names, occupy, timeout_seconds, strict, holds=False), None)
+    terms = RateTerms(names, occupy, timeout_seconds, strict=strict)
+    await obtain(terms, None, AsyncLease)

@@ -2,35 +2,26 @@
 
 from __future__ import annotations
 
-import functools
 import os
 
-from localgcl._base import clock
-from localgcl._base.checks import check_lease_id
 from localgcl._drivers import departure
-from localgcl._drivers.blocking import Listener, clean_up, drive, insist
-from localgcl._drivers.flow import Terms
+from localgcl._drivers.blocking import Block, database_of, insist, obtain, release_by_id
+from localgcl._drivers.flow import HoldingTerms, RateTerms
 from localgcl._engine import release as _release
 from localgcl._storage.backlog import run_later
-from localgcl._storage.database import Database, NoDatabaseError
-from localgcl._storage.location import choose
 from localgcl._storage.problems import explaining
 from localgcl.errors import AcquireConcurrencySlotTimeoutError, ConcurrencySlotAcquisitionError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
     from types import TracebackType
-    from typing import Any, ParamSpec, TypeVar
+    from typing import Any
 
-    from localgcl._admin.action import Action
+    from localgcl._admin import limits as _limits
     from localgcl._engine.request import Granted, Request
-    from localgcl._storage.database import Transaction
+    from localgcl._storage.database import Database, Transaction
     from localgcl.models import Holder, Limit, Waiter
-
-    P = ParamSpec("P")
-    R = TypeVar("R")
-    T = TypeVar("T")
 
 __all__ = [
     "AcquireConcurrencySlotTimeoutError",
@@ -105,83 +96,15 @@ class Lease:
             _release.release_granted(tx, self.id, self.occupy, granted)
 
 
-class _Concurrency:
+class _Concurrency(Block):
     """What `concurrency()` returns: a context manager, entered once, and a decorator."""
 
-    __slots__ = ("_entered", "_lease", "_limiter", "_terms")
+    __slots__ = ()
+    lease_type = Lease
 
-    def __init__(self, terms: Terms, limiter: Limiter | None) -> None:
-        self._terms = terms
-        self._limiter = limiter
-        self._entered = False
-        self._lease: Lease | None = None
+    if TYPE_CHECKING:
 
-    def __enter__(self) -> Lease:
-        if self._entered:
-            raise RuntimeError("one concurrency(...) is entered once; call concurrency() again")
-        self._entered = True
-        try:
-            return _obtain(self._terms, self._limiter, self)
-        except BaseException:
-            if self._lease is not None:  # interrupted on the way out
-                self._lease.release()
-            raise
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if self._lease is not None:
-            self._lease.release()
-
-    def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
-        import inspect
-
-        # An object may be called as well.
-        for code in (function, type(function).__call__):
-            if inspect.iscoroutinefunction(code) or inspect.isasyncgenfunction(code):
-                raise TypeError(
-                    f"{function!r} is asynchronous; decorate it with localgcl.asyncio.concurrency"
-                )
-            if inspect.isgeneratorfunction(code):
-                raise TypeError(
-                    f"{function!r} is a generator, which runs after its call has returned; use a"
-                    " `with` block inside it"
-                )
-
-        @functools.wraps(function)
-        def limited(*args: P.args, **kwargs: P.kwargs) -> R:
-            with _Concurrency(self._terms, self._limiter):
-                return function(*args, **kwargs)
-
-        return limited
-
-
-def _obtain(terms: Terms, limiter: Limiter | None, keeper: _Concurrency | None = None) -> Lease:
-    """Drive a request to its grant, or undo whatever it has left when it ends otherwise."""
-    request = terms.request()
-    if not terms.names:
-        return Lease(request)
-    database = _database_of(None) if limiter is None else limiter._database
-    began = clock.now()
-    listener = Listener(database, request)
-    try:
-        granted = drive(terms, request, database, listener)
-        listener.close()
-        waited = max(0.0, clock.now() - began)
-        lease = Lease(request, waited, granted, database if terms.holds else None)
-        if keeper is not None:
-            keeper._lease = lease
-            lease._of_block = True
-        request.settled = True
-        return lease
-    except BaseException:
-        if not request.settled:
-            clean_up(database, request)
-        listener.close()
-        raise
+        def __enter__(self) -> Lease: ...
 
 
 class Limiter:
@@ -200,7 +123,7 @@ class Limiter:
     """
 
     def __init__(self, database: str | os.PathLike[str] | None = None) -> None:
-        self._database = _database_of(database)
+        self._database = database_of(database)
 
     def __enter__(self) -> Limiter:
         return self
@@ -232,18 +155,8 @@ class Limiter:
         raise_on_lease_renewal_failure: bool | None = None,
     ) -> _Concurrency:
         """As `localgcl.sync.concurrency`, on this database."""
-        return _Concurrency(
-            Terms(
-                names,
-                occupy,
-                timeout_seconds,
-                strict,
-                holds=True,
-                max_retries=max_retries,
-                holder=holder,
-            ),
-            self,
-        )
+        terms = HoldingTerms(names, occupy, timeout_seconds, max_retries, strict, holder)
+        return _Concurrency(terms, self._database)
 
     def rate_limit(
         self,
@@ -253,7 +166,8 @@ class Limiter:
         strict: bool = False,
     ) -> None:
         """As `localgcl.sync.rate_limit`, on this database."""
-        _obtain(Terms(names, occupy, timeout_seconds, strict, holds=False), self)
+        terms = RateTerms(names, occupy, timeout_seconds, strict=strict)
+        obtain(terms, self._database, Lease)
 
     def acquire(
         self,
@@ -270,16 +184,8 @@ class Limiter:
         >>> lease = limiter.acquire("database", timeout_seconds=10)
         >>> lease.release()
         """
-        terms = Terms(
-            names,
-            occupy,
-            timeout_seconds,
-            strict,
-            holds=True,
-            max_retries=max_retries,
-            holder=holder,
-        )
-        return _obtain(terms, self)
+        terms = HoldingTerms(names, occupy, timeout_seconds, max_retries, strict, holder)
+        return obtain(terms, self._database, Lease)
 
     # Administration
 
@@ -302,32 +208,19 @@ class Limiter:
         >>> limiter.create("api", 10, slot_decay_per_second=2.0).slot_decay_per_second
         2.0
         """
-        with explaining(self._database.path):
-            from localgcl._admin import limits
-
-        return self._administer(
-            limits.create(
-                name,
-                limit,
-                slot_decay_per_second=slot_decay_per_second,
-                active=active,
-                active_slots=active_slots,
-            )
-        )
+        self._load()
+        action = _limits.create(name, limit, slot_decay_per_second, active, active_slots)
+        return action.run(self._database)
 
     def read(self, name: str) -> Limit:
         """Return a limit as it is now; LimitNotFoundError where there is none."""
-        with explaining(self._database.path):
-            from localgcl._admin import limits
-
-        return self._administer(limits.read(name))
+        self._load()
+        return _limits.read(name).run(self._database)
 
     def read_all(self) -> list[Limit]:
         """Return all limits as they are now, by name."""
-        with explaining(self._database.path):
-            from localgcl._admin import limits
-
-        return self._administer(limits.read_all())
+        self._load()
+        return _limits.read_all().run(self._database)
 
     def update(
         self,
@@ -345,19 +238,9 @@ class Limiter:
         where nothing is given, LimitNotFoundError, LimitAlreadyExistsError for a `new_name` that
         is taken.
         """
-        with explaining(self._database.path):
-            from localgcl._admin import limits
-
-        return self._administer(
-            limits.update(
-                name,
-                new_name=new_name,
-                limit=limit,
-                slot_decay_per_second=slot_decay_per_second,
-                active=active,
-                active_slots=active_slots,
-            )
-        )
+        self._load()
+        action = _limits.update(name, new_name, limit, slot_decay_per_second, active, active_slots)
+        return action.run(self._database)
 
     def upsert(
         self,
@@ -372,83 +255,42 @@ class Limiter:
 
         Slots in use and leases stay, unless `active_slots` is given: as for `update`.
         """
-        with explaining(self._database.path):
-            from localgcl._admin import limits
-
-        return self._administer(
-            limits.upsert(
-                name,
-                limit,
-                slot_decay_per_second=slot_decay_per_second,
-                active=active,
-                active_slots=active_slots,
-            )
-        )
+        self._load()
+        action = _limits.upsert(name, limit, slot_decay_per_second, active, active_slots)
+        return action.run(self._database)
 
     def delete(self, name: str) -> None:
         """Delete a limit with its leases; LimitNotFoundError where there is none.
 
         Strict waiters get the error of a missing limit, the others pass it by.
         """
-        with explaining(self._database.path):
-            from localgcl._admin import limits
-
-        self._administer(limits.delete(name))
+        self._load()
+        _limits.delete(name).run(self._database)
 
     def reset(self, name: str) -> None:
         """Free every slot of a limit, whoever holds it; LimitNotFoundError where there is none."""
-        with explaining(self._database.path):
-            from localgcl._admin import limits
-
-        self._administer(limits.reset(name))
+        self._load()
+        _limits.reset(name).run(self._database)
 
     def holders(self, name: str | None = None) -> list[Holder]:
         """Return who holds slots, of one limit or of all; LimitNotFoundError for an unknown one."""
-        with explaining(self._database.path):
-            from localgcl._admin import limits
-
-        return self._administer(limits.holders(name))
+        self._load()
+        return _limits.holders(name).run(self._database)
 
     def waiters(self, name: str | None = None) -> list[Waiter]:
         """Return who waits, in order, at one limit or at all; LimitNotFoundError if unknown."""
-        with explaining(self._database.path):
-            from localgcl._admin import limits
-
-        return self._administer(limits.waiters(name))
+        self._load()
+        return _limits.waiters(name).run(self._database)
 
     def release(self, lease_id: str) -> bool:
         """Free a lease by its id, whoever holds it; return whether it was held."""
-        work = functools.partial(_release.release_by_id, lease=check_lease_id(lease_id))
-        try:
-            return self._database.transact(work, create=False)
-        except NoDatabaseError:
-            return False
+        return release_by_id(self._database, lease_id)
 
-    def _administer(self, action: Action[T], deadline: float | None = None) -> T:
-        try:
-            rows = self._database.transact(
-                action.work,
-                deadline=deadline,
-                durable=action.durable,
-                create=action.absent is None,
-            )
-        except NoDatabaseError:
-            if action.absent is None:
-                raise
-            return action.absent()
-        return action.result(self._database.path, rows)
-
-
-_databases: dict[str, Database] = {}
-
-
-def _database_of(chosen: str | os.PathLike[str] | None) -> Database:
-    """Return this process's one connection to a database; None is as for `Limiter`."""
-    path = choose(chosen)[0]
-    database = _databases.get(path)
-    if database is None:
-        database = _databases.setdefault(path, Database(path))  # two threads may come to this
-    return database
+    def _load(self) -> None:
+        """Load administration, and pydantic with it, which slots do without."""
+        global _limits
+        with explaining(self._database.path):
+            from localgcl._admin import limits as _limits
 
 
 def concurrency(
@@ -483,15 +325,7 @@ def concurrency(
     ...     lease.occupy
     1
     """
-    terms = Terms(
-        names,
-        occupy,
-        timeout_seconds,
-        strict,
-        holds=True,
-        max_retries=max_retries,
-        holder=holder,
-    )
+    terms = HoldingTerms(names, occupy, timeout_seconds, max_retries, strict, holder)
     return _Concurrency(terms, None)
 
 
@@ -509,5 +343,4 @@ def rate_limit(
 
     >>> rate_limit("api", timeout_seconds=10)
     """
-    terms = Terms(names, occupy, timeout_seconds, strict, holds=False)
-    _obtain(terms, None)
+    obtain(RateTerms(names, occupy, timeout_seconds, strict=strict), None, Lease)

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import pytest
 from click.testing import CliRunner, Result
 
-from localgcl import Limiter, sync
+from localgcl import Limiter
 from localgcl._base import clock as _clock
 from localgcl._drivers import blocking, session
 from localgcl._engine import acquire, owners
@@ -82,7 +82,7 @@ def forget_everything() -> None:
     for database in open_databases():
         with contextlib.suppress(DatabaseError):
             database.close()
-    sync._databases.clear()
+    blocking.databases.clear()
 
 
 @pytest.fixture

@@ -1,15 +1,18 @@
-"""What administration hands to a flavour: a transaction, and what its caller is given of it."""
+"""One call of administration: a transaction, and what its caller is given of it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from pydantic import ValidationError
 
-from localgcl._storage.database import Transaction
+from localgcl._storage.database import Database, NoDatabaseError, Transaction
 from localgcl._storage.problems import strange
 from localgcl.models import first_fault
+
+if TYPE_CHECKING:
+    from localgcl._drivers.session import Session
 
 T = TypeVar("T")
 
@@ -28,7 +31,31 @@ class Action(Generic[T]):
         self.view = view
         self.absent = absent  # None: it writes, so the database is made
 
-    def result(self, path: str, found: Any) -> T:
+    def run(self, database: Database, deadline: float | None = None) -> T:
+        """Carry it out, and return what the caller is given; GateTimeoutError at the deadline."""
+        try:
+            found = database.transact(
+                self.work, deadline=deadline, durable=self.durable, create=self.absent is None
+            )
+        except NoDatabaseError:
+            if self.absent is None:
+                raise
+            return self.absent()
+        return self._result(database.path, found)
+
+    async def run_in(self, session: Session) -> T:
+        """As `run`, awaited."""
+        try:
+            found = await session.transact(
+                self.work, alone=True, durable=self.durable, create=self.absent is None
+            )
+        except NoDatabaseError:
+            if self.absent is None:
+                raise
+            return self.absent()
+        return self._result(session.path, found)
+
+    def _result(self, path: str, found: Any) -> T:
         """Return what the caller is given; DatabaseError where no release of ours wrote that."""
         try:
             return self.view(found)

@@ -25,7 +25,7 @@ _VIEW = f"SELECT {_COLUMNS} FROM limits"
 
 
 def create(
-    name: str, limit: int, *, slot_decay_per_second: float, active: bool, active_slots: int
+    name: str, limit: int, slot_decay_per_second: float, active: bool, active_slots: int
 ) -> Action[Limit]:
     """Create a limit."""
     check_name(name)
@@ -114,7 +114,6 @@ def read_page(offset: int, most: int) -> Action[list[Limit]]:
 
 def update(
     name: str,
-    *,
     new_name: str | None,
     limit: int | None,
     slot_decay_per_second: float | None,
@@ -146,7 +145,6 @@ def update(
 def upsert(
     name: str,
     limit: int,
-    *,
     slot_decay_per_second: float,
     active: bool,
     active_slots: int | None,

@@ -1,4 +1,4 @@
-"""How one thread drives a request: it runs the transactions, and sleeps between them."""
+"""How one thread obtains slots: it runs the transactions of a request, and sleeps between them."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ import functools
 import os
 
 from localgcl._base import clock, threads
+from localgcl._base.checks import check_lease_id
 from localgcl._drivers.flow import Transact, flow
 from localgcl._drivers.places import OwnPlace
 from localgcl._drivers.receiver import Receiver, Seat
-from localgcl._engine import acquire
+from localgcl._engine import acquire, release
 from localgcl._liveness.lifeline import lifeline, seems_whole
 from localgcl._storage.backlog import run_later
-from localgcl._storage.database import NoDatabaseError
+from localgcl._storage.database import Database, NoDatabaseError
 from localgcl._storage.gate import GateTimeoutError
+from localgcl._storage.location import choose
 from localgcl._storage.problems import explained, is_foreign
 from localgcl._storage.shared_file import NestedCallError
 from localgcl.errors import DatabaseError, GreenThreadsError, LocalGCLError
@@ -21,14 +23,27 @@ from localgcl.errors import DatabaseError, GreenThreadsError, LocalGCLError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
+    from types import TracebackType
+    from typing import Any, ParamSpec, Protocol, TypeVar
 
     from localgcl._drivers.flow import Sleep, Terms
     from localgcl._drivers.places import Place
     from localgcl._engine.request import Granted, Request
     from localgcl._liveness.folder import Folder
     from localgcl._liveness.lifeline import Lifeline
-    from localgcl._storage.database import Database, Transaction
+    from localgcl._storage.database import Transaction
+
+    class HeldLease(Protocol):
+        """A lease, whose class is the public one."""
+
+        _of_block: bool
+
+        def release(self) -> None:
+            """Free the slots."""
+
+    L = TypeVar("L", bound=HeldLease)
+    P = ParamSpec("P")
+    R = TypeVar("R")
 
 # So many threads of a process that wait have a wake-up FIFO each; the others share one.
 _OWN_FIFOS = 8
@@ -164,6 +179,112 @@ def drive(terms: Terms, request: Request, database: Database, listener: Listener
                 result = listener.grant(request) or result
 
 
+def obtain(
+    terms: Terms,
+    database: Database | None,
+    lease_type: Callable[..., L],
+    block: Block | None = None,
+) -> L:
+    """Drive a request to its grant, or undo whatever it has left when it ends otherwise.
+
+    `database` is None for that of the environment, or the default. A `block` gets its lease before
+    anything can interrupt that.
+    """
+    request = terms.request()
+    if not terms.names:
+        return lease_type(request)
+    if database is None:
+        database = database_of(None)
+    began = clock.now()
+    listener = Listener(database, request)
+    try:
+        granted = drive(terms, request, database, listener)
+        listener.close()
+        waited = max(0.0, clock.now() - began)
+        lease = lease_type(request, waited, granted, database if terms.holds else None)
+        if block is not None:
+            block._lease = lease
+            lease._of_block = True
+        request.settled = True
+        return lease
+    except BaseException:
+        if not request.settled:
+            clean_up(database, request)
+        listener.close()
+        raise
+
+
+class Block:
+    """Slots for as long as a `with` block runs, which is entered once; also a decorator.
+
+    A flavour's own class says what its lease is.
+    """
+
+    __slots__ = ("_database", "_entered", "_lease", "_terms")
+    lease_type: Callable[..., Any]
+
+    def __init__(self, terms: Terms, database: Database | None) -> None:
+        self._terms = terms
+        self._database = database
+        self._entered = False
+        self._lease: HeldLease | None = None
+
+    def __enter__(self) -> Any:
+        if self._entered:
+            raise RuntimeError("one concurrency(...) is entered once; call concurrency() again")
+        self._entered = True
+        try:
+            return obtain(self._terms, self._database, self.lease_type, self)
+        except BaseException:
+            if self._lease is not None:  # interrupted on the way out
+                self._lease.release()
+            raise
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._lease is not None:
+            self._lease.release()
+
+    def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
+        import inspect
+
+        # An object may be called as well.
+        for code in (function, type(function).__call__):
+            if inspect.iscoroutinefunction(code) or inspect.isasyncgenfunction(code):
+                raise TypeError(
+                    f"{function!r} is asynchronous; decorate it with localgcl.asyncio.concurrency"
+                )
+            if inspect.isgeneratorfunction(code):
+                raise TypeError(
+                    f"{function!r} is a generator, which runs after its call has returned; use a"
+                    " `with` block inside it"
+                )
+        new = type(self)
+
+        @functools.wraps(function)
+        def limited(*args: P.args, **kwargs: P.kwargs) -> R:
+            with new(self._terms, self._database):
+                return function(*args, **kwargs)
+
+        return limited
+
+
+databases: dict[str, Database] = {}
+
+
+def database_of(chosen: str | os.PathLike[str] | None) -> Database:
+    """Return this process's one connection to a database; None is as for `Limiter`."""
+    path = choose(chosen)[0]
+    database = databases.get(path)
+    if database is None:
+        database = databases.setdefault(path, Database(path))  # two threads may come to this
+    return database
+
+
 def insist(
     database: Database,
     work: Callable[[Transaction], None],
@@ -189,6 +310,15 @@ def insist(
             raise
         insist(database, work, deadline, faults + isinstance(error, Exception))
         raise
+
+
+def release_by_id(database: Database, lease_id: str) -> bool:
+    """Free a lease by its id; return whether it was held."""
+    work = functools.partial(release.release_by_id, lease=check_lease_id(lease_id))
+    try:
+        return database.transact(work, create=False)
+    except NoDatabaseError:
+        return False
 
 
 def clean_up(database: Database, request: Request) -> None:

@@ -69,9 +69,10 @@ class Sleep:
 class Terms:
     """The arguments of `concurrency` and `rate_limit`, checked."""
 
+    holds: bool  # until they are released; or else they decay by themselves
+
     __slots__ = (
         "holder",
-        "holds",
         "max_retries",
         "max_waiting",
         "names",
@@ -85,10 +86,8 @@ class Terms:
         names: str | Iterable[str] | None,
         occupy: int,
         timeout_seconds: float | None,
-        strict: bool,
-        *,
-        holds: bool,
         max_retries: int | None = None,
+        strict: bool = False,
         holder: str | Mapping[str, Any] | None = None,
         max_waiting: int | None = None,
     ) -> None:
@@ -96,7 +95,6 @@ class Terms:
         self.occupy = check_whole("occupy", occupy, 1)
         self.timeout_seconds = None if timeout_seconds is None else check_timeout(timeout_seconds)
         self.strict = bool(strict)
-        self.holds = holds
         self.max_retries = None if max_retries is None else check_max_retries(max_retries)
         self.holder = None if holder is None else check_holder(holder)
         self.max_waiting = max_waiting  # of `localgcl run` alone: gives up where so many wait
@@ -112,6 +110,23 @@ class Terms:
             holder=self.holder,
             max_waiting=self.max_waiting,
         )
+
+
+# Classes, and not functions that make one, because a function would be one more call to each slot.
+
+
+class HoldingTerms(Terms):
+    """The arguments of `concurrency`: the slots are held."""
+
+    __slots__ = ()
+    holds = True
+
+
+class RateTerms(Terms):
+    """The arguments of `rate_limit`: the slots are taken by rate."""
+
+    __slots__ = ()
+    holds = False
 
 
 def flow(terms: Terms, request: Request, listener: Listener) -> Flow:

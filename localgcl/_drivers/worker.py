@@ -1,18 +1,34 @@
-"""The thread in which the transactions of one event loop run, and what it is given to do."""
+"""The transactions of one event loop's tasks: each runs whole, in the thread of the loop.
+
+Those that gathered while the thread was busy share one. In it, the thread also looks for the
+requests of its own loop that the transaction has decided, so that their tasks need not ask.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from queue import Empty, SimpleQueue
-from typing import Any
+import functools
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
 
-import aiosqlite
-from aiosqlite.core import _STOP_RUNNING_SENTINEL
+from localgcl._base import clock
+from localgcl._base.descriptors import Descriptor, close_if_ours
+from localgcl._drivers.affinity import Processor
+from localgcl._drivers.thread import Thread
+from localgcl._engine import acquire
+from localgcl._engine.queue import promote
+from localgcl._engine.request import Gone, Granted, NotNow, Refused, Request, Waiting
+from localgcl._liveness.folder import Folder
+from localgcl._liveness.lifeline import Ear, Lifeline, lifeline
+from localgcl._storage.backlog import run_later
+from localgcl._storage.database import Database, NoDatabaseError, Transaction
 
-from localgcl._base import threads
-from localgcl._engine.request import Request
-from localgcl._storage.database import Database, Transaction
+# Transactions that share one: enough to be quick, few enough to hold up no other process.
+_MAX_TOGETHER = 32
+_LONG_SECONDS = 0.01  # after so long, the rest of them get a transaction of their own
+
+_Outcome = tuple[Any, BaseException | None]
 
 
 class Job:
@@ -40,61 +56,259 @@ class Job:
         self.insists = insists  # where it fails, it is tried again until it succeeds
 
 
-class Thread(aiosqlite.Connection):
-    """aiosqlite's thread, which is given whole functions.
+class Tasks(Protocol):
+    """What a worker needs of the event loop's side."""
 
-    It has no public call for that: the queue is the smallest way in. What it holds as its
-    connection is the `Database`, which opens the file itself, and again where it was replaced.
+    closed: bool
 
-    When it has had nothing to do for `pause()` seconds, it calls `look`; None: it does not.
-    """
+    def give(self, request: Request, outcome: Any) -> None:
+        """Hand a request what a look has found; called in the loop."""
 
-    def __init__(
-        self, database: Database, pause: Callable[[], float | None], look: Callable[[], None]
+    def turn_to_ear(self, former: Descriptor) -> None:
+        """Listen to the worker's ear in place of the former one; called in the loop."""
+
+    def pause(self) -> float | None:
+        """Return after how long without work to call `look_at_loop`; None: never."""
+
+    def look_at_loop(self) -> None:
+        """See whether the loop was closed."""
+
+
+class Worker:
+    """Runs the transactions of one event loop's tasks, and listens for all their requests."""
+
+    far_net_seconds = float("inf")  # the session looks for all who wait there
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, path: str, tasks: Tasks) -> None:
+        self.database = Database(path)
+        self.requests: dict[int, Request] = {}  # by ticket
+        self.ear_in_use: Ear | None = None
+        self._loop = loop
+        self._tasks = tasks
+        self._jobs: deque[Job] = deque()
+        self._displaced: list[Request] = []  # whose ticket is another's, in a file put in its place
+        self.decided: dict[Request, Granted | Refused] = {}  # of requests that have no row now
+        self._lifeline: Lifeline | None = None
+        # The last: without the rest it would stay.
+        self.thread = Thread(self.database, tasks.pause, tasks.look_at_loop)
+        self._processor = Processor(loop, self.thread.native_id())
+
+    # What it is given, in the loop
+
+    def run(self, job: Job) -> None:
+        """Run a transaction for which a task waits."""
+        if self._tasks.closed:
+            self._run_elsewhere(job)
+            return
+        self._processor.share()
+        self._jobs.append(job)
+        self.thread.post(self._run_jobs)
+
+    def post(self, job: Job) -> None:
+        """Run a transaction for which no task waits, or none that is in a hurry."""
+        if self._tasks.closed:
+            self._run_elsewhere(job)
+            return
+        self._jobs.append(job)
+        self.thread.post(self._run_jobs)
+
+    def _run_elsewhere(self, job: Job) -> None:
+        # The thread has ended.
+        work = job.work if job.request is None else functools.partial(self._for_request, job)
+        run_later(self.database, work)
+        if job.future is not None and not self._loop.is_closed() and not job.future.done():
+            job.future.set_result(None)
+
+    def run_unawaited(self, work: Callable[[Transaction], Any], *, insists: bool = False) -> None:
+        """Run a transaction for which nobody waits, as soon as may be."""
+        self.post(Job(work, None, create=False, insists=insists))
+
+    def look_for(self, requests: Iterable[Request]) -> None:
+        """Look for requests on which something may have been decided."""
+
+        def work(tx: Transaction) -> None:
+            for request in requests:
+                if request.ticket in self.requests and self.ear_in_use is not None:
+                    tx.rings.setdefault(self.ear_in_use.name, set()).add(request.ticket)
+
+        self.run_unawaited(work)
+
+    def look_round(self) -> None:
+        """Look for all who were decided on, and ahead for those who wait."""
+
+        def work(tx: Transaction) -> None:
+            if self.ear_in_use is None:
+                return
+            self.mend()
+            ear = self.ear_in_use.name
+            waiting = {
+                ticket
+                for ticket, request, verdict in tx.execute(
+                    "SELECT ticket, request, verdict FROM waiters WHERE ear = ?", (ear,)
+                ).fetchall()
+                if verdict is None
+                and (known := self.requests.get(ticket)) is not None
+                and known.id == request
+            }
+            # Of those that wait, the first at each limit looks ahead for all of them.
+            firsts = tx.execute(
+                "SELECT min(ticket) FROM waits JOIN waiters USING (ticket)"
+                " WHERE ear = ? GROUP BY limit_key",
+                (ear,),
+            ).fetchall()
+            look = (self.requests.keys() - waiting).union(ticket for (ticket,) in firsts)
+            if look:
+                tx.rings.setdefault(ear, set()).update(look)
+
+        self.run_unawaited(work)
+
+    # The listener of every request here; called in the thread, inside transactions
+
+    def ear(self, folder: Folder) -> str:
+        ours = lifeline(folder)
+        if self.ear_in_use is None or self._lifeline is not ours:
+            self._lifeline = ours
+            self.ear_in_use = ours.borrow_ear()
+        return self.ear_in_use.name
+
+    def mend(self) -> None:
+        taken = None if self.ear_in_use is None else self.ear_in_use.renew()
+        if taken is not None:
+            try:
+                # Only the loop knows when nothing refers to the old end by its number any more.
+                self._loop.call_soon_threadsafe(self._tasks.turn_to_ear, taken)
+            except RuntimeError:
+                close_if_ours(taken)  # the loop is closed, and so nobody listens
+
+    def return_ear(self) -> None:
+        """Listen no more."""
+        if self.ear_in_use is not None and self._lifeline is not None:
+            self._lifeline.return_ear(self.ear_in_use)
+
+    # Transactions; in the thread
+
+    def _run_jobs(self) -> None:
+        while self._jobs:
+            together = [self._jobs.popleft()]
+            while self._jobs and len(together) < _MAX_TOGETHER:
+                if together[0].alone or self._jobs[0].alone:
+                    break
+                together.append(self._jobs.popleft())
+            self._run_together(together)
+
+    def _run_together(self, jobs: list[Job]) -> None:
+        first = jobs[0]
+
+        def work(tx: Transaction) -> tuple[list[Any], dict[Request, Any]]:
+            tx.later = set()
+            results = []
+            for job in jobs:
+                results.append(job.work(tx) if job.request is None else self._for_request(job, tx))
+                if clock.now() - tx.now > _LONG_SECONDS:
+                    break  # others wait for the gate
+            promote(tx, tx.later)
+            return results, self._looked_for(tx)
+
+        looked: dict[Request, Any] = {}
+        outcomes: list[_Outcome]
+        try:
+            results, looked = self.database.transact(
+                work, durable=first.durable, create=any(job.create for job in jobs)
+            )
+            outcomes = [(result, None) for result in results]
+            self._jobs.extendleft(reversed(jobs[len(results) :]))
+            jobs = jobs[: len(results)]
+            for request, outcome in looked.items():
+                if _is_decided(outcome):
+                    self._drop(request)
+                    self.decided[request] = outcome
+                elif isinstance(outcome, Gone):
+                    self._drop(request)  # it has no row by this ticket any more
+        except BaseException as error:
+            # It is of the machine, not of one transaction's own: everybody who shared it is told.
+            outcomes = [(None, error)] * len(jobs)
+            for job in jobs:
+                if job.request is not None:
+                    job.request.granted = None
+                    self._drop(job.request)
+                if job.insists and not isinstance(error, NoDatabaseError):
+                    run_later(self.database, job.work)
+        while self._displaced:
+            looked.setdefault(self._displaced.pop(), Gone())
+        self._answer(
+            [
+                (job.future, *outcome)
+                for job, outcome in zip(jobs, outcomes, strict=True)
+                if job.future is not None
+            ],
+            looked,
+        )
+
+    def _for_request(self, job: Job, tx: Transaction) -> Any:
+        """Run a request's own transaction, unless a look made for it was quicker."""
+        request = job.request
+        assert request is not None
+        decided = self.decided.get(request)
+        if decided is not None:
+            return decided
+        outcome = job.work(tx)
+        if isinstance(outcome, Waiting):
+            former = self.requests.get(request.ticket)
+            if former is not None and former is not request:
+                self._displaced.append(former)
+            self.requests[request.ticket] = request
+        else:
+            self._drop(request)
+            if isinstance(outcome, Granted):
+                request.granted = outcome  # should its task be cancelled before it learns of it
+        return outcome
+
+    def _drop(self, request: Request) -> None:
+        # Its ticket may be another's by now.
+        if self.requests.get(request.ticket) is request:
+            del self.requests[request.ticket]
+
+    def _looked_for(self, tx: Transaction) -> dict[Request, Any]:
+        """Look for those of our own requests that the transaction has decided or wants awake."""
+        looked: dict[Request, Any] = {}
+        while self.ear_in_use is not None and (tickets := tx.rings.pop(self.ear_in_use.name, None)):
+            for ticket in tickets:
+                request = self.requests.get(ticket)
+                # A look that serves the request itself rings for it once more.
+                if request is not None and not _is_decided(looked.get(request)):
+                    looked[request] = acquire.look(tx, request, self)
+        return looked
+
+    def undo(self, tx: Transaction, request: Request) -> None:
+        """Undo a request, which a look may have been granted meanwhile."""
+        decided = self.decided.pop(request, None)
+        if isinstance(decided, Granted):
+            request.granted = decided
+        self._drop(request)
+        acquire.abandon(tx, request)
+
+    def _answer(
+        self,
+        answers: list[tuple[asyncio.Future[Any], Any, BaseException | None]],
+        looked: dict[Request, Any],
     ) -> None:
-        super().__init__(lambda: database, 0)  # type: ignore[arg-type, return-value]
-        self._functions: SimpleQueue[Callable[[], Any]] = SimpleQueue()
-        self._is_over = False
-        self._pause = pause
-        self._look = look
-        self._thread.name = f"{threads.NAME}-loop"
-        self._thread.daemon = True  # one that was never closed is not to keep the process
-        self._tx.put_nowait((None, self._work))
-        self._thread.start()
+        def deliver() -> None:
+            for future, result, error in answers:
+                if future.done():
+                    continue  # cancelled, or out of time
+                if error is None:
+                    future.set_result(result)
+                else:
+                    future.set_exception(error)
+            for request, outcome in looked.items():
+                self._tasks.give(request, outcome)
 
-    def _work(self) -> Any:
-        """Run what is posted, until the last."""
-        while not self._is_over:
+        if answers or looked:
             try:
-                function = self._functions.get(timeout=self._pause())
-            except Empty:
-                function = self._look
-            try:
-                function()
-            except BaseException:
-                self._tx.put_nowait((None, self._work))  # go on with the next
-                raise
-        return _STOP_RUNNING_SENTINEL
+                self._loop.call_soon_threadsafe(deliver)
+            except RuntimeError:  # the loop is closed, and so nobody waits any more
+                self.thread.post(self._tasks.look_at_loop)
 
-    def post(self, function: Callable[[], Any]) -> None:
-        """Run a function in the thread, after those before it."""
-        self._functions.put(function)
 
-    def post_last(self, function: Callable[[], object]) -> None:
-        """Run a function in the thread, after those before it, and have the thread end."""
-
-        def last() -> None:
-            self._is_over = True
-            function()
-
-        self.post(last)
-
-    def native_id(self) -> int:
-        """Return the kernel's number of the thread."""
-        found = self._thread.native_id
-        assert found is not None  # it has begun
-        return found
-
-    def is_alive(self) -> bool:
-        """Whether it has not ended yet."""
-        return self._thread.is_alive()
+def _is_decided(outcome: object) -> bool:
+    return isinstance(outcome, Granted | Refused | NotNow)

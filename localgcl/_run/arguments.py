@@ -2,7 +2,8 @@
 
 A cron job waits for all that is imported before it begins, and click takes as long as all the rest.
 What is plain is read here; whatever is not (help, completion, wrong usage, several letters behind
-one dash) is left to click, which has the same options. A test holds the two together.
+one dash) is left to click, whose options are made from the table here. A test holds the two
+readers together.
 """
 
 from __future__ import annotations
@@ -10,13 +11,15 @@ from __future__ import annotations
 import os
 
 from localgcl._base.checks import MAX_SLOTS, check_holder, check_name
+from localgcl._drivers.blocking import database_of
 from localgcl._run.job import Job
-from localgcl.sync import Limiter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
+
+    from localgcl._storage.database import Database
 
     # How a switch is called in Job, and how its value is read; None where it takes none.
     Options = dict[str, tuple[str, Callable[[str], Any] | None]]
@@ -24,17 +27,22 @@ if TYPE_CHECKING:
 _COMPLETION = "_LOCALGCL_COMPLETE"  # set by a shell that completes, as click has it
 
 
-def _whole(lowest: int, highest: int = MAX_SLOTS) -> Callable[[str], int]:
-    def read(text: str) -> int:
+class Whole:
+    """Reads a whole number within bounds."""
+
+    def __init__(self, lowest: int, highest: int = MAX_SLOTS) -> None:
+        self.lowest = lowest
+        self.highest = highest
+
+    def __call__(self, text: str) -> int:
         value = int(text)
-        if not lowest <= value <= highest:
+        if not self.lowest <= value <= self.highest:
             raise ValueError(text)
         return value
 
-    return read
 
-
-def _seconds(text: str) -> float:
+def seconds(text: str) -> float:
+    """Read a time to wait."""
     value = float(text)
     if not value >= 0:
         raise ValueError(text)
@@ -42,8 +50,8 @@ def _seconds(text: str) -> float:
 
 
 _BOTH: Options = {
-    "--occupy": ("occupy", _whole(1)),
-    "--timeout": ("timeout", _seconds),
+    "--occupy": ("occupy", Whole(1)),
+    "--timeout": ("timeout", seconds),
     "--no-wait": ("no_wait", None),
 }
 OPTIONS: dict[str, Options] = {
@@ -52,11 +60,11 @@ OPTIONS: dict[str, Options] = {
         **_BOTH,
         "-n": ("also", check_name),
         "--also": ("also", check_name),
-        "-l": ("limit", _whole(0)),
-        "--limit": ("limit", _whole(0)),
-        "--max-waiting": ("max_waiting", _whole(0)),
-        "-E": ("conflict_exit_code", _whole(0, 255)),
-        "--conflict-exit-code": ("conflict_exit_code", _whole(0, 255)),
+        "-l": ("limit", Whole(0)),
+        "--limit": ("limit", Whole(0)),
+        "--max-waiting": ("max_waiting", Whole(0)),
+        "-E": ("conflict_exit_code", Whole(0, 255)),
+        "--conflict-exit-code": ("conflict_exit_code", Whole(0, 255)),
         "--rate-limit": ("rate_limit", None),
         "--holder": ("holder", check_holder),
         "-v": ("verbose", None),
@@ -65,7 +73,7 @@ OPTIONS: dict[str, Options] = {
 }
 
 
-def read(arguments: list[str]) -> tuple[Job, Limiter] | None:
+def read(arguments: list[str]) -> tuple[Job, Database] | None:
     """Return what a command line asks for and of which database, None where click is to read it.
 
     DatabaseError where there can be no database.
@@ -89,7 +97,7 @@ def read(arguments: list[str]) -> tuple[Job, Limiter] | None:
             del words[0]
         if bool(words) != (command == "run"):
             return None
-        return Job([name, *also], command=words or None, **values), Limiter(database)
+        return Job([name, *also], command=words or None, **values), database_of(database)
     except (LookupError, ValueError):
         return None
 

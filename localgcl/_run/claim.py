@@ -17,7 +17,6 @@ from localgcl._run.child import say
 from localgcl._storage.database import NoDatabaseError
 from localgcl._storage.gate import GateTimeoutError
 from localgcl.errors import ConcurrencySlotAcquisitionError, DatabaseError, LocalGCLError
-from localgcl.sync import Limiter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 
     from localgcl._drivers.flow import Sleep, Terms
     from localgcl._engine.request import Request
-    from localgcl._storage.database import Transaction
+    from localgcl._storage.database import Database, Transaction
 
 # What needs to be done, but not at any price: who was stopped inside a transaction keeps the gate.
 _PATIENCE_SECONDS = 1.0
@@ -40,15 +39,14 @@ class Claim:
 
     def __init__(
         self,
-        limiter: Limiter,
+        database: Database,
         terms: Terms,
         *,
         shown_as: Iterable[str] = (),
         verbose: bool = False,
     ) -> None:
         self.used = False
-        self._limiter = limiter
-        self._database = limiter._database
+        self._database = database
         self._terms = terms
         self._shown_as = shown_as
         self._verbose = verbose
@@ -93,7 +91,7 @@ class Claim:
 
     def _wait(self) -> None:
         listener = (
-            _Teller(self._limiter, self._request)
+            _Teller(self._database, self._request)
             if self._verbose
             else Listener(self._database, self._request)
         )
@@ -145,9 +143,8 @@ class Claim:
 class _Teller(Listener):
     """A listener that tells, when it first sleeps, what it waits for."""
 
-    def __init__(self, limiter: Limiter, request: Request) -> None:
-        super().__init__(limiter._database, request)
-        self._limiter = limiter
+    def __init__(self, database: Database, request: Request) -> None:
+        super().__init__(database, request)
         self._names = request.names
         self._told = False
 
@@ -164,7 +161,7 @@ class _Teller(Listener):
             from localgcl._admin import limits
 
             deadline = clock.now() + _PATIENCE_SECONDS
-            holders = self._limiter._administer(limits.holders(name), deadline=deadline)
+            holders = limits.holders(name).run(self._database, deadline)
         except (GateTimeoutError, ImportError, LocalGCLError, OSError):
             return  # the request learns by itself what concerns it
         for one in holders:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from localgcl._base.text import quoted
-from localgcl._drivers.flow import Terms
+from localgcl._drivers.flow import HoldingTerms, RateTerms
 from localgcl._run.child import ERROR_PATIENCE_SECONDS, Signals, say, start, status_of
 from localgcl._run.claim import Claim
 from localgcl.errors import (
@@ -11,11 +11,12 @@ from localgcl.errors import (
     ConcurrencySlotAcquisitionError,
     LocalGCLError,
 )
-from localgcl.sync import Limiter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+    from localgcl._storage.database import Database
 
 NO_SLOT = 75  # EX_TEMPFAIL of sysexits.h: try again later
 
@@ -59,12 +60,12 @@ class Job:
             raise ValueError("--timeout and --no-wait cannot be used together")
         if rate_limit and limit is not None:
             raise ValueError("--limit creates limits without a rate: not with --rate-limit")
-        self.terms = Terms(
+        terms = HoldingTerms if command is not None and not rate_limit else RateTerms
+        self.terms = terms(
             list(names),
             occupy,
             0.0 if no_wait else timeout,
             strict=True,
-            holds=command is not None and not rate_limit,
             holder=holder,
             max_waiting=max_waiting,
         )
@@ -73,13 +74,13 @@ class Job:
         self.no_slot = conflict_exit_code
         self.verbose = verbose
 
-    def do(self, limiter: Limiter) -> int:
+    def do(self, database: Database) -> int:
         """Do it, and return the status with which the process is to end.
 
         Interrupted where a signal came before there was anything to pass it to; LocalGCLError.
         """
         command = self.command
-        claim = Claim(limiter, self.terms, shown_as=command or (), verbose=self.verbose)
+        claim = Claim(database, self.terms, shown_as=command or (), verbose=self.verbose)
         with Signals() as signals, claim:
             if not self._obtains(claim):
                 return self.no_slot

@@ -5,15 +5,20 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
+from localgcl._drivers import blocking
 from localgcl._storage.location import choose
 from localgcl.sync import Limiter
 
 if TYPE_CHECKING:
+    from localgcl._admin.action import Action
+    from localgcl._storage.database import Database
     from localgcl._storage.location import ChosenBy
+
+T = TypeVar("T")
 
 
 def limiter_of(ctx: click.Context) -> Limiter:
@@ -27,6 +32,16 @@ def database_of(ctx: click.Context) -> tuple[str, ChosenBy]:
         return choose(ctx.find_root().params.get("database"))
     except ValueError as error:
         raise click.UsageError(str(error), ctx) from None
+
+
+def connection_of(ctx: click.Context) -> Database:
+    """Return the connection to that database."""
+    return blocking.database_of(database_of(ctx)[0])
+
+
+def administer(ctx: click.Context, action: Action[T]) -> T:
+    """Carry out a call of administration on that database."""
+    return action.run(connection_of(ctx))
 
 
 output_option = click.option(

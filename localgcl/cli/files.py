@@ -11,7 +11,7 @@ from localgcl._admin import apply as _apply
 from localgcl._admin import plan as _plan
 from localgcl._base.reading import read_descriptor, read_file
 from localgcl._base.text import quoted
-from localgcl.cli._shared import echo_json, limiter_of, output_option
+from localgcl.cli._shared import connection_of, echo_json, limiter_of, output_option
 from localgcl.models import Settings
 
 _STANDARD_INPUT = ("-", "/dev/stdin")
@@ -49,7 +49,7 @@ def apply(ctx: click.Context, file: str, dry_run: bool, prune: bool, output: str
       slot_decay_per_second = 2.0   # default: 0.0
       active = true                 # default: true
     """
-    limiter = limiter_of(ctx)
+    database = connection_of(ctx)
     shown = "standard input" if file == "-" else click.format_filename(file)
     try:
         wanted = _plan.settings_of(_content(file))
@@ -67,7 +67,7 @@ def apply(ctx: click.Context, file: str, dry_run: bool, prune: bool, output: str
             f"{shown} names no limit, and --prune would delete all there are; nothing was changed."
             " `localgcl delete NAME` deletes one"
         )
-    plan = limiter._administer(_apply.apply(wanted, prune=prune, dry_run=dry_run))
+    plan = _apply.apply(wanted, prune=prune, dry_run=dry_run).run(database)
     if plan.in_the_way:
         raise _refusal(
             f"--prune would delete {quoted(plan.in_the_way)}, held or waited for; nothing was"

@@ -10,7 +10,7 @@ from localgcl._admin import limits
 from localgcl._admin.action import together
 from localgcl._base.text import shortened
 from localgcl.cli._layout import duration, table
-from localgcl.cli._shared import echo_json, limiter_of, output_option
+from localgcl.cli._shared import administer, echo_json, limiter_of, output_option
 from localgcl.cli._types import KNOWN_NAME
 from localgcl.models import Holder, Waiter
 
@@ -27,9 +27,7 @@ def ps(ctx: click.Context, name: str | None, output: str | None) -> None:
       localgcl ps
       localgcl ps database -o json
     """
-    holders, waiters = limiter_of(ctx)._administer(
-        together(limits.holders(name), limits.waiters(name))
-    )
+    holders, waiters = administer(ctx, together(limits.holders(name), limits.waiters(name)))
     if output:
         echo_json(
             {

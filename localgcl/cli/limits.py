@@ -10,7 +10,14 @@ from localgcl._admin import limits as _limits
 from localgcl._admin.action import together
 from localgcl._base import clock
 from localgcl.cli._layout import bar, duration, table
-from localgcl.cli._shared import confirm, echo_json, limiter_of, output_option, yes_option
+from localgcl.cli._shared import (
+    administer,
+    confirm,
+    echo_json,
+    limiter_of,
+    output_option,
+    yes_option,
+)
 from localgcl.cli._types import KNOWN_NAME, NEW_NAME, RATE, SLOTS
 from localgcl.cli.holders import echo_holders, echo_waiters
 from localgcl.models import Limit
@@ -74,8 +81,8 @@ def inspect(ctx: click.Context, name: str, output: str | None) -> None:
       localgcl inspect database
       localgcl inspect database -o json
     """
-    limit, holders, waiters = limiter_of(ctx)._administer(
-        together(_limits.read(name), _limits.holders(name), _limits.waiters(name))
+    limit, holders, waiters = administer(
+        ctx, together(_limits.read(name), _limits.holders(name), _limits.waiters(name))
     )
     if output:
         echo_json(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from localgcl._admin import metrics as _metrics
-from localgcl.cli._shared import limiter_of
+from localgcl.cli._shared import administer
 
 
 @click.command()
@@ -18,5 +18,5 @@ def metrics(ctx: click.Context) -> None:
       localgcl metrics > /var/lib/node_exporter/localgcl.prom.new
       mv /var/lib/node_exporter/localgcl.prom.new /var/lib/node_exporter/localgcl.prom
     """
-    rows = limiter_of(ctx)._administer(_metrics.counters())
+    rows = administer(ctx, _metrics.counters())
     click.echo(_metrics.exposition(rows), nl=False)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, NoReturn
+from collections.abc import Callable
+from typing import Any, NoReturn, TypeVar
 
 import click
 from click.shell_completion import CompletionItem
 
-from localgcl._base.checks import MAX_SLOTS, check_holder
+from localgcl._base.checks import check_holder, check_name
+from localgcl._run.arguments import OPTIONS, Whole, seconds
 from localgcl._run.job import NO_SLOT, Job
-from localgcl.cli._shared import limiter_of
-from localgcl.cli._types import KNOWN_NAME, SECONDS, SLOTS
+from localgcl.cli._shared import connection_of
+from localgcl.cli._types import KNOWN_NAME, SECONDS
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class _Run(click.Command):
@@ -59,23 +63,65 @@ def _text(ctx: click.Context, param: click.Parameter, value: str | None) -> str 
         raise click.BadParameter(str(error), ctx, param) from None
 
 
-_occupy_option = click.option(
-    "--occupy",
-    type=click.IntRange(1, MAX_SLOTS),
-    default=1,
-    show_default=True,
-    metavar="N",
-    help="Slots to take from each limit.",
-)
-_timeout_option = click.option(
-    "--timeout",
-    type=SECONDS,
-    metavar="S",
-    help="Give up after S seconds, with status 75.  [default: wait for ever]",
-)
-_no_wait_option = click.option(
-    "--no-wait", is_flag=True, help="Give up at once, with status 75.  [default: wait]"
-)
+# The options in the order in which they are shown: what stands for a value, and the help.
+_TEXTS: dict[str, tuple[str | None, str]] = {
+    "also": (
+        "NAME",
+        "A further limit, repeatable; all are taken at one moment.  [default: none]",
+    ),
+    "occupy": ("N", "Slots to take from each limit."),
+    "limit": (
+        "N",
+        "Create each missing limit with N slots; one that exists is left as it is."
+        "  [default: a missing limit is an error]",
+    ),
+    "timeout": ("S", "Give up after S seconds, with status 75.  [default: wait for ever]"),
+    "no_wait": (None, "Give up at once, with status 75.  [default: wait]"),
+    "max_waiting": (
+        "N",
+        "Give up at once, with status 75, where it would have to wait and N or more already wait"
+        " for one of its limits; 0 is --no-wait.  [default: any number may wait]",
+    ),
+    "conflict_exit_code": ("N", "Exit status where there was no slot in time."),
+    "rate_limit": (
+        None,
+        "Take by rate: nothing is held while the command runs.  [default: hold]",
+    ),
+    "holder": ("TEXT", "Shown by `ps` beside the command.  [default: nothing]"),
+    "verbose": (
+        None,
+        "Say on standard error what is waited for and who holds it.  [default: silent]",
+    ),
+}
+_SHOWN_DEFAULTS = {"occupy": 1, "conflict_exit_code": NO_SLOT}
+_KINDS: dict[object, dict[str, Any]] = {
+    None: {"is_flag": True},
+    check_name: {"type": KNOWN_NAME, "multiple": True},
+    check_holder: {"callback": _text},
+    seconds: {"type": SECONDS},
+}
+
+
+def _options(command: str) -> Callable[[F], F]:
+    """Add the options of a command, as the table says that is read without click."""
+    table = OPTIONS[command]
+
+    def add(function: F) -> F:
+        for name, (metavar, text) in reversed(_TEXTS.items()):  # as decorators, from the last
+            switches = [switch for switch, (parameter, _) in table.items() if parameter == name]
+            if not switches:
+                continue
+            read = table[switches[0]][1]
+            if isinstance(read, Whole):
+                kind: dict[str, Any] = {"type": click.IntRange(read.lowest, read.highest)}
+            else:
+                kind = _KINDS[read]
+            if name in _SHOWN_DEFAULTS:
+                kind = {**kind, "default": _SHOWN_DEFAULTS[name], "show_default": True}
+            function = click.option(*switches, metavar=metavar, help=text, **kind)(function)
+        return function
+
+    return add
 
 
 @click.command(cls=_Run)
@@ -88,58 +134,7 @@ _no_wait_option = click.option(
     metavar="[--] COMMAND [ARG]...",
     shell_complete=_files,
 )
-@click.option(
-    "-n",
-    "--also",
-    type=KNOWN_NAME,
-    multiple=True,
-    metavar="NAME",
-    help="A further limit, repeatable; all are taken at one moment.  [default: none]",
-)
-@_occupy_option
-@click.option(
-    "-l",
-    "--limit",
-    type=SLOTS,
-    metavar="N",
-    help="Create each missing limit with N slots; one that exists is left as it is."
-    "  [default: a missing limit is an error]",
-)
-@_timeout_option
-@_no_wait_option
-@click.option(
-    "--max-waiting",
-    type=click.IntRange(0, MAX_SLOTS),
-    metavar="N",
-    help="Give up at once, with status 75, where it would have to wait and N or more already wait"
-    " for one of its limits; 0 is --no-wait.  [default: any number may wait]",
-)
-@click.option(
-    "-E",
-    "--conflict-exit-code",
-    type=click.IntRange(0, 255),
-    default=NO_SLOT,
-    show_default=True,
-    metavar="N",
-    help="Exit status where there was no slot in time.",
-)
-@click.option(
-    "--rate-limit",
-    is_flag=True,
-    help="Take by rate: nothing is held while the command runs.  [default: hold]",
-)
-@click.option(
-    "--holder",
-    callback=_text,
-    metavar="TEXT",
-    help="Shown by `ps` beside the command.  [default: nothing]",
-)
-@click.option(
-    "-v",
-    "--verbose",
-    is_flag=True,
-    help="Say on standard error what is waited for and who holds it.  [default: silent]",
-)
+@_options("run")
 @click.pass_context
 def run(
     ctx: click.Context,
@@ -192,9 +187,7 @@ def run(
 
 @click.command("rate-limit")
 @click.argument("name", type=KNOWN_NAME)
-@_occupy_option
-@_timeout_option
-@_no_wait_option
+@_options("rate-limit")
 @click.pass_context
 def rate_limit(
     ctx: click.Context, name: str, occupy: int, timeout: float | None, no_wait: bool
@@ -218,4 +211,4 @@ def _do(ctx: click.Context, names: list[str], **values: Any) -> NoReturn:
         job = Job(names, **values)
     except ValueError as error:
         raise click.UsageError(f"{error}.", ctx) from None
-    ctx.exit(job.do(limiter_of(ctx)))
+    ctx.exit(job.do(connection_of(ctx)))

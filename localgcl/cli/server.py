@@ -65,7 +65,7 @@ def serve(
     path = database_of(ctx)[0]
     try:
         from localgcl.server.credentials import Credentials
-        from localgcl.server.run import AddressError, Server, sockets_for, url_of
+        from localgcl.server.serving import AddressError, Server, sockets_for, url_of
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
         if missing in ("", "localgcl"):

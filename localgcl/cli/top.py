@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -19,12 +19,15 @@ from localgcl._liveness.making import GATE
 from localgcl._storage import gate as _gate
 from localgcl._storage.creating import existing_folder
 from localgcl.cli import _screen
-from localgcl.cli._shared import database_of, limiter_of
+from localgcl.cli._shared import connection_of
 from localgcl.cli._types import INTERVAL, KNOWN_NAME
 from localgcl.cli.holders import table_of_holders, table_of_waiters
 from localgcl.cli.limits import table_of_limits
 from localgcl.errors import LocalGCLError
 from localgcl.models import Holder, Limit, Waiter
+
+if TYPE_CHECKING:
+    from localgcl._storage.database import Database
 
 # Where a process is stopped inside a transaction, keys are to be obeyed all the same.
 _PATIENCE_SECONDS = 1.0
@@ -51,9 +54,9 @@ def top(ctx: click.Context, name: str | None, interval: float) -> None:
       localgcl top
       localgcl top database --interval 0.5
     """
-    path = database_of(ctx)[0]
-    limiter = limiter_of(ctx)
-    source = _Source(path, name, limiter._administer)
+    database = connection_of(ctx)
+    path = database.path
+    source = _Source(database, name)
     view = source.look(_View())
     if not _screen.is_possible():
         if view.trouble is not None:
@@ -92,16 +95,15 @@ def _is_shut(path: str) -> bool:
 class _Source:
     """Where the views come from: one transaction each, so that each is of one moment."""
 
-    def __init__(self, path: str, name: str | None, administer: Callable[..., Any]) -> None:
-        self._path = path
+    def __init__(self, database: Database, name: str | None) -> None:
+        self._database = database
         self._name = name
-        self._administer = administer
         self._stuck_since: float | None = None
 
     def look(self, last: _View) -> _View:
         """Return what is there now; where transactions do not go on, what was seen last."""
         now = _clock.now()
-        if self._stuck_since is not None and _is_shut(self._path):
+        if self._stuck_since is not None and _is_shut(self._database.path):
             # Not to stand in the queue of the gate once more with each frame.
             return replace(last, trouble=self._stuck(now - self._stuck_since))
         name = self._name
@@ -111,7 +113,7 @@ class _Source:
             _limits.waiters(name),
         )
         try:
-            limits, holders, waiters = self._administer(action, deadline=now + _PATIENCE_SECONDS)
+            limits, holders, waiters = action.run(self._database, now + _PATIENCE_SECONDS)
         except _gate.GateTimeoutError:
             if self._stuck_since is None:
                 self._stuck_since = now
@@ -130,7 +132,7 @@ class _Source:
 
     def _stuck(self, seconds: float) -> str:
         who = "a process is stopped inside one"
-        gate = f"{os.path.realpath(self._path)}-run/{GATE}"
+        gate = f"{os.path.realpath(self._database.path)}-run/{GATE}"
         for pid, command, stopped in processes.holders_of(gate):
             who = f"process {pid} ({command}) {'is stopped' if stopped else 'is'} inside one"
         return f"no transaction went on for {seconds:.0f} s: {who}; `localgcl doctor` tells more"

@@ -8,6 +8,7 @@ from typing import TypeVar
 from localgcl._admin import limits
 from localgcl._admin.action import Action
 from localgcl._admin.metrics import Row, counters_part
+from localgcl._drivers.sessions import session_of
 from localgcl.asyncio import AsyncLimiter
 from localgcl.models import Limit
 
@@ -34,6 +35,7 @@ async def _in_parts(limiter: AsyncLimiter, part: Part[T]) -> list[T]:
     found: list[T] = []
     last: int | None = 0
     while last is not None:
-        more, last = await limiter._administer(part(last, _AT_A_TIME))
+        session = await session_of(limiter.path)
+        more, last = await part(last, _AT_A_TIME).run_in(session)
         found += more
     return found

@@ -10,8 +10,10 @@ from uuid import UUID
 from starlette.requests import HTTPConnection
 
 from localgcl._admin import limits
+from localgcl._admin.action import Action
 from localgcl._base.checks import MAX_NAME_LENGTH
-from localgcl._drivers.session import Session, session_of
+from localgcl._drivers.session import Session
+from localgcl._drivers.sessions import session_of
 from localgcl._engine.clients import Client
 from localgcl._storage.database import Transaction
 from localgcl.asyncio import AsyncLimiter
@@ -21,7 +23,7 @@ from localgcl.server.credentials import USER, Credentials
 from localgcl.server.events import Events
 from localgcl.server.live import Live
 from localgcl.server.shown import Shown
-from localgcl.server.waiting import WaitingRoom
+from localgcl.server.waiting_room import WaitingRoom
 
 T = TypeVar("T")
 
@@ -33,7 +35,7 @@ class Service:
 
     def __init__(self, path: str, credentials: Credentials | None, most_connections: int) -> None:
         self.limiter = AsyncLimiter(path)
-        self.room = WaitingRoom(self.limiter, most_connections)
+        self.room = WaitingRoom(path, most_connections)
         self.live = Live(self.limiter, most_connections)
         self.events = Events(most_connections)
         self.shown = Shown()
@@ -42,7 +44,7 @@ class Service:
 
     async def start(self) -> None:
         """Open the database, before anybody is let in, and begin to look at it."""
-        await self.limiter._administer(limits.read_page(0, 1))
+        await self.administer(limits.read_page(0, 1))
         self.live.start()
 
     async def close(self) -> None:
@@ -60,6 +62,10 @@ class Service:
         result: T = await session.transact(work)
         return result
 
+    async def administer(self, action: Action[T]) -> T:
+        """Carry out a call of administration."""
+        return await action.run_in(await self.session())
+
     async def name_of(self, id_or_name: str) -> str:
         """Return the name of the limit that a path means; LimitNotFoundError if it can be none.
 
@@ -72,7 +78,7 @@ class Service:
         except ValueError:
             return id_or_name
         try:
-            return await self.limiter._administer(limits.name_of(identity))
+            return await self.administer(limits.name_of(identity))
         except LimitNotFoundError:
             return id_or_name
 

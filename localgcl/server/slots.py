@@ -16,7 +16,7 @@ from starlette.routing import Route
 
 from localgcl._base.checks import check_name
 from localgcl._base.text import quoted
-from localgcl._drivers.flow import Terms
+from localgcl._drivers.flow import HoldingTerms, RateTerms
 from localgcl._engine import clients
 from localgcl._engine import request as _outcomes
 from localgcl._engine.clients import Client
@@ -33,7 +33,7 @@ from localgcl.server.service import (
     party_of,
     service_of,
 )
-from localgcl.server.waiting import AgainError, ClosingError, GoneError, Key, Place
+from localgcl.server.waiting_room import AgainError, ClosingError, GoneError, Key, Place
 
 # What a client that is told that the server ends waits before it tries again.
 _RESTART_SECONDS = 2
@@ -83,7 +83,8 @@ async def _take(
     service = service_of(request)
     names = _possible(take.names)
     waiting = client.command if client.holder is None else f"{client.command} {client.holder}"
-    terms = Terms(names, take.slots, None, False, holds=take.mode == "concurrency", holder=waiting)
+    kind = HoldingTerms if take.mode == "concurrency" else RateTerms
+    terms = kind(names, take.slots, None, holder=waiting)
     key, connection = _key_of(request, take), _own_connection(request)
     gone = asyncio.ensure_future(_hang_up(request))
     try:

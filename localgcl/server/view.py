@@ -44,7 +44,7 @@ async def limit(request: Request) -> Response:
     try:
         name = await service.name_of(request.path_params["limit"])
         # In one transaction, so that all of it is of one moment.
-        shown, holders, waiters = await service.limiter._administer(
+        shown, holders, waiters = await service.administer(
             together(
                 _limits.read(name),
                 _limits.holders(name, most=_MAX_LISTED),

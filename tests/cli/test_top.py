@@ -210,7 +210,7 @@ def test_a_process_inside_a_transaction(
     """It is told of instead of waited for, and waiting leaves no more behind with each frame."""
     monkeypatch.setattr(top, "_PATIENCE_SECONDS", 0.05)
     limiter.create("database", 1)
-    source = _Source(path, None, limiter._administer)
+    source = _Source(limiter._database, None)
     seen = source.look(_View())
     assert [one.name for one in seen.limits] == ["database"]
     with shut(path, stopped=True) as pid:
@@ -234,7 +234,7 @@ def test_a_process_inside_a_transaction(
 def test_what_goes_wrong_is_shown(limiter: Limiter, path: str) -> None:
     """A limit that is deleted, a file that is replaced, and then all is well again."""
     limiter.create("database", 1)
-    source = _Source(path, "database", limiter._administer)
+    source = _Source(limiter._database, "database")
     seen = source.look(_View())
     limiter.delete("database")
     assert "no concurrency limit named 'database'" in str(source.look_again(seen).trouble)

@@ -393,7 +393,7 @@ MUTANTS = (
     Mutant(
         "a client takes up the place of another whose connection is open",
         4,
-        "server/waiting.py",
+        "server/waiting_room.py",
         "for one in self._kept.get(key, ()) if one.is_free), None)",
         "for one in self._kept.get(key, ())), None)",
         (SERVER,),
@@ -633,16 +633,16 @@ MUTANTS = (
     Mutant(
         "an interruption leaves everything",
         9,
-        "sync.py",
+        "_drivers/blocking.py",
         "        if not request.settled:\n            clean_up",
         "        if request.settled:\n            clean_up",
     ),
     Mutant(
         "a cancellation leaves everything",
         9,
-        "asyncio.py",
-        "        if request.settled:\n            session.forget",
-        "        if request:\n            session.forget",
+        "_drivers/awaiting.py",
+        "            if request.settled:\n                session.forget",
+        "            if request:\n                session.forget",
         (CANCELLATION, TASKS),
     ),
     Mutant(
@@ -664,7 +664,7 @@ MUTANTS = (
     Mutant(
         "a place that was kept for a client stays",
         9,
-        "server/waiting.py",
+        "server/waiting_room.py",
         "        self._release(place)\n        self._begin_undoing(place)",
         "        self._release(place)",
         (SERVER,),

@@ -30,6 +30,7 @@ from localgcl._liveness import identity
 from localgcl._run import arguments, child
 from localgcl._run.job import Job
 from localgcl._storage import gate
+from localgcl._storage.database import Database
 from localgcl.cli import localgcl
 from localgcl.errors import ConcurrencySlotAcquisitionError, DatabaseError
 from tests.conftest import Ask, Clock, Invoke, Process, tables
@@ -40,12 +41,12 @@ Processes = Callable[[], Process]
 # The two readers of a command line
 
 
-def meaning(job: Job, limiter: Limiter) -> dict[str, Any]:
+def meaning(job: Job, database: Database) -> dict[str, Any]:
     """Return all that a job says."""
-    terms = {name: getattr(job.terms, name) for name in Terms.__slots__}
+    terms = {name: getattr(job.terms, name) for name in ("holds", *Terms.__slots__)}
     said = {name: value for name, value in vars(job).items() if name != "terms"}
     command = None if job.command is None else list(job.command)
-    return {**terms, **said, "command": command, "database": limiter._database.path}
+    return {**terms, **said, "command": command, "database": database.path}
 
 
 class ReadError(Exception):
@@ -56,8 +57,8 @@ class ReadError(Exception):
 def by_click(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[str]], Any]:
     """Return what click makes of a command line: its meaning, or its exit code."""
 
-    def tell(job: Job, limiter: Limiter) -> int:
-        raise ReadError(meaning(job, limiter))
+    def tell(job: Job, database: Database) -> int:
+        raise ReadError(meaning(job, database))
 
     monkeypatch.setattr(Job, "do", tell)
 

@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from localgcl import Limiter
-from localgcl.server import live, run
+from localgcl.server import live, serving
 from localgcl.server.connections import Connection, Connections, Share
 from tests.server.conftest import DEADLINE_SECONDS, LIMITS, Serve, Served
 from tests.server.test_leases import give, hold_connection, leased, until
@@ -27,7 +27,7 @@ HEADERS = {"authorization": "Basic " + base64.b64encode(AUTH.encode()).decode()}
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have a server take 20 connections, of which 4 are for strangers."""
-    monkeypatch.setattr(run, "_MAX_CONNECTIONS", 20)
+    monkeypatch.setattr(serving, "_MAX_CONNECTIONS", 20)
 
 
 def is_cut(connection: socket.socket) -> bool:
@@ -137,10 +137,10 @@ def test_descriptors_are_left_to_the_database(monkeypatch: pytest.MonkeyPatch) -
         limits = [(soft, hard)]
         monkeypatch.setattr(resource, "getrlimit", lambda _, limits=limits: limits[-1])
         monkeypatch.setattr(resource, "setrlimit", lambda _, to, limits=limits: limits.append(to))
-        most = run._allow_connections()
+        most = serving._allow_connections()
         assert 32 <= most <= limits[-1][0] - min(350, limits[-1][0] // 2)
         assert limits[-1][0] <= hard
-    assert most == run._MAX_CONNECTIONS
+    assert most == serving._MAX_CONNECTIONS
 
 
 @pytest.fixture

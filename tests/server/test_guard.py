@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from localgcl import Limiter
-from localgcl.server import guard, live, protocol, run
+from localgcl.server import guard, live, protocol, serving
 from localgcl.server.answers import MAX_BODY_BYTES
 from localgcl.server.credentials import Credentials
 from tests.server.conftest import LIMITS, Serve, Served
@@ -292,18 +292,18 @@ IPV6 = _has_ipv6()
 @pytest.mark.parametrize("host", ["0.0.0.0", *(["::"] if IPV6 else [])])  # noqa: S104
 def test_other_addresses_need_credentials(host: str) -> None:
     """Whoever can be reached from elsewhere must say who may come in."""
-    with pytest.raises(run.AddressError, match="--auth"):
-        run.sockets_for(host, 0, None)
-    for one in run.sockets_for(host, 0, Credentials(AUTH)):
+    with pytest.raises(serving.AddressError, match="--auth"):
+        serving.sockets_for(host, 0, None)
+    for one in serving.sockets_for(host, 0, Credentials(AUTH)):
         one.close()
 
 
 def test_addresses_of_this_machine() -> None:
     """By name or number, all at one port."""
     for host in ("127.0.0.1", "localhost", "127.0.0.7", *(["::1"] if IPV6 else [])):
-        listening = run.sockets_for(host, 0, None)
+        listening = serving.sockets_for(host, 0, None)
         assert len({one.getsockname()[1] for one in listening}) == 1
-        assert all(run.url_of(one).startswith("http://") for one in listening)
+        assert all(serving.url_of(one).startswith("http://") for one in listening)
         assert all(one.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) for one in listening)
         for one in listening:
             one.close()
@@ -312,11 +312,11 @@ def test_addresses_of_this_machine() -> None:
 def test_addresses_that_are_none() -> None:
     """What cannot be served at is told with the reason, and nothing stays open."""
     taken = socket.create_server(("127.0.0.1", 0))
-    with taken, pytest.raises(run.AddressError, match="in use"):
-        run.sockets_for("127.0.0.1", taken.getsockname()[1], None)
+    with taken, pytest.raises(serving.AddressError, match="in use"):
+        serving.sockets_for("127.0.0.1", taken.getsockname()[1], None)
     for host in ("nowhere.invalid", "256.1.1.1", "192.0.2.1", "a" * 300, "a..b"):
-        with pytest.raises(run.AddressError, match="cannot serve at"):
-            run.sockets_for(host, 0, None)
+        with pytest.raises(serving.AddressError, match="cannot serve at"):
+            serving.sockets_for(host, 0, None)
 
 
 WRONGLY_PASSED: dict[str, tuple[str | None, str | None, str]] = {
@@ -342,14 +342,14 @@ def test_sockets_that_are_passed_wrongly(
 ) -> None:
     """It is told, and nothing else is served at in their place."""
     with socket.create_server(("127.0.0.1", 0)) as passed:
-        monkeypatch.setattr(run, "_FIRST_PASSED", _last_of_all(passed))
+        monkeypatch.setattr(serving, "_FIRST_PASSED", _last_of_all(passed))
         for name, value in (("LISTEN_PID", pid), ("LISTEN_FDS", number)):
             if value is None:
                 monkeypatch.delenv(name, raising=False)
             else:
                 monkeypatch.setenv(name, str(os.getpid()) if value == "ours" else value)
-        with pytest.raises(run.AddressError, match=told) as refused:
-            run.sockets_for("127.0.0.1", 0, None)
+        with pytest.raises(serving.AddressError, match=told) as refused:
+            serving.sockets_for("127.0.0.1", 0, None)
     assert "\n" not in str(refused.value)
 
 
@@ -371,26 +371,26 @@ def test_sockets_of_other_kinds(
 ) -> None:
     """Only what listens for TCP connections is served at."""
     with socket.socket(family, kind) as passed:
-        monkeypatch.setattr(run, "_FIRST_PASSED", os.dup(passed.fileno()))
+        monkeypatch.setattr(serving, "_FIRST_PASSED", os.dup(passed.fileno()))
         monkeypatch.setenv("LISTEN_FDS", "1")
         monkeypatch.setenv("LISTEN_PID", str(os.getpid()))
-        with pytest.raises(run.AddressError, match=told) as refused:
-            run.sockets_for("127.0.0.1", 0, None)
+        with pytest.raises(serving.AddressError, match=told) as refused:
+            serving.sockets_for("127.0.0.1", 0, None)
     assert "ListenStream=" in str(refused.value)
 
 
 def test_the_path_of_a_socket_is_no_address() -> None:
     """Whoever asks for a UNIX socket is told so."""
-    with pytest.raises(run.AddressError, match="UNIX socket"):
-        run.sockets_for("/run/localgcl.sock", 0, None)
+    with pytest.raises(serving.AddressError, match="UNIX socket"):
+        serving.sockets_for("/run/localgcl.sock", 0, None)
 
 
 def test_sockets_that_systemd_has_opened(monkeypatch: pytest.MonkeyPatch) -> None:
     """They are served at where the variables are meant for this process."""
     with socket.create_server(("127.0.0.1", 0)) as passed:
-        monkeypatch.setattr(run, "_FIRST_PASSED", os.dup(passed.fileno()))
+        monkeypatch.setattr(serving, "_FIRST_PASSED", os.dup(passed.fileno()))
         monkeypatch.setenv("LISTEN_FDS", "1")
         monkeypatch.setenv("LISTEN_PID", str(os.getpid()))
-        (taken,) = run.sockets_for("192.0.2.1", 1, None)
+        (taken,) = serving.sockets_for("192.0.2.1", 1, None)
         assert taken.getsockname() == passed.getsockname()
         taken.close()

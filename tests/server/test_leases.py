@@ -20,7 +20,7 @@ from localgcl._engine import clients as _clients
 from localgcl._engine.request import Request
 from localgcl._storage import backlog
 from localgcl._storage.database import Transaction
-from localgcl.server import waiting
+from localgcl.server import waiting_room
 from tests.server.conftest import DEADLINE_SECONDS, LIMITS, Serve, Served
 
 TAKE = f"{LIMITS}/increment-with-lease"
@@ -236,13 +236,13 @@ def test_who_is_told_to_ask_again_keeps_its_place(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """After 423 and its Retry-After, the client is where it was, before those who came since."""
-    monkeypatch.setattr(waiting, "FIRST_HOLD_SECONDS", 0.5)
+    monkeypatch.setattr(waiting_room, "FIRST_HOLD_SECONDS", 0.5)
     limiter.create("db", 1)
     held = limiter.acquire("db")
     with served.client() as client:
         locked = take(client, "db")
         assert (locked.status_code, locked.json()) == (423, {"detail": "Locked"})
-        assert float(locked.headers["retry-after"]) == waiting.AGAIN_SECONDS
+        assert float(locked.headers["retry-after"]) == waiting_room.AGAIN_SECONDS
         (place,) = limiter.waiters()
         later = pool.submit(limiter.acquire, "db")
         until(lambda: len(limiter.waiters()) == 2)
@@ -262,8 +262,8 @@ def test_clients_that_ask_for_the_same_come_back_to_their_places_in_turn(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Nobody can tell one from the other: whoever is back first has the place in front."""
-    monkeypatch.setattr(waiting, "FIRST_HOLD_SECONDS", 1.0)
-    monkeypatch.setattr(waiting, "GRACE_SECONDS", DEADLINE_SECONDS)
+    monkeypatch.setattr(waiting_room, "FIRST_HOLD_SECONDS", 1.0)
+    monkeypatch.setattr(waiting_room, "GRACE_SECONDS", DEADLINE_SECONDS)
     limiter.create("db", 1)
     held = limiter.acquire("db")
     with served.client() as one, served.client() as other:
@@ -290,7 +290,7 @@ def test_no_more_are_held_than_leave_room_for_others(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Beyond, a client is told to come again, and keeps its place; what is free it gets at once."""
-    monkeypatch.setattr(waiting, "MAX_HELD", 1)
+    monkeypatch.setattr(waiting_room, "MAX_HELD", 1)
     limiter.create("db", 1)
     limiter.create("free", 1)
     held = limiter.acquire("db")
@@ -299,7 +299,7 @@ def test_no_more_are_held_than_leave_room_for_others(
         until(lambda: len(limiter.waiters()) == 1)
         locked = take(other, "db")
         assert locked.status_code == 423
-        assert float(locked.headers["retry-after"]) == waiting.CROWDED_AGAIN_SECONDS
+        assert float(locked.headers["retry-after"]) == waiting_room.CROWDED_AGAIN_SECONDS
         assert len(limiter.waiters()) == 2
         give(other, leased(other, "free"))
         held.release()
@@ -311,8 +311,8 @@ def test_who_does_not_come_again_loses_its_place(
     served: Served, limiter: Limiter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A grant that nobody comes for is undone, and the next is served."""
-    monkeypatch.setattr(waiting, "FIRST_HOLD_SECONDS", 0.5)
-    monkeypatch.setattr(waiting, "GRACE_SECONDS", 0.05)
+    monkeypatch.setattr(waiting_room, "FIRST_HOLD_SECONDS", 0.5)
+    monkeypatch.setattr(waiting_room, "GRACE_SECONDS", 0.05)
     limiter.create("db", 1)
     held = limiter.acquire("db")
     with served.client() as client:
@@ -326,7 +326,7 @@ def test_a_rate_says_exactly_when(
     served: Served, limiter: Limiter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where only time frees slots, Retry-After is that time, for each in the queue its own."""
-    monkeypatch.setattr(waiting, "FIRST_HOLD_SECONDS", 0.5)
+    monkeypatch.setattr(waiting_room, "FIRST_HOLD_SECONDS", 0.5)
     limiter.create("api", 1, slot_decay_per_second=0.01, active_slots=1)
     rate = {"names": ["api"], "slots": 1, "mode": "rate_limit"}
     for ahead in (0, 1):
@@ -340,11 +340,11 @@ def test_who_is_to_hold_comes_back_soon(
     client: httpx.Client, limiter: Limiter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However far its turn seems: it may be granted earlier, and nobody else has the slots then."""
-    monkeypatch.setattr(waiting, "FIRST_HOLD_SECONDS", 0.1)
+    monkeypatch.setattr(waiting_room, "FIRST_HOLD_SECONDS", 0.1)
     limiter.create("api", 1, slot_decay_per_second=0.001, active_slots=1)
     locked = take(client, "api")
     assert locked.status_code == 423
-    assert float(locked.headers["retry-after"]) == waiting.LONGEST_KEPT_SECONDS
+    assert float(locked.headers["retry-after"]) == waiting_room.LONGEST_KEPT_SECONDS
 
 
 def test_a_grant_that_cannot_be_handed_over(
@@ -557,8 +557,8 @@ class Asking:
 @pytest.fixture
 def told_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have clients be told soon to ask again, and their places be kept for long."""
-    monkeypatch.setattr(waiting, "FIRST_HOLD_SECONDS", 0.2)
-    monkeypatch.setattr(waiting, "GRACE_SECONDS", DEADLINE_SECONDS)
+    monkeypatch.setattr(waiting_room, "FIRST_HOLD_SECONDS", 0.2)
+    monkeypatch.setattr(waiting_room, "GRACE_SECONDS", DEADLINE_SECONDS)
 
 
 @pytest.mark.usefixtures("told_soon")
@@ -670,7 +670,7 @@ def test_no_more_places_are_kept_than_there_is_room_for(
     serve: Serve, limiter: Limiter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Beyond, a client comes again without a place, and its request leaves the queue until then."""
-    monkeypatch.setattr(waiting, "MAX_KEPT_FOR_ONE", 3)
+    monkeypatch.setattr(waiting_room, "MAX_KEPT_FOR_ONE", 3)
     served = serve()
     limiter.create("db", 1)
     held = limiter.acquire("db")

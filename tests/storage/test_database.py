@@ -28,7 +28,7 @@ from localgcl._base import clock as _clock
 from localgcl._base import descriptors as _descriptors
 from localgcl._drivers import departure, places
 from localgcl._drivers.blocking import Listener
-from localgcl._drivers.flow import Terms
+from localgcl._drivers.flow import HoldingTerms
 from localgcl._drivers.places import Place, look_round
 from localgcl._engine.acquire import NET_SECONDS
 from localgcl._liveness.lifeline import end_lifeline, lifeline
@@ -855,7 +855,7 @@ def test_who_waits_looks_at_the_new_file(
 
 def waiting(database: Database) -> tuple[Listener, Place]:
     """Return a listener and its place, of a request that leaves nothing to undo."""
-    request = Terms("database", 1, None, False, holds=True).request()
+    request = HoldingTerms("database", 1, None).request()
     request.settled = True
     listener = Listener(database, request)
     database.transact(lambda tx: listener.ear(tx.folder))

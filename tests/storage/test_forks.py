@@ -18,7 +18,7 @@ strike = functools.partial(ctypes.CDLL(None)["raise"], 2)
 if moment != "before":
     importlib.import_module(module)
     os.register_at_fork(**{moment: strike})
-import localgcl._drivers.blocking, localgcl._drivers.session
+import localgcl._drivers.blocking, localgcl._drivers.sessions
 if moment == "before":
     os.register_at_fork(before=strike)
 from localgcl import Limiter

@@ -19,7 +19,8 @@ import pytest
 
 from localgcl import AsyncLimiter, DatabaseError, Limiter
 from localgcl._drivers import session as _loop
-from localgcl._drivers.session import session_of
+from localgcl._drivers.session import Session
+from localgcl._drivers.sessions import session_of
 from localgcl._storage.database import Database, Transaction
 from tests.drivers.tasks.conftest import nothing_is_left, until
 from tests.flavours import DEADLINE_SECONDS
@@ -126,9 +127,9 @@ import sys
 import threading
 {more_imports}
 from localgcl import AsyncLimiter, Limiter
-from localgcl._drivers import session as _loop
+from localgcl._drivers import sessions
 from localgcl._storage.database import Transaction
-from localgcl._drivers.session import session_of
+from localgcl._drivers.sessions import session_of
 from localgcl.asyncio import concurrency
 
 limiter = AsyncLimiter()
@@ -264,7 +265,7 @@ BODIES = {
         left = []
         for _ in range(30):
             run(main())
-        assert not _loop._sessions
+        assert not sessions._sessions
         """,
         0,
         "",
@@ -370,8 +371,8 @@ def test_a_cleaner_takes_the_ear_of_a_loop(path: Path, monkeypatch: pytest.Monke
     limiter, other = AsyncLimiter(path), Limiter(path)
     other.create("b", 1)
 
-    def mend(session: _loop.Session, _: Transaction) -> None:
-        session.mend()
+    def mend(session: Session, _: Transaction) -> None:
+        session.worker.mend()
 
     async def main() -> None:
         for _ in range(3):
@@ -450,19 +451,19 @@ def test_what_was_looked_for_a_request_that_is_over(path: Path) -> None:
         begun, go_on = threading.Event(), threading.Event()
 
         def look(tx: Transaction) -> None:
-            assert session._ear is not None
-            tx.rings[session._ear.name] = set(session._requests)
+            assert session.worker.ear_in_use is not None
+            tx.rings[session.worker.ear_in_use.name] = set(session.worker.requests)
             begun.set()
             go_on.wait(DEADLINE_SECONDS)
 
-        session.run_unawaited(look)
+        session.worker.run_unawaited(look)
         while not begun.is_set():
             await asyncio.sleep(0)
         task.cancel()
-        while not session._jobs:
+        while not session.worker._jobs:
             await asyncio.sleep(0)
         go_on.set()
-        while session._requests:  # and so the loop hears of the look only afterwards
+        while session.worker.requests:  # and so the loop hears of the look only afterwards
             pass
         with pytest.raises(asyncio.CancelledError):
             await task

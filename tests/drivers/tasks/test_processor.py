@@ -14,7 +14,7 @@ from localgcl import AsyncLimiter
 from localgcl._base import clock, threads
 from localgcl._drivers import affinity
 from localgcl._drivers.affinity import Processor
-from localgcl._drivers.session import session_of
+from localgcl._drivers.sessions import session_of
 from tests.flavours import DEADLINE_SECONDS
 
 
@@ -58,7 +58,7 @@ def test_the_thread_runs_where_its_loop_does_and_nobody_else_is_moved(path: Path
 
     async def main() -> None:
         async with AsyncLimiter(path) as limiter:
-            thread = (await session_of(str(path)))._thread.native_id()
+            thread = (await session_of(str(path))).worker.thread.native_id()
             for processor in sorted(allowed):
                 os.sched_setaffinity(0, {processor})
                 async with limiter.concurrency("a"):
@@ -174,7 +174,7 @@ def test_a_thread_that_such_a_thread_starts_has_all_processors(path: Path) -> No
     async def main() -> None:
         async with AsyncLimiter(path) as limiter:
             await limiter.read("a")
-            (await session_of(str(path)))._thread.post(lambda: threads.start(note))
+            (await session_of(str(path))).worker.thread.post(lambda: threads.start(note))
             await limiter.read("a")
 
     asyncio.run(main())

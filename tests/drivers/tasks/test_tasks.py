@@ -26,7 +26,7 @@ from localgcl import (
 )
 from localgcl._base import clock
 from localgcl._drivers import session as _loop
-from localgcl._drivers.session import session_of
+from localgcl._drivers.sessions import session_of
 from localgcl._engine import acquire
 from localgcl._storage.database import Transaction
 from localgcl.asyncio import concurrency, rate_limit

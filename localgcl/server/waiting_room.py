@@ -18,11 +18,11 @@ from collections.abc import Hashable
 from typing import NamedTuple
 
 from localgcl._base import clock
+from localgcl._drivers.awaiting import grant
 from localgcl._drivers.flow import Terms
-from localgcl._drivers.session import session_of
+from localgcl._drivers.sessions import session_of
 from localgcl._engine import clients
 from localgcl._storage.database import NoDatabaseError
-from localgcl.asyncio import AsyncLimiter, _obtain
 from localgcl.server.connections import Connection, Share
 
 # A first request is held for no longer than Prefect's own first wait: a client with max_retries
@@ -30,9 +30,9 @@ from localgcl.server.connections import Connection, Share
 FIRST_HOLD_SECONDS = 2.0
 NEXT_HOLD_SECONDS = 25.0
 
-# A server has only so many connections (`run`). Of those, so many are held at once, lest whoever
-# renews a lease or gives one back be turned away; beyond, a request is held just long enough to be
-# granted what is free, and its client is told to come again later than others.
+# A server has only a number of connections (`serving`). This many of them are held at once, so that
+# there is room for clients that renew a lease or give one back. Beyond, a request is held just long
+# enough to be granted what is free, and its client is told to come again later than others.
 MAX_HELD = 800
 _HELD_PART = 2 / 5  # of the connections, where there may be few
 
@@ -79,11 +79,11 @@ class Key(NamedTuple):
 class Place:
     """A request in the queue, which outlives the requests of HTTP through which it is asked."""
 
-    def __init__(self, key: Key, terms: Terms, limiter: AsyncLimiter) -> None:
+    def __init__(self, key: Key, terms: Terms, path: str) -> None:
         self.key = key
         self.terms = terms
         self.request = terms.request()
-        self.task = asyncio.create_task(self._wait(limiter))
+        self.task = asyncio.create_task(self._wait(path))
         self.timer: asyncio.TimerHandle | None = None
         # Whose it is while it is kept; None where connections do not tell clients apart.
         self.connection: Connection | None = None
@@ -93,15 +93,16 @@ class Place:
         """Whether another connection may take it up."""
         return self.connection is None or not self.connection.is_open
 
-    async def _wait(self, limiter: AsyncLimiter) -> None:
-        await _obtain(self.terms, limiter, self.request)
+    async def _wait(self, path: str) -> None:
+        if self.terms.names:
+            await grant(self.terms, self.request, await session_of(path))
 
 
 class WaitingRoom:
     """The places of all clients of a server."""
 
-    def __init__(self, limiter: AsyncLimiter, most_connections: float = math.inf) -> None:
-        self._limiter = limiter
+    def __init__(self, path: str, most_connections: float = math.inf) -> None:
+        self._path = path
         self._most_held = most_connections * _HELD_PART
         self._kept: dict[Key, OrderedDict[Place, None]] = {}
         self._share = Share(MAX_KEPT, MAX_KEPT_FOR_ONE)
@@ -120,7 +121,7 @@ class WaitingRoom:
         closing = self._closes()
         place, hold = self._take_up(key, connection), NEXT_HOLD_SECONDS
         if place is None:
-            place, hold = Place(key, terms, self._limiter), FIRST_HOLD_SECONDS
+            place, hold = Place(key, terms, self._path), FIRST_HOLD_SECONDS
         least = AGAIN_SECONDS
         if self._held >= min(MAX_HELD, self._most_held):
             hold, least = CROWDED_HOLD_SECONDS, CROWDED_AGAIN_SECONDS
@@ -172,7 +173,7 @@ class WaitingRoom:
         place.task.cancel()
         await asyncio.wait((place.task,))
         if not place.task.cancelled() and place.task.exception() is None:
-            session = await session_of(self._limiter.path)
+            session = await session_of(self._path)
             with contextlib.suppress(NoDatabaseError):  # and so nothing to undo
                 await session.transact(
                     functools.partial(clients.undo, request=place.request),

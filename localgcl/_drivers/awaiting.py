@@ -1,0 +1,146 @@
+"""How one task obtains slots: it awaits the transactions of a request, and sleeps between them."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+from collections.abc import Callable, Coroutine
+from types import TracebackType
+from typing import Any, ParamSpec, Protocol, TypeVar
+
+from localgcl._base import clock
+from localgcl._drivers.flow import Terms, Transact, flow
+from localgcl._drivers.session import LEAST_SECONDS, PATIENCE_SECONDS, Session
+from localgcl._drivers.sessions import session_of
+from localgcl._engine.request import Granted, Request
+from localgcl._storage.gate import GateTimeoutError
+from localgcl._storage.location import choose
+from localgcl._storage.problems import explained, is_foreign
+from localgcl.errors import LocalGCLError
+
+L = TypeVar("L")
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+async def obtain(terms: Terms, path: str | None, lease_type: Callable[..., L]) -> L:
+    """Drive a new request to its grant, and return its lease.
+
+    `path` is None for the database of the environment, or the default.
+    """
+    request = terms.request()
+    if not terms.names:
+        return lease_type(request)
+    if path is None:
+        path = choose(None)[0]
+    session = await session_of(path)
+    began = clock.now()
+    granted = await grant(terms, request, session)
+    waited = max(0.0, clock.now() - began)
+    return lease_type(request, waited, granted if terms.holds else None, path)
+
+
+async def grant(terms: Terms, request: Request, session: Session) -> Granted:
+    """Drive a request to its grant, or undo whatever it has left when it ends otherwise."""
+    with session:
+        try:
+            granted = await _drive(terms, request, session)
+        except BaseException as error:
+            if request.settled:
+                session.forget(request)
+                raise
+            undone = session.abandon(request)
+            # A coroutine that is thrown away cannot wait, and a second cancellation need not: the
+            # thread does it in any case.
+            if not isinstance(error, GeneratorExit):
+                late = isinstance(error, LocalGCLError)
+                await asyncio.wait([undone], timeout=LEAST_SECONDS if late else PATIENCE_SECONDS)
+            raise
+        session.forget(request)
+        return granted
+
+
+async def _drive(terms: Terms, request: Request, session: Session) -> Granted:
+    steps = flow(terms, request, session.worker)
+    advance: Callable[[Any], Any] = steps.send
+    result: Any = None
+    while True:
+        try:
+            step = advance(result)
+        except StopIteration as stop:
+            granted: Granted = stop.value
+            return granted
+        advance, result = steps.send, None
+        if isinstance(step, Transact):
+            try:
+                result = await session.transact(step.work, request=request, deadline=step.deadline)
+            except (LocalGCLError, GateTimeoutError) as error:
+                advance, result = steps.throw, error
+        else:
+            try:
+                result = await session.sleep(request, step)
+            except OSError as error:
+                if is_foreign(error):
+                    raise
+                raise explained(session.path, error) from error
+
+
+class AwaitedLease(Protocol):
+    """A lease, whose class is the public one."""
+
+    _of_block: bool
+
+    async def release(self) -> None:
+        """Free the slots."""
+
+
+class AsyncBlock:
+    """Slots for as long as an `async with` block runs, which is entered once; also a decorator.
+
+    The flavour's own class says what its lease is.
+    """
+
+    __slots__ = ("_entered", "_lease", "_path", "_terms")
+    lease_type: Callable[..., Any]
+
+    def __init__(self, terms: Terms, path: str | None) -> None:
+        self._terms = terms
+        self._path = path
+        self._entered = False
+        self._lease: AwaitedLease | None = None
+
+    async def __aenter__(self) -> Any:
+        if self._entered:
+            raise RuntimeError("one concurrency(...) is entered once; call concurrency() again")
+        self._entered = True
+        lease: AwaitedLease = await obtain(self._terms, self._path, self.lease_type)
+        self._lease = lease
+        lease._of_block = True
+        return lease
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._lease is not None:
+            await self._lease.release()
+
+    def __call__(
+        self, function: Callable[P, Coroutine[Any, Any, R]]
+    ) -> Callable[P, Coroutine[Any, Any, R]]:
+        # An object may be called as well.
+        if not any(map(inspect.iscoroutinefunction, (function, type(function).__call__))):
+            raise TypeError(
+                f"{function!r} is not an async def; decorate it with localgcl.sync.concurrency"
+            )
+        new = type(self)
+
+        @functools.wraps(function)
+        async def limited(*args: P.args, **kwargs: P.kwargs) -> R:
+            async with new(self._terms, self._path):
+                return await function(*args, **kwargs)
+
+        return limited
