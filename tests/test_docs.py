@@ -104,7 +104,7 @@ def test_the_python_in_the_readmes_runs(
     assert (held["database"], held["reports"]) == (0, 0)
 
 
-async def _to_its_end(generator: AsyncIterator[None]) -> None:
+async def _to_its_end(generator: AsyncIterator[object]) -> None:
     async for _ in generator:
         pass
 
