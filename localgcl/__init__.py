@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from localgcl.models import Holder, Limit, Waiter
     from localgcl.sync import Lease, Limiter, concurrency, rate_limit
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "AcquireConcurrencySlotTimeoutError",

@@ -1,4 +1,4 @@
-"""What the benchmarks write into the README: tables between their marks, and small pictures."""
+"""What the benchmarks write into their README: tables between their marks, and small pictures."""
 
 from __future__ import annotations
 

@@ -136,7 +136,7 @@ def _show(
     notes: Sequence[str],
     image: str | None = None,
 ) -> None:
-    """Print a table with its notes, and put both into the README if that is wanted."""
+    """Print a table with its notes, and put both into README.md here if that is wanted."""
     print(render(head, lines, markdown=options.markdown), end="\n\n")
     print("\n".join(notes), end="\n\n")
     if options.readme:
@@ -170,7 +170,9 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--markdown", action="store_true", help="print tables in Markdown")
     parser.add_argument(
-        "--readme", action="store_true", help="put tables and pictures into the README too"
+        "--readme",
+        action="store_true",
+        help="put tables and pictures into tests/benchmarks/README.md too",
     )
     parser.add_argument(
         "--scale", type=float, default=1.0, metavar="F", help="take F times as long (1.0)"

@@ -1,4 +1,4 @@
-"""The README's tables and pictures, which the benchmarks write themselves."""
+"""The tables and pictures of `README.md` in this folder, which the benchmarks write themselves."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import os
 import re
 from collections.abc import Sequence
 
-_ROOT = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
-PATH = os.path.join(_ROOT, "README.md")
+_FOLDER = os.path.dirname(__file__)
+PATH = os.path.join(_FOLDER, "README.md")
 # What lies there is part of neither the package nor the programs.
-IMAGES = os.path.join("examples", "images")
+IMAGES = "../../examples/images"
 
 
 def image(name: str) -> str:
@@ -19,7 +19,7 @@ def image(name: str) -> str:
 
 def path_of(image: str) -> str:
     """Return the path of a picture, whose folder is made if it is missing."""
-    path = os.path.join(_ROOT, image)
+    path = os.path.normpath(os.path.join(_FOLDER, image))
     os.makedirs(os.path.dirname(path), exist_ok=True)
     return path
 
