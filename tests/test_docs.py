@@ -13,7 +13,7 @@ import pytest
 
 from localgcl import Limiter
 from localgcl.cli import localgcl
-from tests.conftest import Invoke
+from tests.helpers.programs import Invoke
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 PYTHON_BLOCKS = re.findall(r"(?ms)^```python\n(.*?)^```", README)

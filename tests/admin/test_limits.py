@@ -18,7 +18,9 @@ from localgcl import (
     LimitNotFoundError,
 )
 from localgcl._engine.decay import HORIZON_SECONDS
-from tests.conftest import Clock, Process, both_flavours, tables
+from tests.helpers.database import tables
+from tests.helpers.flavours import both_flavours
+from tests.helpers.played import Clock, Process
 
 Processes = Callable[[], Process]
 pytest_generate_tests = both_flavours

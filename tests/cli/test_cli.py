@@ -19,7 +19,9 @@ import localgcl as package
 from localgcl import Limiter
 from localgcl._storage.database import Database
 from localgcl.cli import localgcl
-from tests.conftest import Clock, Invoke, Process, tables
+from tests.helpers.database import tables
+from tests.helpers.played import Clock, Process
+from tests.helpers.programs import Invoke
 
 Processes = Callable[[], Process]
 

@@ -7,13 +7,12 @@ import fcntl
 import json
 import os
 import random
-import signal
 import sqlite3
 import stat
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +25,12 @@ from localgcl._doctor import examination
 from localgcl._liveness.folder import Folder
 from localgcl._storage import location
 from localgcl.cli import localgcl
-from tests.conftest import Invoke, Process, forget_everything, tables
-from tests.storage.test_database import as_nobody, not_ours
+from tests.helpers.database import forget_everything, tables
+from tests.helpers.foreign_files import not_ours
+from tests.helpers.gate import shut
+from tests.helpers.played import Process
+from tests.helpers.programs import Invoke
+from tests.helpers.users import as_nobody
 
 Processes = Callable[[], Process]
 Checks = dict[str, dict[str, str]]
@@ -475,28 +478,6 @@ def test_a_disk_without_a_limit(tmp_path: Path) -> None:
 
 
 # The gate
-
-
-@contextlib.contextmanager
-def shut(path: str, *, stopped: bool) -> Iterator[int]:
-    """Have another process be inside a transaction, stopped there or busy; yield its pid."""
-    code = (
-        "import fcntl, os, signal, sys, time\n"
-        "fcntl.flock(os.open(sys.argv[1], os.O_RDWR), fcntl.LOCK_EX)\n"
-        "print('shut', flush=True)\n"
-        "time.sleep(600)"
-    )
-    words = [sys.executable, "-c", code, f"{path}-run/gate"]
-    with subprocess.Popen(words, stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        process.stdout.readline()
-        if stopped:
-            process.send_signal(signal.SIGSTOP)
-            os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
-        try:
-            yield process.pid
-        finally:
-            process.kill()
 
 
 @pytest.mark.parametrize("stopped", [True, False], ids=["stopped", "busy"])

@@ -14,7 +14,8 @@ from localgcl import Limiter
 from localgcl._engine import queue, release
 from localgcl._engine import request as _outcomes
 from localgcl._engine.queue import WATCHERS
-from tests.conftest import Ask, Clock, Process, tables
+from tests.helpers.database import tables
+from tests.helpers.played import Ask, Clock, Process
 
 Processes = Callable[[], Process]
 

@@ -11,7 +11,7 @@ from localgcl._engine import queue
 from localgcl._storage import database
 from localgcl._storage.database import Database
 from localgcl._storage.gate import Gate
-from tests.conftest import Ask, Clock, Process
+from tests.helpers.played import Ask, Clock, Process
 
 SHARE = 10
 WAITING = 35

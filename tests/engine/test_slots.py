@@ -24,8 +24,9 @@ from localgcl._engine.decay import HORIZON_SECONDS
 from localgcl._engine.queue import WATCHERS
 from localgcl._liveness.lifeline import lifeline
 from localgcl._storage.database import Transaction
-from tests.conftest import Clock, Process, blocking_alone, both_flavours, tables
-from tests.flavours import Flavour
+from tests.helpers.database import tables
+from tests.helpers.flavours import Flavour, blocking_alone, both_flavours
+from tests.helpers.played import Clock, Process
 
 Processes = Callable[[], Process]
 pytest_generate_tests = both_flavours

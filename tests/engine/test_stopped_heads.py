@@ -14,7 +14,7 @@ from localgcl import Limiter
 from localgcl._drivers import blocking
 from localgcl._engine import acquire, queue, request
 from localgcl._engine.decay import HORIZON_SECONDS
-from tests.conftest import Ask, Clock, Process
+from tests.helpers.played import Ask, Clock, Process
 
 Processes = Callable[[], Process]
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.needs import takes_root
 from tests.intruders.player import ROOT
 from tests.intruders.stage import GROUNDS, Ground, Player, Scene
-from tests.needs import takes_root
 
 pytestmark = [pytest.mark.processes, takes_root]
 

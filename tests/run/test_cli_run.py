@@ -32,7 +32,9 @@ from localgcl._run.job import Job
 from localgcl._storage import gate
 from localgcl.cli import localgcl
 from localgcl.errors import ConcurrencySlotAcquisitionError, DatabaseError
-from tests.conftest import Ask, Clock, Invoke, Process, tables
+from tests.helpers.database import tables
+from tests.helpers.played import Ask, Clock, Process
+from tests.helpers.programs import Invoke
 
 Processes = Callable[[], Process]
 

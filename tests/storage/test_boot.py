@@ -14,7 +14,8 @@ from localgcl import AcquireConcurrencySlotTimeoutError, Limiter
 from localgcl._engine import clients
 from localgcl._engine.clients import Client
 from localgcl._storage import schema
-from tests.conftest import Clock, Process, tables
+from tests.helpers.database import tables
+from tests.helpers.played import Clock, Process
 
 Processes = Callable[[], Process]
 

@@ -15,7 +15,7 @@ from localgcl import Limiter
 from localgcl._base.descriptors import Kept, is_ours
 from localgcl._liveness.lifeline import Lifeline, existing_lifeline
 from localgcl._storage import file as _file
-from tests.descriptors import open_files
+from tests.helpers.descriptors import open_files
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="marks are Linux's")
 

@@ -6,14 +6,12 @@ import errno
 import gc
 import math
 import os
-import random
 import resource
 import shutil
 import sqlite3
 import stat
 import subprocess
 import sys
-import textwrap
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -35,9 +33,13 @@ from localgcl._liveness.lifeline import end_lifeline, lifeline
 from localgcl._storage import problems, schema
 from localgcl._storage.database import Database, Transaction
 from localgcl._storage.gate import Gate
-from tests.conftest import Clock, Invoke, Process, forget_everything, umask_of
-from tests.descriptors import open_files
-from tests.flavours import DEADLINE_SECONDS
+from tests.helpers.database import forget_everything, sqlite
+from tests.helpers.descriptors import open_files
+from tests.helpers.foreign_files import newer, not_ours
+from tests.helpers.played import Clock, Process
+from tests.helpers.programs import Invoke
+from tests.helpers.users import as_nobody, umask_of
+from tests.helpers.waiting import DEADLINE_SECONDS
 
 Processes = Callable[[], Process]
 
@@ -53,12 +55,6 @@ def files_of(path: str | Path) -> list[Path]:
 def mode_of(path: Path) -> int:
     """Return the mode of a file."""
     return stat.S_IMODE(path.stat().st_mode)
-
-
-def sqlite(path: str | Path, script: str) -> None:
-    """Run statements as another program would."""
-    with closing(sqlite3.connect(path)) as connection:
-        connection.executescript(script)
 
 
 # Where it lies
@@ -218,29 +214,6 @@ def test_the_group_follows_the_folder(
     assert {one.stat().st_gid for one in files} == {group}
     assert {mode_of(one) for one in files} == {0o660, 0o770}
     process.die()
-
-
-def as_nobody(code: str, *arguments: str, groups: str = "[]") -> subprocess.CompletedProcess[str]:
-    """Run code as a user without privileges: where root runs the tests, as nobody."""
-    # What is loaded later could lie in a folder that this user cannot enter.
-    prelude = """
-    import ctypes, difflib, encodings.ascii, grp, json, logging, os, pwd, resource, sys
-    import unicodedata, uuid
-    import filelock, pydantic
-    import localgcl, localgcl._admin.limits, localgcl._drivers.departure
-    import localgcl.cli.limits, localgcl.cli.holders, localgcl.cli.doctor
-    from localgcl import DatabaseError, Limiter
-    filelock.FileLock("/dev/null").is_locked
-    limiter_of_imports = Limiter("/nonexistent/limits.db").read_all()
-    if os.geteuid() == 0:
-        os.setgroups(GROUPS)
-        os.setresgid(65534, 65534, 65534)
-        os.setresuid(65534, 65534, 65534)
-    """
-    program = textwrap.dedent(prelude.replace("GROUPS", groups)) + textwrap.dedent(code)
-    return subprocess.run(
-        [sys.executable, "-c", program, *arguments], capture_output=True, text=True
-    )
 
 
 REFUSED = """
@@ -404,101 +377,6 @@ def test_two_users_share_one_file(public: Path) -> None:
 
 
 # What is not ours
-
-
-def noise(path: Path) -> None:
-    """Write bytes that are no database."""
-    path.write_bytes(random.Random(7).randbytes(10_000))
-
-
-def text(path: Path) -> None:
-    """Write somebody's notes."""
-    path.write_text("not a database\n" * 100)
-
-
-def short(path: Path) -> None:
-    """Write less than a header."""
-    path.write_bytes(b"x" * 50)
-
-
-def foreign(path: Path) -> None:
-    """Make another program's database."""
-    sqlite(path, "CREATE TABLE notes (text); INSERT INTO notes VALUES ('keep me')")
-
-
-def foreign_in_wal_mode(path: Path) -> None:
-    """Make another program's database, with a journal like ours."""
-    sqlite(path, "PRAGMA journal_mode = WAL; CREATE TABLE limits (name); VACUUM")
-
-
-def foreign_by_its_number(path: Path) -> None:
-    """Make a file that says whose it is, though it has no table yet."""
-    sqlite(path, "PRAGMA application_id = 1234; VACUUM")
-
-
-def foreign_by_its_version(path: Path) -> None:
-    """Make a file that another program has begun."""
-    sqlite(path, "PRAGMA user_version = 1; VACUUM")
-
-
-def newer(path: Path) -> None:
-    """Make a database of a release to come."""
-    Limiter(path).create("database", 1)
-    forget_everything()
-    sqlite(path, f"PRAGMA user_version = {schema.VERSION + 1}")
-
-
-def truncated(path: Path) -> None:
-    """Cut a database off."""
-    limiter = Limiter(path)
-    for number in range(50):
-        limiter.create(f"database {number}", 1)
-    forget_everything()
-    with path.open("r+b") as file:
-        file.truncate(path.stat().st_size * 2 // 3)
-
-
-def header_alone(path: Path) -> None:
-    """Leave nothing of a database but its first page."""
-    Limiter(path).create("database", 1)
-    forget_everything()
-    with path.open("r+b") as file:
-        file.truncate(1024)
-
-
-def scribbled_over(path: Path) -> None:
-    """Overwrite all of a database but its header."""
-    Limiter(path).create("database", 1)
-    forget_everything()
-    size = path.stat().st_size
-    with path.open("r+b") as file:
-        file.seek(100)
-        file.write(b"\xa5" * (size - 100))
-
-
-def without_its_tables(path: Path) -> None:
-    """Have somebody drop a table."""
-    Limiter(path).create("database", 1)
-    forget_everything()
-    sqlite(path, "DROP TABLE settings")
-
-
-def folder(path: Path) -> None:
-    """Make a folder."""
-    path.mkdir()
-
-
-def fifo(path: Path) -> None:
-    """Make a FIFO, at which a reader would hang."""
-    os.mkfifo(path)
-
-
-NOT_OURS = [
-    *(noise, text, short, foreign, foreign_in_wal_mode, foreign_by_its_number),
-    *(foreign_by_its_version, newer, truncated, header_alone, scribbled_over),
-    *(without_its_tables, folder, fifo),
-]
-not_ours = pytest.mark.parametrize("make", NOT_OURS, ids=lambda make: make.__name__)
 
 
 @not_ours
