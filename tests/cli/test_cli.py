@@ -7,7 +7,6 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +19,8 @@ from localgcl import Limiter
 from localgcl._storage.database import Database
 from localgcl.cli import localgcl
 from tests.helpers.database import tables
-from tests.helpers.played import Clock, Process
+from tests.helpers.played import Clock, Processes
 from tests.helpers.programs import Invoke
-
-Processes = Callable[[], Process]
 
 COMMANDS = localgcl.list_commands(click.Context(localgcl))
 SCRIPT = Path(sys.executable).with_name("localgcl")

@@ -28,11 +28,9 @@ from localgcl.cli.top import _Source, _View, frame, shares
 from localgcl.models import Holder, Limit, Waiter
 from tests.helpers.gate import shut
 from tests.helpers.needs import lacks
-from tests.helpers.played import Process
+from tests.helpers.played import Processes
 from tests.helpers.programs import Invoke
 from tests.helpers.waiting import DEADLINE_SECONDS
-
-Processes = Callable[[], Process]
 
 TAKEN, GIVEN_BACK = _screen._TAKE.encode(), _screen._GIVE_BACK.encode()
 NOW = datetime.now(UTC)

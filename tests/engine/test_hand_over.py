@@ -6,8 +6,6 @@ the general way would have granted.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 
 from localgcl import Limiter
@@ -15,9 +13,7 @@ from localgcl._engine import queue, release
 from localgcl._engine import request as _outcomes
 from localgcl._engine.queue import WATCHERS
 from tests.helpers.database import tables
-from tests.helpers.played import Ask, Clock, Process
-
-Processes = Callable[[], Process]
+from tests.helpers.played import Ask, Clock, Process, Processes
 
 
 @pytest.fixture(autouse=True)

@@ -1,9 +1,9 @@
 """What several test files use. Fixtures are in the `conftest.py` of their folders.
 
-`waiting`, `descriptors` and `needs` know nothing of localgcl. `flavours`, `database`, `users` and
-`tasks` call it; `played` plays other processes inside this one. `programs` is for the command line,
-`actors` for real processes, `served`, `websockets` and `page` for the server. `interrupts`, `gate`
-and `foreign_files` bring about what is rare.
+`waiting`, `descriptors`, `users` and `needs` know little of localgcl. `flavours`, `database`,
+`usage` and `tasks` call it; `played` plays other processes inside this one. `programs` and `doctor`
+are for the command line, `actors` for real processes, `served`, `websockets` and `page` for the
+server. `interrupts`, `gate` and `foreign_files` bring about what is rare.
 """
 
 from __future__ import annotations

@@ -215,3 +215,6 @@ class Process:
     def sign_out(self) -> None:
         """End as a process does that is let."""
         self.do(lambda tx: promote(tx, owners.sign_out(tx, if_idle=False)))
+
+
+Processes = Callable[[], Process]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
+from pathlib import Path
 
 
 @contextlib.contextmanager
@@ -41,3 +43,16 @@ def as_nobody(code: str, *arguments: str, groups: str = "[]") -> subprocess.Comp
     return subprocess.run(
         [sys.executable, "-c", program, *arguments], capture_output=True, text=True
     )
+
+
+def files_of(path: str | Path) -> list[Path]:
+    """Return the files that belong to a database and are there."""
+    path = Path(path)
+    run = path.with_name(f"{path.name}-run")
+    companions = [path.with_name(path.name + suffix) for suffix in ("", "-wal", "-shm")]
+    return [one for one in companions if one.exists()] + [run, *sorted(run.iterdir())]
+
+
+def mode_of(path: Path) -> int:
+    """Return the mode of a file."""
+    return stat.S_IMODE(path.stat().st_mode)

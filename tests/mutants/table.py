@@ -6,14 +6,35 @@ from dataclasses import dataclass
 
 from tests.mutants.trees import Change, Code, Sql
 
-SLOTS = "tests/engine/test_slots.py"
+ORDER = "tests/engine/test_order.py"
+SLOTS = (
+    "tests/engine/test_slots.py",
+    ORDER,
+    "tests/engine/test_timeouts.py",
+    "tests/engine/test_rates.py",
+    "tests/engine/test_decorators.py",
+    "tests/engine/test_deaths.py",
+    "tests/engine/test_reboots.py",
+)
 SHARES = "tests/engine/test_shares.py"
 AT_ONCE = "tests/engine/test_at_once.py"
 HAND_OVER = "tests/engine/test_hand_over.py"
 MACHINE = "tests/engine/test_machine.py"
 DECAY = "tests/engine/test_decay.py"
-LIMITS = "tests/admin/test_limits.py"
-DATABASE = "tests/storage/test_database.py"
+LIMITS = (
+    "tests/admin/test_limits.py",
+    "tests/admin/test_slots_by_hand.py",
+    "tests/admin/test_decay_changes.py",
+    "tests/admin/test_deletions.py",
+    "tests/admin/test_holders.py",
+)
+DATABASE = (
+    "tests/storage/test_database.py",
+    "tests/storage/test_replaced.py",
+    "tests/storage/test_foreign_files.py",
+    "tests/storage/test_full_disk.py",
+    "tests/storage/test_permissions.py",
+)
 LATER = "tests/storage/test_later.py"
 CLIENTS = "tests/engine/test_clients.py"
 CLOCK = "tests/base/test_clock.py"
@@ -47,7 +68,7 @@ MEMBERS = "tests/intruders/test_members.py"
 HOT_JOURNAL = "tests/intruders/test_hot_journal.py"
 
 # What is run where a mutant does not say, in this order.
-USUAL = (SLOTS, AT_ONCE, HAND_OVER, LIMITS, DATABASE, MACHINE, OWNERS, CROWDS)
+USUAL = (*SLOTS, AT_ONCE, HAND_OVER, *LIMITS, *DATABASE, MACHINE, OWNERS, CROWDS)
 
 
 @dataclass(frozen=True)
@@ -107,7 +128,7 @@ MUTANTS = (
             "tuple(map(identity_of, self._names)) != self._found",
             "tuple(map(identity_of, self._names))[1:] != self._found[1:]",
         ),
-        (DATABASE,),
+        (*DATABASE,),
     ),
     Mutant(
         "a log that was replaced is used on",
@@ -239,21 +260,21 @@ MUTANTS = (
             "promote(tx, owners.sign_out(tx, if_idle=if_idle))",
             "owners.sign_out(tx, if_idle=if_idle)",
         ),
-        (DATABASE, OWNERS, CROWDS),
+        (*DATABASE, OWNERS, CROWDS),
     ),
     Mutant(
         "who leaves a queue does not tell who watched it",
         2,
         "leave_queues",
         Code("behind is not None and not behind[0]", "False"),
-        (SLOTS,),
+        (ORDER,),
     ),
     Mutant(
         "who waits at a limit that is enabled goes on to watch nobody there",
         2,
         "change",
         Code("wakes", "False"),
-        (SLOTS,),
+        (ORDER,),
     ),
     Mutant(
         "of a thousand grants to a loop few are heard of",
@@ -345,7 +366,7 @@ MUTANTS = (
             "inode == str(tx.inode) and tx.folder.outlives(name, process)",
             "tx.folder.outlives(name, process)",
         ),
-        (DESCRIPTORS, DATABASE),
+        (DESCRIPTORS, *DATABASE),
     ),
     Mutant(
         "a file of the program's is taken for one of ours",
@@ -408,7 +429,7 @@ MUTANTS = (
             "fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)",
             "fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)",
         ),
-        (GATE, DATABASE),
+        (GATE, *DATABASE),
     ),
     Mutant(
         "a client takes up the place of another whose connection is open",
@@ -480,21 +501,21 @@ MUTANTS = (
             "return max(0.0, level - rate * max(0.0, now - then))",
             "return max(0.0, level - math.floor(rate * max(0.0, now - then)))",
         ),
-        (DECAY, SLOTS),
+        (DECAY, *SLOTS),
     ),
     Mutant(
         "the rate forgets a slot of a burst",
         6,
         "moment",
         Code("excess <= DUST", "excess <= 1.0"),
-        (DECAY, SLOTS),
+        (DECAY, *SLOTS),
     ),
     Mutant(
         "a grant ahead of its moment is not slept out",
         6,
         "flow",
         Code("outcome.at > clock.now()", "outcome.at > clock.now() + 60"),
-        (SLOTS, TASKS, CROWDS, OWNERS),
+        (*SLOTS, TASKS, CROWDS, OWNERS),
     ),
     Mutant(
         "a lease gives back what has decayed",
@@ -513,7 +534,7 @@ MUTANTS = (
             "self._bring_over(execute, recorded[1] - self.offset)",
             "self._bring_over(execute, 0.0)",
         ),
-        (BOOT, DATABASE, MACHINE, SLOTS),
+        (BOOT, *DATABASE, MACHINE, *SLOTS),
     ),
     Mutant(
         "a container's boot_id is a reboot",
@@ -637,7 +658,7 @@ MUTANTS = (
         7,
         "_alert",
         Code("not all(watches for _, watches, *_ in front)", "not front"),
-        (SLOTS,),
+        (ORDER,),
     ),
     Mutant(
         "a view shows the level of long ago",
@@ -681,7 +702,7 @@ MUTANTS = (
         9,
         "abandon",
         Code("release_granted(tx, request.id, request.occupy, granted)", "pass"),
-        (SLOTS, CANCELLATION, MACHINE),
+        (*SLOTS, CANCELLATION, MACHINE),
     ),
     Mutant(
         "a client that hung up keeps its slots",
@@ -719,14 +740,14 @@ MUTANTS = (
         10,
         "Database._inside",
         Sql("PRAGMA synchronous = FULL", "PRAGMA synchronous = NORMAL"),
-        (DATABASE,),
+        (*DATABASE,),
     ),
     Mutant(
         "an emptied file is used on",
         10,
         "File.is_there",
         Code("return os.fstat(self._descriptors[0]).st_size > 0", "return True"),
-        (DATABASE,),
+        (*DATABASE,),
     ),
     Mutant(
         "a failed transaction stays open",

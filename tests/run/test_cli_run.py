@@ -33,11 +33,8 @@ from localgcl._storage import gate
 from localgcl.cli import localgcl
 from localgcl.errors import ConcurrencySlotAcquisitionError, DatabaseError
 from tests.helpers.database import tables
-from tests.helpers.played import Ask, Clock, Process
+from tests.helpers.played import Ask, Clock, Process, Processes
 from tests.helpers.programs import Invoke
-
-Processes = Callable[[], Process]
-
 
 # The two readers of a command line
 
