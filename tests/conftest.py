@@ -2,37 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import math
 import os
-import select
 import shutil
 import signal
 import tempfile
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
 
 import pytest
 from click.testing import CliRunner, Result
 
 from localgcl import Limiter
-from localgcl._base import clock as _clock
-from localgcl._drivers import blocking, session
-from localgcl._engine import acquire, owners
-from localgcl._engine import release as _release
-from localgcl._engine import request as _outcomes
-from localgcl._engine.queue import promote
 from localgcl._liveness import folder as _folder
-from localgcl._liveness import lifeline
-from localgcl._liveness import process as _process
 from localgcl._storage import location
-from localgcl._storage.database import Database, Transaction, open_databases
+from localgcl._storage.database import Database
 from localgcl.cli import localgcl
-from localgcl.errors import DatabaseError
-from tests.flavours import FLAVOURS, Flavour
+from tests.helpers.database import forget_everything
+from tests.helpers.flavours import FLAVOURS, Flavour
+from tests.helpers.played import Clock, Process
+from tests.helpers.programs import Invoke
 
 # The numbers below matplotlib's pictures come with threads, and the kernel gives a signal to any
 # thread: `localgcl run` inside a test would wait for one in vain.
@@ -46,11 +35,6 @@ for number, usual in (
 ):
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, usual)
-
-T = TypeVar("T")
-
-Invoke = Callable[..., Result]
-Tables = dict[str, list[Any]]
 
 
 @pytest.fixture(autouse=True)
@@ -72,17 +56,6 @@ def place(tmp_path: Path) -> Iterator[None]:
         patch.setattr(Database, "__init__", keep)
         yield
         forget_everything()
-
-
-def forget_everything() -> None:
-    """Close what this process has open everywhere, as its end would."""
-    for ours in tuple(lifeline._lifelines.values()):  # a thread of ours may be at work
-        ours.drop()
-    lifeline._lifelines.clear()
-    for database in open_databases():
-        with contextlib.suppress(DatabaseError):
-            database.close()
-    blocking.databases.clear()
 
 
 @pytest.fixture
@@ -114,21 +87,6 @@ def limiter(flavour: Flavour, path: str) -> Limiter:
     return flavour.limiter(path)
 
 
-def both_flavours(metafunc: pytest.Metafunc) -> None:
-    """Run the tests of a module over both flavours; to be its `pytest_generate_tests`.
-
-    Those that are about one alone are marked with `blocking_alone`; commands know no other.
-    """
-    alone = "invoke" in metafunc.fixturenames or any(
-        mark == blocking_alone.mark for mark in metafunc.definition.iter_markers()
-    )
-    if "flavour" in metafunc.fixturenames and not alone:
-        metafunc.parametrize("flavour", FLAVOURS, indirect=True)
-
-
-blocking_alone = pytest.mark.parametrize("flavour", ["blocking"], indirect=True)
-
-
 @pytest.fixture
 def invoke(path: str) -> Invoke:
     """Run the command line on the database at `path`."""
@@ -139,217 +97,12 @@ def invoke(path: str) -> Invoke:
     return run
 
 
-def tables(limiter: Limiter) -> Tables:
-    """Return every row of tables and views as it is, without the clearing up that a reader does."""
-
-    def read(tx: Transaction) -> Tables:
-        names = tx.execute(
-            "SELECT name FROM sqlite_master WHERE type IN ('table', 'view')"
-        ).fetchall()
-        return {name: tx.execute(f"SELECT * FROM {name}").fetchall() for (name,) in names}
-
-    return limiter._database.transact(read, create=False)
-
-
-class Clock:
-    """Time that stands still until the test moves it, or a blocked caller sleeps."""
-
-    def __init__(self) -> None:
-        self.now = 1_000.0
-        self.wall = 1_750_000_000.0
-        self.boot = "the first boot"
-
-    def advance(self, seconds: float) -> None:
-        """Let time pass."""
-        self.now += seconds
-        self.wall += seconds
-
-    def step_wall(self, seconds: float) -> None:
-        """Set the wall clock, as an operator or NTP does."""
-        self.wall += seconds
-
-    def reboot(self, wall_seconds: float) -> None:
-        """Start the machine anew, by the wall clock so much later."""
-        self.now = 5.0
-        self.wall += wall_seconds
-        self.boot += ", and one more"
-
-    def sleep(self, step: Any) -> list[str]:
-        """Stand in for either flavour's sleep: nobody wakes it, and no time is lost."""
-        self.advance(max(0.0, step.until - self.now))
-        return []
-
-    async def sleep_awaited(self, step: Any) -> list[str]:
-        """The same, for a task."""
-        return self.sleep(step)
-
-    def install(self, patch: pytest.MonkeyPatch) -> None:
-        """Have localgcl read this clock."""
-        patch.setattr(_clock, "now", lambda: self.now)
-        patch.setattr(_clock, "wall", lambda: self.wall)
-        patch.setattr(_clock, "boot_id", lambda: self.boot)
-        patch.setattr(_process, "_this", (0, None))  # which is told of this boot
-        patch.setattr(blocking.Listener, "sleep", lambda _, step: self.sleep(step))
-        patch.setattr(session.Session, "sleep", lambda *args: self.sleep_awaited(args[-1]))
-
-
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """The time of this test; to be asked for before anything touches the database."""
     time = Clock()
     time.install(monkeypatch)
     return time
-
-
-class Ask:
-    """A request of a played process, with what its thread sleeps on."""
-
-    def __init__(self, process: Process, request: _outcomes.Request) -> None:
-        self.process = process
-        self.request = request
-        self.listener = blocking.Listener(process._database, request)
-        self.outcome: Any = None
-
-    @property
-    def waits(self) -> bool:
-        """Whether the request is in the queue as far as its process knows."""
-        return isinstance(self.outcome, _outcomes.Waiting)
-
-    @property
-    def granted(self) -> bool:
-        """Whether the process was told that it may go on."""
-        return isinstance(self.outcome, _outcomes.Granted)
-
-    @property
-    def is_rung(self) -> bool:
-        """Whether somebody has woken it since it last looked."""
-        place = self.listener._place
-        if place is None:
-            return False
-        return place.hinted or bool(select.select([place.ear.descriptor], [], [], 0)[0])
-
-    @property
-    def reported_dead(self) -> list[str]:
-        """The lifelines in its way that have ended, as its sleep would report them."""
-        place = self.listener._place
-        if place is None or not self.waits:
-            return []
-        return place._watch(self.outcome.ways)
-
-    def look(self) -> Any:
-        """Look at the database, as it does when it wakes."""
-        if self.is_rung:
-            granted = self.process._database.read(acquire.peek, self.request)
-            if granted is not None:
-                return self._conclude(granted)
-        dead = self.reported_dead
-        if self.listener._place is not None:
-            self.listener._place.hinted = False
-            self.listener._place.settle()
-        work = partial(acquire.look, request=self.request, listener=self.listener, dead=dead)
-        return self._conclude(self.process.do(work))
-
-    def ask_again(self) -> Any:
-        """Ask anew, as it does when the database knows nothing of it."""
-        work = partial(acquire.ask_again, request=self.request, listener=self.listener)
-        return self._conclude(self.process.do(work))
-
-    def withdraw(self) -> Any:
-        """Look one last time and give up, as it does when its time is over."""
-        work = partial(acquire.withdraw, request=self.request, listener=self.listener)
-        return self._conclude(self.process.do(work))
-
-    def abandon(self) -> None:
-        """Undo the request, as a cancellation does."""
-        self.process.do(partial(acquire.abandon, request=self.request))
-        self._conclude(None)
-
-    def release(self) -> bool:
-        """Free what was granted, and return whether that was anything."""
-        granted = self.request.granted
-        if granted is None or granted.owner is None:  # as `Lease._release`
-            return False
-        work = partial(
-            _release.release,
-            lease=self.request.id,
-            owner=granted.owner,
-            slots=self.request.occupy,
-            since=granted.at,
-            limits=granted.taken,
-            awaited=granted.awaited,
-        )
-        return self.process.do(work)
-
-    def _conclude(self, outcome: Any) -> Any:
-        self.outcome = outcome
-        if self.granted:
-            self.request.granted = outcome
-        if not self.waits and self.process.lifeline is not None:
-            self.listener.close()
-            self.listener = blocking.Listener(self.process._database, self.request)
-        return outcome
-
-
-class Process:
-    """Another process, played: to the database it is an owner with a lifeline of its own."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        self.lifeline: lifeline.Lifeline | None = None
-
-    @property
-    def folder(self) -> _folder.Folder:
-        """The run folder of the database."""
-        assert self._database._folder is not None
-        return self._database._folder
-
-    def do(self, work: Callable[[Transaction], T]) -> T:
-        """Run a transaction as this process."""
-
-        def as_this_process(tx: Transaction) -> T:
-            lifelines = lifeline._lifelines
-            ours = lifelines.pop(tx.folder.path, None)
-            if self.lifeline is not None:
-                self.lifeline.mend()  # as each transaction does for its own process
-                lifelines[tx.folder.path] = self.lifeline
-            try:
-                return work(tx)
-            finally:
-                self.lifeline = lifelines.pop(tx.folder.path, None)
-                if ours is not None:
-                    lifelines[tx.folder.path] = ours
-
-        return self._database.transact(as_this_process)
-
-    def ask(
-        self,
-        *names: str,
-        occupy: int = 1,
-        holds: bool = True,
-        strict: bool = False,
-        once: bool = False,
-        until: float = math.inf,
-        holder: str | None = None,
-    ) -> Ask:
-        """Ask for slots, and wait in the queue if need be."""
-        request = _outcomes.Request(
-            names, occupy, holds=holds, strict=strict, once=once, holder=holder
-        )
-        request.until = until
-        request.settled = True  # what becomes of it is the test's business
-        ask = Ask(self, request)
-        ask._conclude(self.do(partial(acquire.acquire, request=request, listener=ask.listener)))
-        return ask
-
-    def die(self) -> None:
-        """End as by SIGKILL: the kernel closes what was open, and nobody else does anything."""
-        if self.lifeline is not None:
-            self.lifeline.drop()
-            self.lifeline = None
-
-    def sign_out(self) -> None:
-        """End as a process does that is let."""
-        self.do(lambda tx: promote(tx, owners.sign_out(tx, if_idle=False)))
 
 
 @pytest.fixture
@@ -366,13 +119,3 @@ def processes(limiter: Limiter, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cal
     yield make
     for process in made:
         process.die()
-
-
-@contextlib.contextmanager
-def umask_of(mask: int) -> Iterator[None]:
-    """Set the umask for a block."""
-    before = os.umask(mask)
-    try:
-        yield
-    finally:
-        os.umask(before)

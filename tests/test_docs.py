@@ -17,7 +17,7 @@ import pytest
 
 from localgcl import Limiter
 from localgcl.cli import localgcl
-from tests.conftest import Invoke
+from tests.helpers.programs import Invoke
 
 ROOT = Path(__file__).parent.parent
 # That of the project, and those of the folders.

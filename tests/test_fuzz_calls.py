@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from localgcl import Limiter, LocalGCLError
 from localgcl._base.checks import MAX_SLOTS
 from localgcl.cli import localgcl
-from tests.conftest import Invoke, tables
+from tests.helpers.database import tables
+from tests.helpers.programs import Invoke
 
 # The database is one for all examples of a test, which makes it the stranger.
 PERSISTENT = settings(

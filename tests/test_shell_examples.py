@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from localgcl import Limiter
-from tests.needs import lacks
+from tests.helpers.needs import lacks
 
 pytestmark = pytest.mark.processes
 

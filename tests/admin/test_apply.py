@@ -17,10 +17,11 @@ from click.testing import Result
 from localgcl import DatabaseError, Limiter
 from localgcl._admin import apply as _apply
 from localgcl.models import Settings
-from tests.conftest import Invoke, Process, tables
+from tests.helpers.database import tables
+from tests.helpers.played import Processes
+from tests.helpers.programs import Invoke
 
 Apply = Callable[..., Result]
-Processes = Callable[[], Process]
 
 FILE = """
 [limits.database]

@@ -17,8 +17,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from localgcl import DatabaseError, Lease, Limiter, LocalGCLError
-from tests.conftest import Invoke, forget_everything
-from tests.flavours import DEADLINE_SECONDS
+from tests.helpers.database import forget_everything
+from tests.helpers.programs import Invoke
+from tests.helpers.waiting import DEADLINE_SECONDS
 
 # The fixtures hold for all examples of a test: each example writes its own files anew.
 PERSISTENT = settings(

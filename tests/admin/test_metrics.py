@@ -16,7 +16,8 @@ from localgcl import (
     Limiter,
 )
 from localgcl._admin import metrics
-from tests.conftest import Clock, Invoke, Process
+from tests.helpers.played import Clock, Process
+from tests.helpers.programs import Invoke
 
 MakeProcess = Callable[[], Process]
 

@@ -18,9 +18,9 @@ import pytest
 from localgcl import Limiter
 from localgcl._base import reading
 from localgcl._base.reading import read_file
-from tests.conftest import Invoke
+from tests.helpers.programs import Invoke
+from tests.helpers.waiting import DEADLINE_SECONDS
 
-DEADLINE_SECONDS = 30.0
 CONTENT = "[limits.a]\nlimit = 5\n"
 CREATED = "+ a\nCreated 1, updated 0, deleted 0, unchanged 0.\n"
 

@@ -24,8 +24,9 @@ from localgcl import (
     LimitNotFoundError,
     LocalGCLError,
 )
-from tests.conftest import Invoke, Tables, blocking_alone, both_flavours, tables
-from tests.flavours import Flavour
+from tests.helpers.database import Tables, tables
+from tests.helpers.flavours import Flavour, blocking_alone, both_flavours
+from tests.helpers.programs import Invoke
 
 Call = Callable[[Limiter, Any], object]
 pytest_generate_tests = both_flavours

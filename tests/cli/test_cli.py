@@ -7,7 +7,6 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +18,9 @@ import localgcl as package
 from localgcl import Limiter
 from localgcl._storage.database import Database
 from localgcl.cli import localgcl
-from tests.conftest import Clock, Invoke, Process, tables
-
-Processes = Callable[[], Process]
+from tests.helpers.database import tables
+from tests.helpers.played import Clock, Processes
+from tests.helpers.programs import Invoke
 
 COMMANDS = localgcl.list_commands(click.Context(localgcl))
 SCRIPT = Path(sys.executable).with_name("localgcl")

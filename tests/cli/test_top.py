@@ -26,13 +26,12 @@ from localgcl import Limiter
 from localgcl.cli import _layout, _screen, top
 from localgcl.cli.top import _Source, _View, frame, shares
 from localgcl.models import Holder, Limit, Waiter
-from tests.conftest import Invoke, Process
-from tests.doctor.test_doctor import shut
-from tests.needs import lacks
+from tests.helpers.gate import shut
+from tests.helpers.needs import lacks
+from tests.helpers.played import Processes
+from tests.helpers.programs import Invoke
+from tests.helpers.waiting import DEADLINE_SECONDS
 
-Processes = Callable[[], Process]
-
-DEADLINE_SECONDS = 30
 TAKEN, GIVEN_BACK = _screen._TAKE.encode(), _screen._GIVE_BACK.encode()
 NOW = datetime.now(UTC)
 

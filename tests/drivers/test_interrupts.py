@@ -13,17 +13,17 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from types import CodeType, FrameType
+from types import FrameType
 from typing import Any
 
 import pytest
 
-import localgcl
 from localgcl import AcquireConcurrencySlotTimeoutError, Limiter
 from localgcl._drivers import blocking
 from localgcl._liveness import fifo
 from localgcl._storage.database import Database
 from localgcl._storage.gate import GateTimeoutError
+from tests.helpers.interrupts import PACKAGE, Interrupts
 
 # Between the call that opens something and the name that it gets, Ctrl-C leaves it to Python.
 pytestmark = pytest.mark.filterwarnings(
@@ -32,56 +32,9 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore:Exception ignored in. <_io.FileIO name='/proc/self/mountinfo'",
 )
 
-PACKAGE = os.path.dirname(localgcl.__file__)
 
 # Only a fault makes what a thread does take as long.
 DEADLINE_SECONDS = 10.0
-
-
-def inside_localgcl(frame: FrameType | None) -> bool:
-    """Whether a frame is localgcl's, or one that it has called."""
-    while frame is not None and frame.f_code.co_filename != __file__:
-        if frame.f_code.co_filename.startswith(PACKAGE):
-            return True
-        frame = frame.f_back
-    return False
-
-
-class Interrupts:
-    """A Ctrl-C at a time, each where none was before, for as long as there are such points.
-
-    Python looks for signals when a function is entered, and when one written in C has returned.
-    A profiler is called at the very same points, and what it raises is raised there.
-    """
-
-    def __init__(
-        self,
-        error: type[BaseException] = KeyboardInterrupt,
-        strikes: Callable[[FrameType | None], bool] = inside_localgcl,
-    ) -> None:
-        self.error = error
-        self.strikes = strikes
-        self._tried: set[tuple[CodeType, int, str]] = set()
-        self.came = False
-        # Python 3.11 may call a profiler once more after it has raised and been let go of.
-        self._profiler = self._look
-
-    def __enter__(self) -> Interrupts:
-        self.came = False
-        sys.setprofile(self._profiler)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        sys.setprofile(None)
-
-    def _look(self, frame: FrameType, event: str, _: Any) -> None:
-        if event not in ("call", "c_return") or not self.strikes(frame):
-            return
-        point = (frame.f_code, frame.f_lasti, event)
-        if point not in self._tried:
-            self._tried.add(point)
-            self.came = True
-            raise self.error
 
 
 def interrupt_everywhere(limiter: Limiter, call: Callable[[], object]) -> int:

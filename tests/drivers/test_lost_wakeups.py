@@ -19,9 +19,7 @@ from localgcl._drivers import recheck
 from localgcl._engine.queue import WATCHERS
 from localgcl._storage import database
 from localgcl._storage.database import Database
-from tests.conftest import Ask, Clock, Process
-
-Processes = Callable[[], Process]
+from tests.helpers.played import Ask, Clock, Processes
 
 
 @contextlib.contextmanager

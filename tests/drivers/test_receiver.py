@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
@@ -23,11 +23,9 @@ from localgcl._drivers.receiver import Receiver
 from localgcl._engine import acquire
 from localgcl._liveness import fifo, lifeline
 from localgcl._liveness.duty import Duty
-from tests.descriptors import open_files
-from tests.drivers.test_interrupts import Interrupts
-
-# Only a fault makes anything here take as long.
-DEADLINE_SECONDS = 20.0
+from tests.helpers.descriptors import open_files
+from tests.helpers.interrupts import Interrupts
+from tests.helpers.waiting import DEADLINE_SECONDS, until
 
 
 class Waiter(threading.Thread):
@@ -54,14 +52,6 @@ class Waiter(threading.Thread):
         """Wait for its end."""
         self.join(DEADLINE_SECONDS)
         assert not self.is_alive(), "it was never woken"
-
-
-def until(condition: Callable[[], object]) -> None:
-    """Wait for what other threads bring about."""
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, "it never came about"
-        time.sleep(0.001)
 
 
 def wait_for(limiter: Limiter, *names: str, timeout: float | None = None) -> list[Waiter]:

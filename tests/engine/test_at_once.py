@@ -12,7 +12,9 @@ import pytest
 
 from localgcl import AcquireConcurrencySlotTimeoutError, Limiter
 from localgcl._liveness.lifeline import lifeline
-from tests.conftest import Clock, Process, both_flavours, tables
+from tests.helpers.database import tables
+from tests.helpers.flavours import both_flavours
+from tests.helpers.played import Clock, Process
 
 pytest_generate_tests = both_flavours
 

@@ -12,7 +12,9 @@ from localgcl import AsyncLimiter, Limiter
 from localgcl._engine import clients, request
 from localgcl._engine.clients import Client
 from localgcl._storage import schema
-from tests.conftest import Ask, Clock, Invoke, Process, tables
+from tests.helpers.database import tables
+from tests.helpers.played import Ask, Clock, Process
+from tests.helpers.programs import Invoke
 
 MakeProcess = Callable[[], Process]
 

@@ -6,17 +6,14 @@ the general way would have granted.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 
 from localgcl import Limiter
 from localgcl._engine import queue, release
 from localgcl._engine import request as _outcomes
 from localgcl._engine.queue import WATCHERS
-from tests.conftest import Ask, Clock, Process, tables
-
-Processes = Callable[[], Process]
+from tests.helpers.database import tables
+from tests.helpers.played import Ask, Clock, Process, Processes
 
 
 @pytest.fixture(autouse=True)

@@ -37,7 +37,8 @@ from localgcl._engine import acquire, queue
 from localgcl._engine import request as _outcomes
 from localgcl._liveness import folder
 from localgcl._storage.database import Transaction
-from tests.conftest import Ask, Clock, Process, forget_everything
+from tests.helpers.database import forget_everything
+from tests.helpers.played import Ask, Clock, Process
 
 NAMES = ("a", "b", "c")
 # A grant may be made so much ahead of its moment, for the waiter to sleep out the rest.

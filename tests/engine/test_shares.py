@@ -11,12 +11,10 @@ from localgcl._engine import queue
 from localgcl._storage import database
 from localgcl._storage.database import Database
 from localgcl._storage.gate import Gate
-from tests.conftest import Ask, Clock, Process
+from tests.helpers.played import Ask, Clock, Processes
 
 SHARE = 10
 WAITING = 35
-
-Processes = Callable[[], Process]
 
 
 @pytest.fixture(autouse=True)

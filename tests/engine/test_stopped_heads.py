@@ -6,7 +6,6 @@ Those who are stopped here are those who never look. The others look when their 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import pytest
 
@@ -14,9 +13,7 @@ from localgcl import Limiter
 from localgcl._drivers import blocking
 from localgcl._engine import acquire, queue, request
 from localgcl._engine.decay import HORIZON_SECONDS
-from tests.conftest import Ask, Clock, Process
-
-Processes = Callable[[], Process]
+from tests.helpers.played import Ask, Clock, Process, Processes
 
 
 @pytest.fixture(autouse=True)

@@ -15,12 +15,12 @@ import stat
 import subprocess
 import sys
 import termios
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tests.intruders.player import DEADLINE_SECONDS, ROOT, STOCK, User
+from tests.helpers.waiting import until
+from tests.intruders.player import DEADLINE_SECONDS, LIFELINE, ROOT, STOCK, WAKE_UP, User
 
 GROUP = 6000  # of folders that are shared by a group
 MEMBER = User(5001, GROUP)
@@ -143,14 +143,6 @@ class Player:
         os.close(self._end)
         self._end = -1
         self._socket.close()
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Wait for something that other processes bring about."""
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, "it never came about"
-        time.sleep(0.005)
 
 
 class Private:
@@ -282,3 +274,40 @@ def entry(place: Path) -> tuple[Any, ...] | None:
     except FileNotFoundError:
         return None
     return status.st_ino, oct(status.st_mode), status.st_uid, status.st_gid
+
+
+def use(scene: Scene, user: User, umask: int = 0) -> tuple[Player, Player]:
+    """Have two processes of a user hold and wait, so that everything that there is is there."""
+    holder, waiter = scene.player(user, umask), scene.player(user, umask)
+    holder.do("create", "x")
+    holder.do("acquire", "x")
+    waiter.tell("acquire", "x")
+    until(lambda: holder.do("waiting", "x") == 1)
+    return holder, waiter
+
+
+def everything(scene: Scene) -> list[Path]:
+    """Return all that belongs to the database."""
+    found = [*scene.folder.iterdir(), *scene.run.iterdir()]
+    names = {one.name for one in found}
+    assert names >= {"limits.db", "limits.db-wal", "limits.db-shm", "limits.db-run", "gate"}
+    assert scene.names(LIFELINE)
+    assert scene.names(WAKE_UP)
+    return found
+
+
+# A wake-up takes less than a millisecond; without one, the next look is a second away or more.
+AT_ONCE_SECONDS = 1.0
+
+
+def hand_over(holder: Player, waiter: Player) -> float:
+    """Have one wait for a slot of the other's; return how long after the release it has it."""
+    holder.do("acquire", "x")
+    waiter.tell("acquire", "x")
+    until(lambda: holder.do("waiting", "x") == 1)
+    released = holder.do("release")
+    got = waiter.answer()
+    assert isinstance(got, float), got
+    assert isinstance(released, float), released
+    waiter.do("release")
+    return got - released

@@ -12,9 +12,9 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.helpers.needs import takes_root
 from tests.intruders.player import ALLOWED, ROOT
 from tests.intruders.stage import GROUNDS, Ground, Scene
-from tests.needs import takes_root
 
 pytestmark = [pytest.mark.processes, takes_root]
 

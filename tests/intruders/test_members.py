@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.helpers.needs import takes_root
 from tests.intruders.player import ROOT, User
 from tests.intruders.stage import (
     APP,
@@ -19,7 +20,6 @@ from tests.intruders.stage import (
     Ground,
     Scene,
 )
-from tests.needs import takes_root
 
 pytestmark = [pytest.mark.processes, takes_root]
 SetUp = Callable[[Ground], Scene]

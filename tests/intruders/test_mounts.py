@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.needs import takes_root
 from tests.intruders.player import ALLOWED, ROOT
 from tests.intruders.stage import GROUNDS, Ground, Player, Scene
-from tests.needs import takes_root
 
 BESIDE = {"-run": "folder", "-wal": "file", "-shm": "file"}
 

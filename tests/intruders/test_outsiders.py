@@ -10,13 +10,22 @@ import pwd
 import re
 import stat
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
-from tests.intruders.player import LIFELINE, ROOT, WAKE_UP, User
-from tests.intruders.stage import APP, GROUP, MEMBER, STRANGER, Ground, Player, Scene, until
-from tests.needs import takes_root
+from tests.helpers.needs import takes_root
+from tests.intruders.player import ROOT, User
+from tests.intruders.stage import (
+    APP,
+    GROUP,
+    MEMBER,
+    STRANGER,
+    Ground,
+    Player,
+    Scene,
+    everything,
+    use,
+)
 
 pytestmark = [pytest.mark.processes, takes_root]
 SetUp = Callable[[Ground], Scene]
@@ -27,26 +36,6 @@ APP_OF_GROUP = User(APP.uid, GROUP)
 def ground(mode: int, owner: User = APP_OF_GROUP) -> Ground:
     """Return an application's folder of this mode."""
     return Ground(mode, owner, STRANGER, owner)
-
-
-def use(scene: Scene, user: User, umask: int = 0) -> tuple[Player, Player]:
-    """Have two processes of a user hold and wait, so that everything that there is is there."""
-    holder, waiter = scene.player(user, umask), scene.player(user, umask)
-    holder.do("create", "x")
-    holder.do("acquire", "x")
-    waiter.tell("acquire", "x")
-    until(lambda: holder.do("waiting", "x") == 1)
-    return holder, waiter
-
-
-def everything(scene: Scene) -> list[Path]:
-    """Return all that belongs to the database."""
-    found = [*scene.folder.iterdir(), *scene.run.iterdir()]
-    names = {one.name for one in found}
-    assert names >= {"limits.db", "limits.db-wal", "limits.db-shm", "limits.db-run", "gate"}
-    assert scene.names(LIFELINE)
-    assert scene.names(WAKE_UP)
-    return found
 
 
 @pytest.mark.parametrize("umask", [0, 0o077], ids=oct)

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.needs import takes_root
+from tests.helpers.waiting import until
 from tests.intruders.player import ALLOWED, LIFELINE, ROOT, WAKE_UP
-from tests.intruders.stage import GROUNDS, Ground, Player, Scene, entry, until
-from tests.needs import takes_root
+from tests.intruders.stage import GROUNDS, Ground, Player, Scene, entry
 
 pytestmark = [pytest.mark.processes, takes_root]
 SetUp = Callable[[Ground], Scene]

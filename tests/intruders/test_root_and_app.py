@@ -6,11 +6,20 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.helpers.needs import takes_root
+from tests.helpers.waiting import until
 from tests.intruders.player import ROOT, User
-from tests.intruders.stage import APP, GROUNDS, Ground, Player, Scene, until
-from tests.intruders.test_outsiders import everything, use
-from tests.intruders.test_sticky import AT_ONCE_SECONDS, hand_over
-from tests.needs import takes_root
+from tests.intruders.stage import (
+    APP,
+    AT_ONCE_SECONDS,
+    GROUNDS,
+    Ground,
+    Player,
+    Scene,
+    everything,
+    hand_over,
+    use,
+)
 
 pytestmark = [pytest.mark.processes, takes_root]
 SetUp = Callable[[Ground], Scene]

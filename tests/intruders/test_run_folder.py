@@ -8,9 +8,9 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.helpers.needs import takes_root
 from tests.intruders.player import ROOT, User
 from tests.intruders.stage import COLLEAGUE, GROUNDS, LOOSE_COLLEAGUE, MEMBER, Ground, Scene
-from tests.needs import takes_root
 
 pytestmark = [pytest.mark.processes, takes_root]
 SetUp = Callable[[Ground], Scene]

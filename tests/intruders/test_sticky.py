@@ -8,9 +8,17 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.helpers.needs import takes_root
+from tests.helpers.waiting import until
 from tests.intruders.player import ROOT, User
-from tests.intruders.stage import GROUNDS, STRANGER, Ground, Player, Scene, until
-from tests.needs import takes_root
+from tests.intruders.stage import (
+    AT_ONCE_SECONDS,
+    GROUNDS,
+    STRANGER,
+    Ground,
+    Scene,
+    hand_over,
+)
 
 pytestmark = [pytest.mark.processes, takes_root]
 SetUp = Callable[[Ground], Scene]
@@ -18,21 +26,6 @@ SetUp = Callable[[Ground], Scene]
 FIRST = User(5010, 5010)
 COLLEAGUE = User(5011, 5010)  # of the same primary group
 STICKY = GROUNDS[3]
-# A wake-up takes less than a millisecond; without one, the next look is a second away or more.
-AT_ONCE_SECONDS = 1.0
-
-
-def hand_over(holder: Player, waiter: Player) -> float:
-    """Have one wait for a slot of the other's; return how long after the release it has it."""
-    holder.do("acquire", "x")
-    waiter.tell("acquire", "x")
-    until(lambda: holder.do("waiting", "x") == 1)
-    released = holder.do("release")
-    got = waiter.answer()
-    assert isinstance(got, float), got
-    assert isinstance(released, float), released
-    waiter.do("release")
-    return got - released
 
 
 @pytest.mark.parametrize("umask", [0o022, 0o077], ids=oct)

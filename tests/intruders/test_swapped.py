@@ -13,9 +13,9 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.helpers.needs import takes_root
 from tests.intruders.player import ALLOWED, DEADLINE_SECONDS, LAID_AT_HAND, ROOT
 from tests.intruders.stage import GROUNDS, Ground, Player, Scene
-from tests.needs import takes_root
 
 pytestmark = [pytest.mark.processes, takes_root]
 SetUp = Callable[[Ground], Scene]

@@ -25,8 +25,8 @@ from localgcl._liveness import lifeline as _lifeline
 from localgcl._liveness.access import Access
 from localgcl._liveness.folder import Folder
 from localgcl._liveness.lifeline import Ear, Lifeline, Watch
-from tests.conftest import tables
-from tests.descriptors import open_files
+from tests.helpers.database import tables
+from tests.helpers.descriptors import open_files
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 
 from tests.mutants.table import MUTANTS, Mutant
+from tests.mutants.trees import mutated
 from tests.truths import TRUTHS
 
 ROOT = Path(__file__).parents[2]
@@ -59,19 +60,21 @@ def main() -> int:
     return 1 if survivors else 0
 
 
-def mutated(mutant: Mutant, source: str) -> str:
-    """Return the source with the mutation; ValueError where it is not there exactly once."""
-    found = source.count(mutant.old)
-    if found != 1:
-        raise ValueError(f"{mutant.name}: {found} places in {mutant.file} have {mutant.old!r}")
-    return source.replace(mutant.old, mutant.new)
+def sources(tree: Path) -> dict[str, str]:
+    """Return the source of each module of the package, by its path in there."""
+    package = tree / "localgcl"
+    return {
+        str(file.relative_to(package)): file.read_text(encoding="utf-8")
+        for file in sorted(package.rglob("*.py"))
+    }
 
 
 def _killer(tree: Path, mutant: Mutant) -> str | None:
     """Return the first test that notices a mutant."""
-    file = tree / "localgcl" / mutant.file
-    source = file.read_text(encoding="utf-8")
-    file.write_text(mutated(mutant, source), encoding="utf-8")
+    whole = sources(tree)
+    path, changed = mutated(mutant.place, mutant.change, whole)
+    file = tree / "localgcl" / path
+    file.write_text(changed, encoding="utf-8")
     try:
         for tests in mutant.tests:
             failed = _run(tree, tests)
@@ -79,7 +82,7 @@ def _killer(tree: Path, mutant: Mutant) -> str | None:
                 return failed
         return None
     finally:
-        file.write_text(source, encoding="utf-8")
+        file.write_text(whole[path], encoding="utf-8")
 
 
 def _run(tree: Path, tests: str) -> str | None:

@@ -21,7 +21,8 @@ import pytest
 from localgcl import AcquireConcurrencySlotTimeoutError, Limiter
 from localgcl._admin import limits
 from localgcl._admin.action import together
-from tests.processes.conftest import DEADLINE_SECONDS, Actor, until
+from tests.helpers.actors import Actor
+from tests.helpers.waiting import DEADLINE_SECONDS, until
 
 pytestmark = pytest.mark.processes
 

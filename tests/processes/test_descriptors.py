@@ -20,8 +20,8 @@ from typing import Any
 import pytest
 
 from localgcl import AcquireConcurrencySlotTimeoutError, DatabaseError, Limiter
-from tests.needs import takes_root
-from tests.processes.conftest import DEADLINE_SECONDS, until
+from tests.helpers.needs import takes_root
+from tests.helpers.waiting import DEADLINE_SECONDS, until
 
 pytestmark = pytest.mark.processes
 

@@ -14,8 +14,8 @@ import pytest
 
 import localgcl as package
 from localgcl import Limiter
-from tests.processes.conftest import DEADLINE_SECONDS
-from tests.processes.test_run import masks
+from tests.helpers.programs import masks
+from tests.helpers.waiting import DEADLINE_SECONDS
 
 pytestmark = pytest.mark.processes
 

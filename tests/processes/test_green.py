@@ -19,7 +19,7 @@ from urllib.request import urlopen
 import pytest
 
 from localgcl import Limiter
-from tests.processes.conftest import DEADLINE_SECONDS, until
+from tests.helpers.waiting import DEADLINE_SECONDS, until
 
 pytestmark = pytest.mark.processes
 

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from localgcl import Limiter
-from tests.processes.conftest import DEADLINE_SECONDS, Actor, until
+from tests.helpers.actors import Actor
+from tests.helpers.waiting import DEADLINE_SECONDS, until
 
 pytestmark = pytest.mark.processes
 

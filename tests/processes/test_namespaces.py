@@ -14,8 +14,8 @@ import pytest
 from localgcl import AcquireConcurrencySlotTimeoutError, Limiter
 from localgcl._base import clock
 from localgcl._liveness.process import is_running, this_process
-from tests.needs import takes_root
-from tests.processes.conftest import DEADLINE_SECONDS
+from tests.helpers.needs import takes_root
+from tests.helpers.waiting import DEADLINE_SECONDS
 
 pytestmark = [pytest.mark.processes, takes_root]
 

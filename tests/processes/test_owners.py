@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from localgcl import Limiter
-from tests.processes.conftest import DEADLINE_SECONDS, Actor, until
+from tests.helpers.actors import Actor
+from tests.helpers.waiting import DEADLINE_SECONDS, until
 
 pytestmark = pytest.mark.processes
 Start = Callable[[], Actor]

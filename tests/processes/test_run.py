@@ -8,14 +8,25 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from localgcl import Limiter
-from tests.conftest import tables
-from tests.processes.conftest import DEADLINE_SECONDS, Process, Program, until
+from tests.helpers.database import tables
+from tests.helpers.programs import (
+    REPORTER,
+    Program,
+    bit,
+    ended,
+    holder,
+    is_clean,
+    is_running,
+    line,
+    masks,
+    waiting,
+)
+from tests.helpers.waiting import DEADLINE_SECONDS, until
 
 pytestmark = pytest.mark.processes
 
@@ -28,63 +39,6 @@ PASSED = [
     signal.SIGUSR2,
 ]
 BY_NAME = pytest.mark.parametrize("number", PASSED, ids=lambda one: one.name)
-
-# A command that says that it runs, then which signals it gets, and ends with 9 after `last` ones.
-REPORTER = """
-import signal, sys, time
-got = []
-def say(number, frame):
-    got.append(number)
-    print(signal.Signals(number).name, flush=True)
-for one in (1, 2, 3, 10, 12, 15):
-    signal.signal(one, say)
-print("ready", flush=True)
-while len(got) < int(sys.argv[1]):
-    time.sleep(0.01)
-sys.exit(9)
-"""
-
-
-def line(process: Process) -> str:
-    """Return the next line that a command prints."""
-    assert process.stdout is not None
-    return process.stdout.readline().strip()
-
-
-def ended(process: Process) -> int:
-    """Wait for the end of a process, and return its status."""
-    return process.wait(DEADLINE_SECONDS)
-
-
-def waiting(limiter: Limiter, number: int = 1) -> Callable[[], bool]:
-    """Return whether so many wait at `a`."""
-    return lambda: len(limiter.waiters("a")) == number
-
-
-def holder(limiter: Limiter) -> int:
-    """Return the pid of the one who holds `a`."""
-    (one,) = limiter.holders("a")
-    assert one.pid is not None  # no client from elsewhere
-    return one.pid
-
-
-def is_running(pid: int) -> bool:
-    """Whether a process is there and is no zombie."""
-    try:
-        status = Path(f"/proc/{pid}/stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return status.rpartition(")")[2].split()[0] not in "ZX"
-
-
-def is_clean(limiter: Limiter, path: Path) -> bool:
-    """Whether nobody has left anything: no row of an owner, and no file of one."""
-    limiter.close()
-    rows = tables(limiter)
-    of_owners = rows["owners"], rows["leases"], rows["waiters"], rows["waits"]
-    return of_owners == ([], [], [], []) and set(os.listdir(f"{path}-run")) <= {
-        "gate",
-    }
 
 
 # Streams and status
@@ -375,17 +329,6 @@ def test_a_stopped_command(localgcl: Program, database: Limiter) -> None:
     os.kill(command, signal.SIGCONT)
     assert line(process) == "SIGTERM"
     assert ended(process) == 9
-
-
-def masks(text: str) -> dict[str, int]:
-    """Return the masks of signals in /proc/PID/status, without the two of the C library."""
-    found = re.findall(r"Sig(\w+):\t([0-9a-f]+)", text)
-    return {name: int(value, 16) & ~(0b11 << 31) for name, value in found}
-
-
-def bit(number: signal.Signals) -> int:
-    """Return a signal's bit in such a mask."""
-    return 1 << (number - 1)
 
 
 def test_the_command_finds_signals_as_they_were(localgcl: Program, database: Limiter) -> None:

@@ -8,7 +8,8 @@ from collections.abc import Callable
 import pytest
 
 from localgcl import Limiter
-from tests.processes.conftest import Actor, until
+from tests.helpers.actors import Actor
+from tests.helpers.waiting import until
 
 pytestmark = pytest.mark.processes
 

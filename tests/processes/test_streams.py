@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from localgcl import Limiter
-from tests.processes.conftest import DEADLINE_SECONDS, Program, until
-from tests.processes.test_run import bit, ended, is_clean, masks, waiting
+from tests.helpers.programs import Program, bit, ended, is_clean, masks, waiting
+from tests.helpers.waiting import DEADLINE_SECONDS, until
 
 pytestmark = pytest.mark.processes
 

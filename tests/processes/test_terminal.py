@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 
 from localgcl import Limiter
-from tests.processes.conftest import DEADLINE_SECONDS, until
-from tests.processes.test_run import REPORTER, holder
+from tests.helpers.programs import REPORTER, holder
+from tests.helpers.waiting import DEADLINE_SECONDS, until
 
 pytestmark = pytest.mark.processes
 

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from localgcl import DatabaseError, Limiter
-from tests.processes.conftest import Actor, until
+from tests.helpers.actors import Actor
+from tests.helpers.waiting import until
 
 pytestmark = pytest.mark.processes
 Start = Callable[..., Actor]

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from localgcl import Limiter
-from tests.conftest import umask_of
-from tests.processes.conftest import Actor, until
+from tests.helpers.actors import Actor
+from tests.helpers.users import umask_of
+from tests.helpers.waiting import until
 
 pytestmark = [
     pytest.mark.processes,

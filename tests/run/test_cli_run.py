@@ -33,10 +33,9 @@ from localgcl._storage import gate
 from localgcl._storage.database import Database
 from localgcl.cli import localgcl
 from localgcl.errors import ConcurrencySlotAcquisitionError, DatabaseError
-from tests.conftest import Ask, Clock, Invoke, Process, tables
-
-Processes = Callable[[], Process]
-
+from tests.helpers.database import tables
+from tests.helpers.played import Ask, Clock, Process, Processes
+from tests.helpers.programs import Invoke
 
 # The two readers of a command line
 

@@ -14,7 +14,7 @@ from localgcl import Limiter
 from localgcl.models import Limit
 from localgcl.server import administration, shown
 from localgcl.server.service import Service
-from tests.server.conftest import LIMITS
+from tests.helpers.served import LIMITS
 
 WHOLE = {
     "name": "web-a",

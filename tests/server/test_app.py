@@ -12,8 +12,8 @@ import pytest
 from localgcl import Limiter
 from localgcl.server import live
 from localgcl.server.answers import NO_SUCH_API
-from tests.server.conftest import LIMITS, Serve
-from tests.server.test_leases import until
+from tests.helpers.served import LIMITS, Serve
+from tests.helpers.waiting import until
 
 AUTH = "app:password"
 AUTHORIZED = {"authorization": "Basic " + base64.b64encode(AUTH.encode()).decode()}

@@ -11,7 +11,7 @@ import pytest
 
 from localgcl.cli import _secrets
 from localgcl.cli._secrets import SecretError, first_line
-from tests.conftest import Invoke
+from tests.helpers.programs import Invoke
 
 KNOWN = "app:pass:wörd"
 

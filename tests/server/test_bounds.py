@@ -14,9 +14,9 @@ from localgcl._admin import limits, metrics
 from localgcl._admin.action import Action
 from localgcl._storage.database import Transaction
 from localgcl.server import answers, bodies, events, reading
-from tests.server.conftest import LIMITS, Serve, Served
-from tests.server.test_events import told
-from tests.server.test_leases import TAKE, give, leased, until
+from tests.helpers.served import LIMITS, TAKE, Serve, Served, give, leased
+from tests.helpers.waiting import until
+from tests.helpers.websockets import told
 
 TOO_MUCH: dict[str, tuple[str, Any]] = {
     "names": (TAKE, {"names": [f"n{i}" for i in range(bodies.MAX_NAMES + 1)], "slots": 1}),

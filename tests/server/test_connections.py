@@ -17,8 +17,8 @@ import pytest
 from localgcl import Limiter
 from localgcl.server import live, serving
 from localgcl.server.connections import Connection, Connections, Share
-from tests.server.conftest import DEADLINE_SECONDS, LIMITS, Serve, Served
-from tests.server.test_leases import give, hold_connection, leased, until
+from tests.helpers.served import LIMITS, Serve, Served, give, hold_connection, leased
+from tests.helpers.waiting import DEADLINE_SECONDS, until
 
 AUTH = "app:password"
 HEADERS = {"authorization": "Basic " + base64.b64encode(AUTH.encode()).decode()}

@@ -15,7 +15,7 @@ from localgcl import Limiter
 from localgcl.server import guard, live, protocol, serving
 from localgcl.server.answers import MAX_BODY_BYTES
 from localgcl.server.credentials import Credentials
-from tests.server.conftest import LIMITS, Serve, Served
+from tests.helpers.served import LIMITS, Serve, Served
 
 AUTH = "app:pass:wörd"
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import concurrent.futures
 import json
-import socket
 import sqlite3
 import time
 import uuid
@@ -21,9 +20,8 @@ from localgcl._engine.request import Request
 from localgcl._storage import backlog
 from localgcl._storage.database import Transaction
 from localgcl.server import waiting_room
-from tests.server.conftest import DEADLINE_SECONDS, LIMITS, Serve, Served
-
-TAKE = f"{LIMITS}/increment-with-lease"
+from tests.helpers.served import LIMITS, TAKE, Serve, Served, give, hold_connection, leased, take
+from tests.helpers.waiting import DEADLINE_SECONDS, until
 
 
 @pytest.fixture
@@ -31,31 +29,6 @@ def pool() -> Iterator[concurrent.futures.ThreadPoolExecutor]:
     """Threads for calls that wait."""
     with concurrent.futures.ThreadPoolExecutor(16) as threads:
         yield threads
-
-
-def take(client: httpx.Client, *names: str, slots: int = 1, **more: Any) -> httpx.Response:
-    """Ask for a lease."""
-    return client.post(TAKE, json={"names": list(names), "slots": slots, **more})
-
-
-def leased(client: httpx.Client, *names: str, **more: Any) -> str:
-    """Take a lease that must be free, and return its id."""
-    answer = take(client, *names, **more)
-    assert answer.status_code == 200, answer.text
-    return str(answer.json()["lease_id"])
-
-
-def give(client: httpx.Client, lease: str) -> httpx.Response:
-    """Give a lease back."""
-    return client.post(f"{LIMITS}/decrement-with-lease", json={"lease_id": lease})
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Wait for something that the server brings about."""
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, "it never came about"
-        time.sleep(0.005)
 
 
 def test_a_lease(client: httpx.Client, limiter: Limiter) -> None:
@@ -369,15 +342,6 @@ def test_a_grant_that_cannot_be_handed_over(
     assert take(client, "db").status_code == 503
     until(lambda: limiter.read("db").active_slots == 0)
     assert len(failures) == 3
-
-
-def hold_connection(served: Served, body: dict[str, Any]) -> socket.socket:
-    """Send a request and leave its answer unread."""
-    content = json.dumps(body).encode()
-    connection = served.connect()
-    head = f"POST {TAKE} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(content)}\r\n\r\n"
-    connection.sendall(head.encode() + content)
-    return connection
 
 
 def test_who_hangs_up_leaves_the_queue(served: Served, limiter: Limiter) -> None:

@@ -23,9 +23,9 @@ from typing import Any
 import pytest
 
 from localgcl import Limiter
+from tests.helpers.served import Process
+from tests.helpers.waiting import until
 from tests.server import prefect_client
-from tests.server.test_leases import until
-from tests.server.test_serve import Process
 
 PYTHON = os.environ.get("LOCALGCL_PREFECT_PYTHON") or (
     sys.executable if importlib.util.find_spec("prefect") else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import httpx
 
 from localgcl import Limiter
-from tests.conftest import Invoke
+from tests.helpers.programs import Invoke
 
 
 def test_it_tells_what_the_command_prints(

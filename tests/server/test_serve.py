@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import select
 import signal
 import socket
 import subprocess
@@ -15,41 +13,11 @@ import httpx
 import pytest
 
 from localgcl import Limiter
-from tests.conftest import Invoke
-from tests.server.conftest import DEADLINE_SECONDS, LIMITS
-from tests.server.test_leases import give, leased, until
+from tests.helpers.programs import Invoke
+from tests.helpers.served import LIMITS, Process, give, leased
+from tests.helpers.waiting import DEADLINE_SECONDS, until
 
 pytestmark = pytest.mark.processes
-
-
-class Process:
-    """A server in a process of its own."""
-
-    def __init__(self, path: str, *options: str) -> None:
-        self.popen = subprocess.Popen(
-            [sys.executable, "-m", "localgcl", "--db", path, "serve", "--port", "0", *options],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        assert self.popen.stdout is not None
-        ready, _, _ = select.select([self.popen.stdout], [], [], DEADLINE_SECONDS)
-        assert ready, "it did not begin to serve"
-        self.line = self.popen.stdout.readline()
-        found = re.fullmatch(r"Serving (.*) at (http://\S+)/\n", self.line)
-        assert found is not None, self.line or self.popen.communicate()[1]
-        assert found[1] == path
-        self.url = found[2]
-
-    def client(self) -> httpx.Client:
-        """Return a client of it."""
-        return httpx.Client(base_url=self.url, timeout=DEADLINE_SECONDS, trust_env=False)
-
-    def end(self, number: int) -> tuple[int, str]:
-        """Send it a signal; return its exit status and what it wrote on standard error."""
-        self.popen.send_signal(number)
-        _, errors = self.popen.communicate(timeout=DEADLINE_SECONDS)
-        return self.popen.returncode, errors
 
 
 Start = Callable[..., Process]

@@ -13,7 +13,7 @@ import pytest
 
 from localgcl import AsyncLimiter, Limiter
 from localgcl.server import live
-from tests.server.conftest import LIMITS, Served
+from tests.helpers.served import LIMITS, Served
 
 
 @pytest.fixture(autouse=True)

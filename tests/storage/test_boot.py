@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import sqlite3
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,9 +13,8 @@ from localgcl import AcquireConcurrencySlotTimeoutError, Limiter
 from localgcl._engine import clients
 from localgcl._engine.clients import Client
 from localgcl._storage import schema
-from tests.conftest import Clock, Process, tables
-
-Processes = Callable[[], Process]
+from tests.helpers.database import tables
+from tests.helpers.played import Clock, Process, Processes
 
 CLIENT = Client("app", "192.0.2.7 prefect/3.8.8", None)
 

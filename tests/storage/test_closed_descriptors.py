@@ -21,8 +21,8 @@ from localgcl._liveness.lifeline import Lifeline, existing_lifeline
 from localgcl._storage import file as _file
 from localgcl._storage import sqlite_descriptors
 from localgcl._storage.database import Transaction
-from tests.descriptors import open_files
-from tests.flavours import DEADLINE_SECONDS
+from tests.helpers.descriptors import open_files
+from tests.helpers.waiting import DEADLINE_SECONDS
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="marks are Linux's")
 

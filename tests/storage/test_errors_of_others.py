@@ -17,8 +17,8 @@ from localgcl._admin import limits
 from localgcl._engine import owners
 from localgcl._storage import database, schema
 from localgcl._storage.database import Transaction
-from tests.conftest import both_flavours
-from tests.flavours import DEADLINE_SECONDS
+from tests.helpers.flavours import both_flavours
+from tests.helpers.waiting import DEADLINE_SECONDS
 
 pytest_generate_tests = both_flavours
 

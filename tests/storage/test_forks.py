@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests.flavours import DEADLINE_SECONDS
+from tests.helpers.waiting import DEADLINE_SECONDS
 
 # Has a signal arrive just before localgcl is called around the fork, or what it registers after
 # `module`: Python raises it there.

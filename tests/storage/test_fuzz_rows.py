@@ -14,7 +14,8 @@ import pytest
 
 from localgcl import DatabaseError, Limiter, LocalGCLError
 from localgcl._storage import schema
-from tests.conftest import Invoke, Process
+from tests.helpers.played import Process
+from tests.helpers.programs import Invoke
 
 VALUES = (
     *(None, "", "text", "1 2", b"\xff\x00", "\0"),

@@ -19,7 +19,7 @@ from localgcl._liveness.folder import Folder
 from localgcl._storage import gate as _gate
 from localgcl._storage import locks
 from localgcl._storage.gate import Gate, GateTimeoutError
-from tests.descriptors import open_files
+from tests.helpers.descriptors import open_files
 
 # Takes the mark of whoever spins if it is free, says whether it did, and keeps it until told.
 _SPINNER = """

@@ -8,7 +8,6 @@ import gc
 import os
 import sqlite3
 import threading
-import time
 from collections import deque
 from collections.abc import Callable
 from types import ModuleType
@@ -21,7 +20,7 @@ from localgcl._drivers import blocking
 from localgcl._engine import acquire, release
 from localgcl._storage import backlog
 from localgcl._storage.database import Database, Transaction
-from tests.flavours import DEADLINE_SECONDS
+from tests.helpers.waiting import DEADLINE_SECONDS, until
 
 
 @pytest.fixture
@@ -49,14 +48,6 @@ def fail_at_first(
 
     patch.setattr(module, name, failing)
     return lambda: len(failures) == times
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Wait for something that a thread brings about."""
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
 
 
 def test_interrupted_on_a_full_disk(limiter: Limiter, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,8 +13,9 @@ import pytest
 from localgcl import DatabaseError, Limiter
 from localgcl._liveness import access
 from localgcl._storage import location
-from tests.conftest import Invoke, umask_of
-from tests.descriptors import open_files
+from tests.helpers.descriptors import open_files
+from tests.helpers.programs import Invoke
+from tests.helpers.users import umask_of
 
 
 @pytest.fixture

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from localgcl import AsyncLimiter, DatabaseError, Limiter
-from tests.conftest import Invoke, Process
+from tests.helpers.played import Process
+from tests.helpers.programs import Invoke
 
 READS = ("read", "read_all", "holders", "waiters")
 ARGUMENTS: dict[str, tuple[str, ...]] = {"read": ("database",)}

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import pytest
 
 from localgcl import AsyncLimiter
-from tests.drivers.tasks.conftest import nothing_is_left, until
+from tests.helpers.tasks import nothing_is_left, until
 
 
 async def work(limiter: AsyncLimiter) -> None:

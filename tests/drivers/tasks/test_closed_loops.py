@@ -14,9 +14,9 @@ import uvloop
 from localgcl import AsyncLimiter, Limiter
 from localgcl._engine import release
 from localgcl._storage.database import Transaction
-from tests.drivers.tasks.conftest import nothing_is_left, until
-from tests.flavours import DEADLINE_SECONDS
-from tests.processes.conftest import until as until_blocking
+from tests.helpers.tasks import nothing_is_left, until
+from tests.helpers.waiting import DEADLINE_SECONDS
+from tests.helpers.waiting import until as until_blocking
 
 Left = Callable[..., None]
 

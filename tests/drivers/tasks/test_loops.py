@@ -22,8 +22,8 @@ from localgcl._drivers import session as _loop
 from localgcl._drivers.session import Session
 from localgcl._drivers.sessions import session_of
 from localgcl._storage.database import Database, Transaction
-from tests.drivers.tasks.conftest import nothing_is_left, until
-from tests.flavours import DEADLINE_SECONDS
+from tests.helpers.tasks import nothing_is_left, until
+from tests.helpers.waiting import DEADLINE_SECONDS
 
 
 async def take_turns(limiter: AsyncLimiter) -> None:

@@ -15,7 +15,7 @@ from localgcl._base import clock, threads
 from localgcl._drivers import affinity
 from localgcl._drivers.affinity import Processor
 from localgcl._drivers.sessions import session_of
-from tests.flavours import DEADLINE_SECONDS
+from tests.helpers.waiting import DEADLINE_SECONDS
 
 
 async def _turn() -> None:

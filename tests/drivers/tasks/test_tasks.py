@@ -30,8 +30,8 @@ from localgcl._drivers.sessions import session_of
 from localgcl._engine import acquire
 from localgcl._storage.database import Transaction
 from localgcl.asyncio import concurrency, rate_limit
-from tests.drivers.tasks.conftest import nothing_is_left, until
-from tests.flavours import DEADLINE_SECONDS
+from tests.helpers.tasks import nothing_is_left, until
+from tests.helpers.waiting import DEADLINE_SECONDS
 
 
 def test_the_calls_of_the_limiter(path: Path) -> None:

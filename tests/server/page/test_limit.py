@@ -10,9 +10,10 @@ import pytest
 from selenium.webdriver.common.keys import Keys
 
 from localgcl import Limiter
-from tests.processes.conftest import Actor
-from tests.server.page.conftest import DEADLINE_SECONDS, Page, until
-from tests.server.test_events import opened, told
+from tests.helpers.actors import Actor
+from tests.helpers.page import Page, until
+from tests.helpers.waiting import DEADLINE_SECONDS
+from tests.helpers.websockets import opened, told
 
 pytestmark = pytest.mark.processes
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from localgcl import Limiter
-from tests.server.page.conftest import Page, Server, until
+from tests.helpers.page import Page, Server, until
 
 pytestmark = pytest.mark.processes
 

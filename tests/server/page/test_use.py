@@ -8,8 +8,8 @@ import pytest
 from selenium.webdriver.common.keys import Keys
 
 from localgcl import Limiter
-from tests.processes.conftest import Actor
-from tests.server.page.conftest import NARROW, Page, until
+from tests.helpers.actors import Actor
+from tests.helpers.page import NARROW, Page, until
 
 pytestmark = pytest.mark.processes
 

@@ -15,19 +15,18 @@ from collections.abc import Callable, Coroutine, Iterator
 from types import TracebackType
 from typing import Any, ParamSpec, Protocol, TypeVar, cast
 
+import pytest
 from blockbuster import BlockBuster
 
 import localgcl.asyncio
 import localgcl.sync
 from localgcl import AsyncLease, AsyncLimiter, Lease, Limiter
 from localgcl._storage.database import Database
+from tests.helpers.waiting import DEADLINE_SECONDS
 
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
-
-# Only a fault makes a call take as long.
-DEADLINE_SECONDS = 30.0
 
 
 @contextlib.contextmanager
@@ -220,3 +219,18 @@ class Awaiting:
 
 
 FLAVOURS: dict[str, Callable[[], Flavour]] = {"blocking": Blocking, "awaiting": Awaiting}
+
+
+def both_flavours(metafunc: pytest.Metafunc) -> None:
+    """Run the tests of a module over both flavours; to be its `pytest_generate_tests`.
+
+    Those that are about one alone are marked with `blocking_alone`; commands know no other.
+    """
+    alone = "invoke" in metafunc.fixturenames or any(
+        mark == blocking_alone.mark for mark in metafunc.definition.iter_markers()
+    )
+    if "flavour" in metafunc.fixturenames and not alone:
+        metafunc.parametrize("flavour", FLAVOURS, indirect=True)
+
+
+blocking_alone = pytest.mark.parametrize("flavour", ["blocking"], indirect=True)

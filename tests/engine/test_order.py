@@ -1,0 +1,187 @@
+"""First come, first served, and who watches whom in a queue."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+
+from localgcl import Limiter
+from localgcl._engine import acquire
+from localgcl._engine.queue import WATCHERS
+from tests.helpers.flavours import both_flavours
+from tests.helpers.played import Clock, Processes
+from tests.helpers.usage import in_use
+
+pytest_generate_tests = both_flavours
+
+
+@pytest.fixture(autouse=True)
+def _time(clock: Clock) -> None:
+    """Have every test here move its time itself."""
+
+
+def test_first_come_first_served(limiter: Limiter, processes: Processes) -> None:
+    """Whoever asked first is served first, and is told at once."""
+    limiter.create("database", 1)
+    lease = limiter.acquire("database")
+    queue = [processes().ask("database") for _ in range(4)]
+    lease.release()
+    for index, ask in enumerate(queue):
+        assert [one.is_rung for one in queue[index:]] == [True] + [False] * (3 - index)
+        ask.look()
+        assert ask.granted
+        ask.release()
+
+
+def test_many_slots_are_not_starved_by_few(limiter: Limiter, processes: Processes) -> None:
+    """A request for many slots keeps its place, and who comes later waits behind it."""
+    limiter.create("database", 3)
+    leases = [limiter.acquire("database") for _ in range(2)]
+    large, small = processes().ask("database", occupy=3), processes().ask("database")
+    assert small.waits
+    for lease in leases:
+        lease.release()
+    large.look()
+    small.look()
+    assert large.granted
+    assert small.waits
+
+
+def test_order_holds_across_limits(limiter: Limiter, processes: Processes) -> None:
+    """No request overtakes an earlier one that shares a limit with it."""
+    limiter.create("a", 1)
+    limiter.create("b", 1)
+    limiter.create("c", 1)
+    lease = limiter.acquire("a")
+    first = processes().ask("a", "b")
+    second = processes().ask("b", "c")
+    third = processes().ask("c")
+    assert (first.waits, second.waits, third.waits) == (True, True, True)
+    lease.release()
+    for ask in (first, second, third):
+        ask.look()
+    assert (first.granted, second.waits, third.waits) == (True, True, True)
+    first.release()
+    second.look()
+    assert second.granted
+
+
+def test_who_gives_up_makes_way(limiter: Limiter, processes: Processes) -> None:
+    """The next in the queue is served when the one before it leaves."""
+    limiter.create("database", 2)
+    limiter.acquire("database")
+    large, small = processes().ask("database", occupy=2), processes().ask("database")
+    large.withdraw()
+    assert small.is_rung
+    small.look()
+    assert small.granted
+
+
+def test_granted_in_the_moment_of_giving_up(limiter: Limiter, processes: Processes) -> None:
+    """The last look of a timeout finds the slot that is there already."""
+    limiter.create("database", 1)
+    lease = limiter.acquire("database")
+    waiting = processes().ask("database")
+    lease.release()
+    waiting.withdraw()
+    assert waiting.granted
+    assert in_use(limiter, "database") == 1
+
+
+def test_cancelled_in_the_moment_of_the_grant(limiter: Limiter, processes: Processes) -> None:
+    """A cancelled request gives its slot to the next, however often it is cleaned up."""
+    limiter.create("database", 1)
+    lease = limiter.acquire("database")
+    waiting, behind = processes().ask("database"), processes().ask("database")
+    lease.release()
+    waiting.abandon()
+    waiting.abandon()
+    behind.look()
+    assert behind.granted
+    assert in_use(limiter, "database") == 1
+
+
+def test_nothing_is_granted_for_a_moment_after_its_waiter_has_given_up(
+    limiter: Limiter, processes: Processes, clock: Clock
+) -> None:
+    """A slot granted ahead of its moment is of no use to who does not wait so long."""
+    limiter.create("api", 1, slot_decay_per_second=10.0)
+    limiter.rate_limit("api")
+    brief = processes().ask("api", holds=False, until=clock.now + 0.09)
+    patient = processes().ask("api", holds=False)
+    clock.advance(0.08)
+    brief.look()
+    assert brief.waits
+    clock.advance(0.01)
+    brief.withdraw()
+    assert not brief.granted
+    assert patient.is_rung
+    patient.look()
+    assert patient.outcome.at == pytest.approx(1_000.1)
+
+
+def test_who_comes_to_the_front_is_told_to_watch(limiter: Limiter, processes: Processes) -> None:
+    """Too far back to watch those in its way, a waiter is woken once it no longer is."""
+    limiter.create("database", 1)
+    processes().ask("database")
+    asks = [processes().ask("database") for _ in range(WATCHERS + 2)]
+    assert not any(ask.is_rung for ask in asks)
+    asks[0].withdraw()
+    assert [ask.is_rung for ask in asks[1:]] == [False] * (WATCHERS - 1) + [True, False]
+
+
+@pytest.mark.parametrize("leave", ["withdraw", "abandon"])
+def test_who_stands_behind_one_that_leaves_is_told_to_watch_another(
+    limiter: Limiter, processes: Processes, leave: str
+) -> None:
+    """Too far back, it watches that one alone; all before it may die at once."""
+    limiter.create("database", 1)
+    dies, goes_on, waits = processes(), processes(), processes()
+    dies.ask("database")
+    for _ in range(WATCHERS + 1):
+        dies.ask("database")
+    between, last = goes_on.ask("database"), waits.ask("database")
+    getattr(between, leave)()
+    assert last.is_rung
+    last.look()
+    dies.die()
+    assert last.reported_dead
+    last.look()
+    assert last.granted
+
+
+def test_who_waits_at_a_limit_that_is_enabled_is_told_to_watch(
+    limiter: Limiter, processes: Processes
+) -> None:
+    """Nobody was in its way while it was disabled; whoever holds there may die."""
+    for name in ("full", "database"):
+        limiter.create(name, 1)
+    holder = processes()
+    holder.ask("database")
+    full = processes().ask("full")
+    limiter.update("database", active=False)
+    asks = [processes().ask("full", "database") for _ in range(WATCHERS + 2)]
+    limiter.update("database", active=True)
+    assert all(ask.is_rung for ask in asks)
+    for ask in asks:
+        ask.look()
+    full.release()
+    holder.die()
+    assert asks[0].reported_dead
+    asks[0].look()
+    assert asks[0].granted
+
+
+def test_who_asks_again_waits_once(limiter: Limiter, processes: Processes) -> None:
+    """A request whose row is gone joins the queue anew, and only once however often it is told."""
+    limiter.create("database", 1)
+    limiter.acquire("database")
+    waiter = processes().ask("database")
+    limiter._database.transact(lambda tx: tx.execute("DELETE FROM waits"))
+    limiter._database.transact(lambda tx: tx.execute("DELETE FROM waiters"))
+    for _ in range(2):
+        waiter.process.do(
+            partial(acquire.ask_again, request=waiter.request, listener=waiter.listener)
+        )
+        assert [one.holder for one in limiter.waiters()] == [None]
