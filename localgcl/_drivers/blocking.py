@@ -187,8 +187,8 @@ def obtain(
 ) -> L:
     """Drive a request to its grant, or undo whatever it has left when it ends otherwise.
 
-    `database` is None for that of the environment, or the default. A `block` gets its lease before
-    anything can interrupt that.
+    `database` is None for that of the environment, or the default. A `block` is given
+    its lease here, while an interruption still undoes the request.
     """
     request = terms.request()
     if not terms.names:
