@@ -3,7 +3,8 @@
 `waiting`, `descriptors`, `users` and `needs` know little of localgcl. `flavours`, `database`,
 `usage` and `tasks` call it; `played` plays other processes inside this one. `programs` and `doctor`
 are for the command line, `actors` for real processes, `served`, `websockets` and `page` for the
-server. `interrupts`, `gate` and `foreign_files` bring about what is rare.
+server. `interrupts`, `gate` and `foreign_files` bring about what is rare. `model` says what limits
+come to, without SQL.
 """
 
 from __future__ import annotations

@@ -41,7 +41,11 @@ CLOCK = "tests/base/test_clock.py"
 GATE = "tests/storage/test_gate.py"
 CLI_RUN = "tests/run/test_cli_run.py"
 RUN = "tests/processes/test_run.py"
-SERVER = "tests/server/test_leases.py"
+SERVER = (
+    "tests/server/test_leases.py",
+    "tests/server/test_waiting.py",
+    "tests/server/test_places.py",
+)
 TASKS = "tests/drivers/tasks/test_tasks.py"
 LOOPS = "tests/drivers/tasks/test_loops.py"
 WATCH = "tests/liveness/test_watch.py"
@@ -128,7 +132,7 @@ MUTANTS = (
             "tuple(map(identity_of, self._names)) != self._found",
             "tuple(map(identity_of, self._names))[1:] != self._found[1:]",
         ),
-        (*DATABASE,),
+        DATABASE,
     ),
     Mutant(
         "a log that was replaced is used on",
@@ -439,7 +443,7 @@ MUTANTS = (
             "(one for one in self._kept.get(key, ()) if one.is_free)",
             "(one for one in self._kept.get(key, ()))",
         ),
-        (SERVER,),
+        SERVER,
     ),
     Mutant(
         "who is not first at each limit is served",
@@ -719,7 +723,7 @@ MUTANTS = (
         9,
         "WaitingRoom._forget",
         Code("self._begin_undoing(place)", ""),
-        (SERVER,),
+        SERVER,
     ),
     Mutant(
         "a grant leaves its waiter's row",
@@ -740,14 +744,14 @@ MUTANTS = (
         10,
         "Database._inside",
         Sql("PRAGMA synchronous = FULL", "PRAGMA synchronous = NORMAL"),
-        (*DATABASE,),
+        DATABASE,
     ),
     Mutant(
         "an emptied file is used on",
         10,
         "File.is_there",
         Code("return os.fstat(self._descriptors[0]).st_size > 0", "return True"),
-        (*DATABASE,),
+        DATABASE,
     ),
     Mutant(
         "a failed transaction stays open",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 from collections.abc import Iterator
 from typing import Any
 
@@ -59,3 +60,10 @@ def limiter(path: str) -> Iterator[Limiter]:
     """A limiter of the database that is served."""
     with Limiter(path) as opened:
         yield opened
+
+
+@pytest.fixture
+def pool() -> Iterator[concurrent.futures.ThreadPoolExecutor]:
+    """Threads for calls that wait."""
+    with concurrent.futures.ThreadPoolExecutor(16) as threads:
+        yield threads
