@@ -1,4 +1,4 @@
-"""Print the lowest versions of the run-time packages that pyproject.toml allows, as pip's constraints."""
+"""Print the lowest versions that pyproject.toml allows of the run-time packages, for pip."""
 
 from __future__ import annotations
 
