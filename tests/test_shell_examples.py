@@ -112,7 +112,9 @@ def test_jobs_of_the_crontab(
     assert log(tmp_path) == []
 
 
-@pytest.mark.skipif(lacks("systemd-analyze"), reason="there is no systemd here")
+@pytest.mark.skipif(
+    lacks("systemd-analyze"), reason="systemd-analyze is missing; `apt-get install systemd`"
+)
 @pytest.mark.parametrize("unit", UNITS)
 def test_units_are_valid(unit: str, environment: dict[str, str], tmp_path: Path) -> None:
     """No fault is found in them by systemd, once their programs are where they are here."""

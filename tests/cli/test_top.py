@@ -500,7 +500,7 @@ def tmux(tmp_path: Path) -> Iterator[Tmux]:
     made("kill-server")
 
 
-needs_tmux = pytest.mark.skipif(lacks("tmux"), reason="tmux is not installed")
+needs_tmux = pytest.mark.skipif(lacks("tmux"), reason="tmux is missing; `apt-get install tmux`")
 
 
 @pytest.mark.processes

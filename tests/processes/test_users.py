@@ -18,7 +18,7 @@ from tests.helpers.waiting import until
 
 pytestmark = [
     pytest.mark.processes,
-    pytest.mark.skipif(os.geteuid() != 0, reason="two users take root"),
+    pytest.mark.skipif(os.geteuid() != 0, reason="two users take root: run these tests as root"),
 ]
 Start = Callable[..., Actor]
 

@@ -223,7 +223,7 @@ def test_the_group_follows_the_folder_for_its_members(public: Path) -> None:
     assert set(lines) == {f"{group} 0o660", f"{group} 0o770"}
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="two users take root")
+@pytest.mark.skipif(os.geteuid() != 0, reason="two users take root: run these tests as root")
 def test_two_users_share_one_file(public: Path) -> None:
     """What root has made in a folder for all, another user can use at the same time."""
     public.chmod(0o777)
