@@ -15,7 +15,7 @@ from typing import Any
 
 import httpx
 
-from localgcl.server import run
+from localgcl.server import serving
 from localgcl.server.credentials import Credentials
 from tests.helpers.waiting import DEADLINE_SECONDS
 
@@ -27,13 +27,13 @@ class Served:
 
     def __init__(self, path: str, auth: str | None = None, host: str = "127.0.0.1") -> None:
         credentials = None if auth is None else Credentials(auth)
-        self.sockets = run.sockets_for(host, 0, credentials)
+        self.sockets = serving.sockets_for(host, 0, credentials)
         self.address: tuple[str, int] = self.sockets[0].getsockname()[:2]
-        self.url = run.url_of(self.sockets[0]).rstrip("/")
+        self.url = serving.url_of(self.sockets[0]).rstrip("/")
         self._connections: list[socket.socket] = []
         self._opened = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._server: run.Server | None = None
+        self._server: serving.Server | None = None
         self._thread = threading.Thread(target=self._run, args=(path, credentials, host))
         self._thread.start()
         assert self._opened.wait(DEADLINE_SECONDS)
@@ -41,7 +41,7 @@ class Served:
     def _run(self, path: str, credentials: Credentials | None, host: str) -> None:
         async def main() -> None:
             self._loop = asyncio.get_running_loop()
-            self._server = run.Server(path, self.sockets, credentials, host)
+            self._server = serving.Server(path, self.sockets, credentials, host)
             await self._server.run(self._opened.set)
 
         asyncio.run(main())

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import random
+import sqlite3
+import stat
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +19,7 @@ from tests.intruders.stage import (
     APP,
     COLLEAGUE,
     GROUNDS,
+    GROUP,
     LOOSE_COLLEAGUE,
     LOOSE_MEMBER,
     MEMBER,
@@ -82,3 +88,43 @@ def test_killed_at_any_moment(
         again = set_up.player(killed, 0o077)
         assert again.do("works") is None
         again.kill()
+
+
+@pytest.mark.parametrize("left_by", ["a crash", "a cleaner"])
+@pytest.mark.parametrize("newcomer", [LOOSE_COLLEAGUE, ROOT], ids=["a colleague", "root"])
+def test_a_log_that_is_gone_while_its_index_is_there(
+    scene: SetUp, left_by: str, newcomer: User
+) -> None:
+    """Both are made again for all members, and what is committed in the file stays as it is."""
+    set_up = scene(LOOSE)
+    log, index = (Path(f"{set_up.database}{suffix}") for suffix in ("-wal", "-shm"))
+    holder = set_up.player(LOOSE_MEMBER)
+    holder.do("create", "x")
+    holder.do("acquire", "x")
+    with contextlib.closing(sqlite3.connect(set_up.database)) as other:
+        assert other.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone() == (0, 0, 0)
+    holder.do("create", "of which the index tells")
+    if left_by == "a crash":
+        holder.kill()
+        os.chown(index, 0, 0)
+        index.chmod(0o600)
+    else:
+        assert log.stat().st_size > 0
+    log.unlink()
+
+    player = set_up.player(newcomer, 0o077)
+    answer = player.do("acquire", "x", 0.0)
+    if left_by == "a crash":
+        assert isinstance(answer, float), answer  # who held it is dead
+    else:
+        assert answer["error"] == "AcquireConcurrencySlotTimeoutError", answer
+    owner = set_up.database.stat().st_uid if newcomer == ROOT else newcomer.uid
+    for file in (log, index):
+        status = file.stat()
+        assert (status.st_uid, status.st_gid) == (owner, GROUP)
+        assert stat.S_IMODE(status.st_mode) == 0o660
+    (player if left_by == "a crash" else holder).do("release")
+    for one in (player, set_up.player(LOOSE_MEMBER), *([holder] * (left_by == "a cleaner"))):
+        assert one.do("works") is None
+    with contextlib.closing(sqlite3.connect(set_up.database)) as other:
+        assert other.execute("PRAGMA integrity_check").fetchall() == [("ok",)]

@@ -70,6 +70,9 @@ ROOT_AND_APP = "tests/intruders/test_root_and_app.py"
 SWAPPED = "tests/intruders/test_swapped.py"
 MEMBERS = "tests/intruders/test_members.py"
 HOT_JOURNAL = "tests/intruders/test_hot_journal.py"
+MOUNTS = "tests/intruders/test_mounts.py"
+FORKS = "tests/storage/test_forks.py"
+CLOSED_DESCRIPTORS = "tests/storage/test_closed_descriptors.py"
 
 # What is run where a mutant does not say, in this order.
 USUAL = (*SLOTS, AT_ONCE, HAND_OVER, *LIMITS, *DATABASE, MACHINE, OWNERS, CROWDS)
@@ -330,6 +333,32 @@ MUTANTS = (
         "catch_up",
         Code("for callback in _in_child:\n    callback()", "pass"),
         (DESCRIPTORS,),
+    ),
+    Mutant(
+        "what a handler has opened in a child is closed as its parent's",
+        2,
+        "catch_up",
+        Code(
+            "if pid != _pid:\n    for callback in _in_child:\n        callback()\n    _pid = pid",
+            "for callback in _in_child:\n    callback()\n_pid = pid",
+        ),
+        (FORKS,),
+    ),
+    Mutant(
+        "a folder that is mounted over the run folder is used",
+        2,
+        "Gate.enter",
+        Code(
+            'refuse_unfit_place(self._folder.path.removesuffix("-run"), self._folder.database)', ""
+        ),
+        (MOUNTS,),
+    ),
+    Mutant(
+        "a database that has the number of a lost one goes on without its locks",
+        1,
+        "tied_to",
+        Code("number in numbers and is_ours(number)", "False"),
+        (CLOSED_DESCRIPTORS,),
     ),
     Mutant(
         "a clean-up that failed is not tried again",

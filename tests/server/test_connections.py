@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import os
 import resource
 import signal
@@ -13,9 +14,10 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
+import uvicorn
 
 from localgcl import Limiter
-from localgcl.server import live, serving
+from localgcl.server import live, protocol, serving
 from localgcl.server.connections import Connection, Connections, Share
 from tests.helpers.served import LIMITS, Serve, Served, give, hold_connection, leased
 from tests.helpers.waiting import DEADLINE_SECONDS, until
@@ -26,15 +28,26 @@ HEADERS = {"authorization": "Basic " + base64.b64encode(AUTH.encode()).decode()}
 
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have a server take 20 connections, of which 4 are for strangers."""
+    """Have a server take 20 connections, of which 4 are for strangers.
+
+    It drops them for others alone, however slow the machine is.
+    """
     monkeypatch.setattr(serving, "_MAX_CONNECTIONS", 20)
+    monkeypatch.setattr(protocol, "REQUEST_SECONDS", 10 * DEADLINE_SECONDS)
+    patient = functools.partial(uvicorn.Config, timeout_keep_alive=int(10 * DEADLINE_SECONDS))
+    monkeypatch.setattr(uvicorn, "Config", patient)
 
 
 def is_cut(connection: socket.socket) -> bool:
-    """Whether a connection was hung up on by now."""
+    """Whether a connection was hung up on by now; what was told before is read away.
+
+    Head and body of an answer come apart, so that some of it may be unread.
+    """
     connection.setblocking(False)
     try:
-        return connection.recv(1) == b""
+        while connection.recv(65536):
+            pass
+        return True
     except BlockingIOError:
         return False
     except ConnectionResetError:

@@ -149,6 +149,8 @@ def test_what_another_thread_has_the_numbers_of(
         uses.start()
         assert inside.wait(DEADLINE_SECONDS)
         assert [_leads_to(one) for one in lost] == [f"{path}-other-shm"]
+        with pytest.raises(AcquireConcurrencySlotTimeoutError):
+            limiter.acquire("a", timeout_seconds=0.05)
         monkeypatch.setattr(threads, "sleep", tell_and_sleep)
         finds.start()
         assert tried.wait(DEADLINE_SECONDS)
@@ -160,8 +162,6 @@ def test_what_another_thread_has_the_numbers_of(
             timeout=DEADLINE_SECONDS,
         )
         assert writes.stdout == "database is locked\n"
-        with pytest.raises(AcquireConcurrencySlotTimeoutError):
-            limiter.acquire("a", timeout_seconds=0.05)
     finally:
         goes_on.set()
         uses.join(DEADLINE_SECONDS)

@@ -128,8 +128,8 @@ def test_forked_by_a_handler_while_it_waits(path: str, child: str) -> None:
 
 
 # A fork of which Python is not told, and then a signal at one step of what makes up for that: at a
-# call or a return in `catch_up` and in what it calls, from the first to the last. There is one
-# child for each step; the last meets none.
+# call or a return in `catch_up` and in what it calls, from the first to the last. Each step has one
+# child; the last meets no signal.
 SILENT = """
 import ctypes, json, os, signal, sys
 from localgcl import Limiter

@@ -190,3 +190,58 @@ def test_what_lies_in_the_place_of_the_gate_keeps_nobody_from_a_close(
         limiter.read("a")
     os.unlink(gate)
     limiter.acquire("a", timeout_seconds=5).release()
+
+
+@pytest.fixture
+def locked(limiter: Limiter, path: str) -> Iterator[int]:
+    """A run folder that somebody has locked and from which a cleaner has taken the gate."""
+    limiter.create("a", 1)
+    limiter.close()
+    os.unlink(f"{path}-run/gate")
+    descriptor = os.open(f"{path}-run", os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    yield descriptor
+    os.close(descriptor)
+
+
+def test_a_run_folder_that_somebody_keeps_locked(
+    limiter: Limiter, path: str, locked: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is waited for, but not without an end; and the lock stays theirs."""
+    pauses: list[float] = []
+    monkeypatch.setattr(threads, "sleep", pauses.append)
+    lease = limiter.acquire("a", timeout_seconds=5)
+    assert 0 < sum(pauses) <= 1
+    assert limiter.read("a").active_slots == 1
+    again = os.open(f"{path}-run", os.O_RDONLY)
+    with pytest.raises(BlockingIOError):
+        fcntl.flock(again, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    os.close(again)
+    pauses.clear()
+    limiter.close()  # and with a gate that is there nobody asks for that lock
+    lease.release()
+    assert limiter.read("a").active_slots == 0
+    assert pauses == []
+
+
+def test_a_run_folder_that_was_locked_for_a_moment(
+    limiter: Limiter, path: str, locked: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who waits goes on as soon as the lock is gone, and uses the gate that was made meanwhile."""
+    pauses: list[float] = []
+    made: list[os.stat_result] = []
+    theirs = f"{path}-run/gate"
+
+    def end_at_third(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 3:
+            with open(theirs, "wb") as file:
+                file.write(b"0")
+                made.append(os.fstat(file.fileno()))
+            fcntl.flock(locked, fcntl.LOCK_UN)
+
+    monkeypatch.setattr(threads, "sleep", end_at_third)
+    limiter.acquire("a", timeout_seconds=5).release()
+    assert len(pauses) == 3
+    assert os.path.samestat(os.stat(theirs), made[0])
+    assert [one for one in open_files(f"{path}-run") if one.endswith("gate")] == [theirs]

@@ -134,7 +134,7 @@ def test_an_address_in_the_environment_is_explained_on_the_command_line(
 
     monkeypatch.setenv("LOCALGCL_DB", ":memory:")
     result = CliRunner().invoke(localgcl, ["ls"])
-    assert result.exit_code == 2
+    assert result.exit_code == 2, (result.exception, result.output)
     assert result.stdout == ""
     assert result.stderr.splitlines()[-1].startswith("Error: ")
 
