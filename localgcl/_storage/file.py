@@ -6,7 +6,6 @@ import contextlib
 import os
 import sqlite3
 import time
-import weakref
 
 from localgcl._base import clock
 from localgcl._base.descriptors import Descriptor, is_ours, opened
@@ -22,13 +21,10 @@ from localgcl._storage.gate import Gate, GateTimeoutError
 from localgcl._storage.location import identity_of
 from localgcl._storage.log import COMPANIONS, drop_stale_log, note_log, remove
 from localgcl._storage.migration import migrate, version_in
+from localgcl._storage.open_files import drop, files_of, is_lost, open_files, tied_to
 from localgcl._storage.rights import of_the_writers
-from localgcl._storage.sqlite_descriptors import close_unwritten, find_descriptors
+from localgcl._storage.sqlite_descriptors import find_descriptors
 from localgcl.errors import DatabaseError
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 # A folder's time of change is told in steps of up to 10 ms: what changed just now may change again
 # within the same step.
@@ -45,13 +41,13 @@ class File:
     __slots__ = (
         "__weakref__",
         "_cursor",
-        "_descriptors",
         "_found",
         "_is_known",
         "_names",
         "_parent",
         "_unchanged",
         "connection",
+        "descriptors",
         "execute",
         "folder",
         "gate",
@@ -63,11 +59,11 @@ class File:
 
     def __init__(self, path: str, deadline: float | None) -> None:
         self.path = path
-        self.known: dict[str, tuple[int, int]] = {}  # see `_at_once`
+        self.known: dict[str, tuple[int, int]] = {}  # see `at_once`
         self.real, self.folder = prepare(path, deadline)
         self._parent = os.path.dirname(self.real)
         self._names = (path, *(self.real + suffix for suffix in COMPANIONS))
-        self._descriptors: tuple[Descriptor, ...] = ()
+        self.descriptors: tuple[Descriptor, ...] = ()
         self._is_known = False  # whether the gate tells of this very file
         self._found: tuple[tuple[int, int] | None, ...] = ()  # what was opened, by `_names`
         self._unchanged: tuple[int, int, int] | None = None
@@ -174,7 +170,7 @@ class File:
     def _correct_access(self) -> None:
         """Give all that belongs to the database its owner, group and mode, where this user may."""
         access = self.folder.access
-        opened_ones = [os.fstat(descriptor) for descriptor in self._descriptors]
+        opened_ones = [os.fstat(descriptor) for descriptor in self.descriptors]
         for name in (self.real, *self._names[1:]):
             with contextlib.suppress(FileNotFoundError):
                 status = os.lstat(name)
@@ -188,13 +184,13 @@ class File:
         others = {
             int(one): one
             for file in files_of(self.identity)
-            for one in file._descriptors
+            for one in file.descriptors
             if is_ours(one)
         }
         beside = {identity_of(name) for name in self._names[1:]}
         shared = identity_of(self._names[2])  # that of -shm is one for the whole process
-        self._descriptors = find_descriptors(self.identity, beside, shared, before, others)
-        _open_files.add(self)  # before the next one to open is told apart from this
+        self.descriptors = find_descriptors(self.identity, beside, shared, before, others)
+        open_files.add(self)  # before the next one to open is told apart from this
 
     def is_there(self) -> bool:
         """Whether what is open is still what is found at its path, with its log, and not emptied.
@@ -211,20 +207,20 @@ class File:
                 if tuple(map(identity_of, self._names)) != self._found:
                     return False
                 if (
-                    self._descriptors
+                    self.descriptors
                     and self.path == self.real
                     and status.st_mtime_ns < time.time_ns() - _STEP_NANOSECONDS
                 ):
                     self._unchanged = seen
-            if self._descriptors:
-                return os.fstat(self._descriptors[0]).st_size > 0
+            if self.descriptors:
+                return os.fstat(self.descriptors[0]).st_size > 0
             return os.stat(self.path).st_size > 0
         except (FileNotFoundError, NotADirectoryError):
             return False
 
     def has_its_descriptors(self) -> bool:
         """Whether the program has closed none of the descriptors that SQLite has opened."""
-        for descriptor in self._descriptors:  # noqa: SIM110 - this takes half as long
+        for descriptor in self.descriptors:  # noqa: SIM110 - this takes half as long
             if not is_ours(descriptor):
                 return False
         return True
@@ -244,6 +240,17 @@ class File:
             self.gate.close()
             self.folder.close()
 
+    def is_opened(self) -> bool:
+        """Whether it has been opened wholly; SQLite may hold what has been in part."""
+        return bool(self._found)
+
+    def discard_connection(self) -> None:
+        """Close the connection, whose descriptors nothing can be written by."""
+        with contextlib.suppress(sqlite3.Error):
+            self._cursor.close()
+        self.connection.close()
+        self._forget_files()
+
     def _close_connection(self) -> None:
         if not self.is_whole():
             drop(tied_to([self]))
@@ -254,11 +261,11 @@ class File:
             self._cursor.close()
         self._found, self._unchanged = (), None  # a Ctrl-C from here on is no loss of anything
         self.connection.close()
-        _open_files.discard(self)  # not before: another would take these descriptors for its own
-        self._descriptors = ()
+        open_files.discard(self)  # not before: another would take these descriptors for its own
+        self.descriptors = ()
 
     def _forget_files(self) -> None:
-        self._descriptors, self._found, self._unchanged = (), (), None
+        self.descriptors, self._found, self._unchanged = (), (), None
 
     def is_whole(self) -> bool:
         """Whether it can be closed as usual, which writes the log into the file and removes it."""
@@ -307,67 +314,3 @@ class File:
             return True
         told, _, _ = (process if isinstance(process, str) else "").rpartition(" ")
         return told.count(" ") == 3 and is_running(told)
-
-
-_open_files: weakref.WeakSet[File] = weakref.WeakSet()
-
-
-def files_of(identity: tuple[int, int]) -> list[File]:
-    """Return all that this process has open of a file."""
-    return [file for file in _all_open() if file.identity == identity]
-
-
-def _all_open() -> list[File]:
-    while True:
-        try:
-            return list(_open_files)
-        except RuntimeError:
-            continue  # another thread has just opened one
-
-
-def tied_to(files: Iterable[File]) -> set[File]:
-    """Return all that has to be dropped with these: all of the same, and who has their numbers.
-
-    The kernel ends the locks that this process has on a file with any descriptor of it, so that a
-    database that has opened a number of a lost one does not keep its own.
-    """
-    tied, more = set[File](), set(files)
-    while not more <= tied:
-        tied |= more
-        identities = {one.identity for one in tied}
-        numbers = {int(number) for one in tied for number in one._descriptors}
-        more = {
-            one
-            for one in _all_open()
-            if one.identity in identities
-            or any(
-                number in numbers and is_ours(number)
-                for number in (*one._descriptors, *one.gate.descriptors())
-            )
-        }
-    return tied
-
-
-def is_lost(identity: tuple[int, int]) -> bool:
-    """Whether something that this process has open of a file has to be dropped."""
-    return not all(file.is_whole() for file in files_of(identity))
-
-
-def drop(files: Iterable[File]) -> None:
-    """Close connections without a word to the files that they had open, or to those of others.
-
-    It is for connections whose log is another file by now, or whose descriptors were closed under
-    them: a close would write a stale log into the database, or into a file of the program's. All
-    that is `tied_to` one goes at once, since SQLite keeps the locks of a file together.
-    """
-    files = [file for file in files if file._found]  # the others are closed as usual
-
-    def close() -> None:
-        for file in files:
-            with contextlib.suppress(sqlite3.Error):
-                file._cursor.close()
-            file.connection.close()
-            _open_files.discard(file)
-            file._forget_files()
-
-    close_unwritten([one for file in files for one in file._descriptors], close)

@@ -12,10 +12,11 @@ from localgcl._base.clock import remaining
 from localgcl._base.forks import catch_up
 from localgcl._base.threads import inside, make_lock
 from localgcl._liveness.lifeline import existing_lifeline
-from localgcl._storage.file import File, VanishedError, drop, files_of, is_lost, tied_to
+from localgcl._storage.file import File, VanishedError
 from localgcl._storage.forking import crossed, register, registered
 from localgcl._storage.gate import GateTimeoutError
 from localgcl._storage.location import identity_of
+from localgcl._storage.open_files import drop, files_of, is_lost, tied_to
 from localgcl._storage.problems import explained, is_foreign
 from localgcl.errors import DatabaseError, GreenThreadsError
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from localgcl._liveness.folder import Folder
     from localgcl._liveness.lifeline import Lifeline
     from localgcl._storage.forking import ForkAware
+    from localgcl._storage.open_files import OpenFile
 
     T = TypeVar("T")
     Args = TypeVarTuple("Args")
@@ -179,7 +181,7 @@ class SharedFile:
         if identity is not None and is_lost(identity):
             self._drop(files_of(identity))
 
-    def _drop(self, files: Collection[File]) -> None:
+    def _drop(self, files: Collection[OpenFile]) -> None:
         """Drop these, and all that has to go with them."""
         tied = tied_to(files)
         others = [one for one in shared_files() if one is not self and one._file in tied]

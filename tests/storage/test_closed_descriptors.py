@@ -19,6 +19,7 @@ from localgcl._base import threads
 from localgcl._base.descriptors import Kept, is_ours
 from localgcl._liveness.lifeline import Lifeline, existing_lifeline
 from localgcl._storage import file as _file
+from localgcl._storage import open_files as registry
 from localgcl._storage import sqlite_descriptors
 from localgcl._storage.database import Transaction
 from tests.helpers.descriptors import open_files
@@ -178,7 +179,7 @@ def test_what_cannot_be_dropped_stays_as_it_is(
     limiter.create("a", 1)
     file = limiter._database._file
     assert file is not None
-    number = file._descriptors[0]
+    number = file.descriptors[0]
     os.close(number)
     theirs = os.open(tmp_path / "theirs", os.O_RDWR | os.O_CREAT)
     os.write(theirs, b"precious")
@@ -194,7 +195,7 @@ def test_what_cannot_be_dropped_stays_as_it_is(
     with monkeypatch.context() as short:
         short.setattr(fcntl, "fcntl", refused)
         with pytest.raises(OSError, match="Too many"):
-            _file.drop([file])
+            registry.drop([file])
     assert os.pread(theirs, 99, 0) == b"precious"
     with limiter.concurrency("a", timeout_seconds=5):
         pass
@@ -254,11 +255,11 @@ def test_a_file_is_known_before_the_next_one_is_opened(
     settle = _file.File._settle
 
     def look_and_settle(self: _file.File, deadline: float | None) -> None:
-        known.append(self in _file._open_files)
+        known.append(self in registry.open_files)
         settle(self, deadline)
 
     monkeypatch.setattr(_file.File, "_settle", look_and_settle)
     with Limiter(path) as limiter:
         limiter.create("a", 1)
     assert known == [True]
-    assert not list(_file._open_files)
+    assert not list(registry.open_files)
