@@ -779,7 +779,7 @@ MUTANTS = (
         "an emptied file is used on",
         10,
         "File.is_there",
-        Code("return os.fstat(self._descriptors[0]).st_size > 0", "return True"),
+        Code("return os.fstat(self.descriptors[0]).st_size > 0", "return True"),
         DATABASE,
     ),
     Mutant(
