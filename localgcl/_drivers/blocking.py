@@ -9,7 +9,7 @@ from localgcl._base import clock, threads
 from localgcl._drivers.flow import Transact, flow
 from localgcl._drivers.places import OwnPlace
 from localgcl._drivers.receiver import Receiver, Seat
-from localgcl._engine import acquire
+from localgcl._engine import wait
 from localgcl._liveness.lifeline import lifeline, seems_whole
 from localgcl._storage.backlog import run_later
 from localgcl._storage.database import NestedCallError, NoDatabaseError
@@ -104,7 +104,7 @@ class Listener:
         # Who has its slots need not stand at the gate to learn of it, unless others may take it
         # for dead by now: a transaction mends that.
         if seems_whole(place.ear.folder):
-            granted = self._database.read(acquire.peek, request)
+            granted = self._database.read(wait.peek, request)
             if granted is not None:
                 return granted
         place.settle()
@@ -120,7 +120,7 @@ class Listener:
         request = self._request
         if request is not None and self._pid == os.getpid():
             if not request.settled:
-                run_later(self._database, functools.partial(acquire.abandon, request=request))
+                run_later(self._database, functools.partial(wait.abandon, request=request))
             self.close()
 
 
@@ -192,7 +192,7 @@ def insist(
 
 def clean_up(database: Database, request: Request) -> None:
     """Undo a request; later where that fails, or where somebody was stopped in a transaction."""
-    work = functools.partial(acquire.abandon, request=request)
+    work = functools.partial(wait.abandon, request=request)
     try:
         insist(database, work, clock.now() + _CLEAN_UP_SECONDS)
     except (LocalGCLError, GateTimeoutError):

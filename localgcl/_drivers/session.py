@@ -22,7 +22,7 @@ from localgcl._drivers.affinity import Processor
 from localgcl._drivers.flow import Sleep
 from localgcl._drivers.watch import Watch
 from localgcl._drivers.worker import Job, Thread
-from localgcl._engine import acquire
+from localgcl._engine import wait
 from localgcl._engine.queue import promote
 from localgcl._engine.request import Gone, Granted, NotNow, Refused, Request, Waiting
 from localgcl._liveness.folder import HINT_AT_ALL, HINT_LENGTH, Folder
@@ -190,7 +190,7 @@ class Session:
             if isinstance(decided, Granted):
                 request.granted = decided
             self._drop(request)
-            acquire.abandon(tx, request)
+            wait.abandon(tx, request)
 
         def undone(_: object) -> None:
             self._outcomes.pop(request, None)  # of a look before, and by now there are no more
@@ -280,7 +280,7 @@ class Session:
                 request = self._requests.get(ticket)
                 # A look that serves the request itself rings for it once more.
                 if request is not None and not _is_decided(looked.get(request)):
-                    looked[request] = acquire.look(tx, request, self)
+                    looked[request] = wait.look(tx, request, self)
         return looked
 
     def _answer(
@@ -487,7 +487,7 @@ class Session:
         if _sessions.pop((self.loop, self.path), None) is None:
             return  # another thread is at it
         for request in tuple(self._unsettled):
-            self.run_unawaited(functools.partial(acquire.abandon, request=request), insists=True)
+            self.run_unawaited(functools.partial(wait.abandon, request=request), insists=True)
         self._end()
 
     def _end(self) -> None:

@@ -1,7 +1,7 @@
 """The common case of acquire, in one statement: one limit, free, without decay.
 
 It looks for itself whether this is that case, and changes nothing where it is not; what it decides
-is what the general way of `_slots` would. The keys that a general acquire has found are kept, as
+is what the general way of `acquire` would. The keys that a general acquire has found are kept, as
 hints, with the open file.
 """
 

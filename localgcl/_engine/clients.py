@@ -6,7 +6,7 @@ to an owner that needs no process, before the client hears of it.
 
 from __future__ import annotations
 
-from localgcl._engine import acquire, owners
+from localgcl._engine import owners, wait
 from localgcl._engine.queue import promote
 from localgcl._engine.release import release_of
 from localgcl._storage.schema import TALLY
@@ -108,7 +108,7 @@ def undo(tx: Transaction, request: Request) -> None:
     ]
     promote(tx, freed)
     release(tx, request.id)
-    acquire.abandon(tx, request)
+    wait.abandon(tx, request)
 
 
 def take_back(

@@ -8,7 +8,9 @@ and changes nothing where it is not; what it does is what the general way would.
 from __future__ import annotations
 
 from localgcl._engine import owners
-from localgcl._engine.queue import COUNTS_RELEASE, hand_over, promote
+from localgcl._engine.grant import next_waiter, tell_by_lease
+from localgcl._engine.queue import promote
+from localgcl._engine.watchers import wake_watchers
 from localgcl._storage.schema import TALLY
 
 TYPE_CHECKING = False
@@ -18,13 +20,29 @@ if TYPE_CHECKING:
     from localgcl._engine.request import Granted
     from localgcl._storage.database import Transaction
 
-_COUNT_RELEASE = f"UPDATE ledger SET {COUNTS_RELEASE} WHERE {TALLY}"
+# As Prefect has it: a running mean over about the last 2 * limit releases.
+_COUNTS_RELEASE = """
+    occupancy = occupancy + (? - occupancy)
+        / max(1, 2 * (SELECT settings.slots FROM settings WHERE key = limit_key)),
+    held = held + ?,
+    longest_hold = max(longest_hold, ?)
+"""
+_COUNT_RELEASE = f"UPDATE ledger SET {_COUNTS_RELEASE} WHERE {TALLY}"
 _FREE = "DELETE FROM ledger WHERE limit_key = ? AND owner = ? AND lease = ?"
 _FREE_IF_AWAITED = f"{_FREE} AND NOT (SELECT decay FROM settings WHERE key = limit_key)"
 _FREE_IF_ALONE = (
     f"{_FREE} AND EXISTS (SELECT 1 FROM limits WHERE key = limit_key AND NOT decay AND NOT waiting)"
 )
 _UNDECAYED = "SELECT decays_from FROM leases WHERE limit_key = ? AND owner = ? AND lease = ?"
+# A lease becomes another one of as many slots, which leaves their sum as it is.
+_MOVE = (
+    "UPDATE ledger SET owner = ?, lease = ?, since = ?, decays_from = ?, holder = ?, asked = ?"
+    " WHERE limit_key = ? AND owner = ? AND lease = ? AND slots = ?"
+)
+_COUNT_MOVE = (
+    f"UPDATE ledger SET {_COUNTS_RELEASE}, grants = grants + 1, waited = waited + ?,"
+    f" longest_wait = max(longest_wait, ?) WHERE {TALLY}"
+)
 
 
 def release_by_id(tx: Transaction, lease: str) -> bool:
@@ -103,3 +121,29 @@ def release(
     elif queued:
         promote(tx, queued)
     return held
+
+
+def hand_over(
+    tx: Transaction, key: int, owner: int, lease: str, slots: int, seconds: float
+) -> bool:
+    """Free a lease held for so long, and grant what it had to the first of a queue.
+
+    Return whether that was possible: it is the common case, and the first wants as many slots.
+    What it decides is what `promote` would after a release; where it is not possible, nothing has
+    changed.
+    """
+    found = next_waiter(tx, key, slots)
+    if found is None:
+        return False
+    ticket, request, receiver, ear, wanted, holder, since, is_last, all_watch = found
+    now = tx.now
+    values = (receiver, request, now, now, holder, since, key, owner, lease, wanted)
+    if not tx.execute(_MOVE, values).rowcount:
+        return False
+    tx.execute(_COUNT_MOVE, (seconds, seconds, seconds, now - since, now - since, key))
+    tell_by_lease(tx, key, ticket, ear)
+    if not is_last:
+        promote(tx, [key])
+    if not all_watch:
+        wake_watchers(tx, key)
+    return True

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from localgcl import DatabaseError, Limiter
-from localgcl._engine import queue
+from localgcl._engine import grant, queue
 from localgcl._storage import database
 from localgcl._storage.database import Database
 from localgcl._storage.gate import Gate
@@ -28,7 +28,7 @@ def _small_shares(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
 def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     """How many were decided on in each transaction."""
     counts: list[int] = []
-    serve, hand_on, enter = queue.serve, queue._hand_on, Gate.enter
+    serve, grant_next, enter = grant.serve, grant.grant_next, Gate.enter
 
     def count(function: Callable[..., object]) -> Callable[..., object]:
         def counting(*args: object) -> object:
@@ -42,7 +42,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
         counts.append(0)
 
     monkeypatch.setattr(queue, "serve", count(serve))
-    monkeypatch.setattr(queue, "_hand_on", count(hand_on))
+    monkeypatch.setattr(queue, "grant_next", count(grant_next))
     monkeypatch.setattr(Gate, "enter", begin)
     yield counts
     assert max(counts) <= SHARE

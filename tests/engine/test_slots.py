@@ -21,7 +21,7 @@ from localgcl import (
 )
 from localgcl._engine import acquire, owners
 from localgcl._engine.decay import HORIZON_SECONDS
-from localgcl._engine.queue import WATCHERS
+from localgcl._engine.watchers import WATCHERS
 from localgcl._liveness.lifeline import lifeline
 from localgcl._storage.database import Transaction
 from tests.conftest import Clock, Process, blocking_alone, both_flavours, tables

@@ -65,8 +65,8 @@ MUTANTS = (
         "slots of several are not added",
         1,
         "_engine/acquire.py",
-        "elif row.used + slots > row.limit or not request.holds:",
-        "elif row.used >= row.limit or not request.holds:",
+        "opening(rows, request.occupy, tx.now) <= tx.now:",
+        "opening(rows, 1, tx.now) <= tx.now:",
     ),
     Mutant(
         "slots of several are not added at once",
@@ -85,7 +85,7 @@ MUTANTS = (
     Mutant(
         "a waiter fits where one slot is left",
         1,
-        "_engine/queue.py",
+        "_engine/admission.py",
         "elif row.used + slots > row.limit:",
         "elif row.used >= row.limit:",
     ),
@@ -170,7 +170,7 @@ MUTANTS = (
     Mutant(
         "a slot is handed on to a waiter that takes by rate",
         2,
-        "_engine/queue.py",
+        "_engine/grant.py",
         "AND holds AND limits = ?",
         "AND limits = ?",
     ),
@@ -230,7 +230,7 @@ MUTANTS = (
     Mutant(
         "who leaves a queue does not tell who watched it",
         2,
-        "_engine/queue.py",
+        "_engine/grant.py",
         "        if behind is not None and not behind[0]:",
         "        if behind is not None and False:",
         (SLOTS,),
@@ -379,8 +379,8 @@ MUTANTS = (
         "a newcomer overtakes those who wait",
         4,
         "_engine/acquire.py",
-        "if row.waiting or slots > row.limit:",
-        "if slots > row.limit:",
+        "if not is_queued and opening(",
+        "if opening(",
     ),
     Mutant(
         "two are inside the gate",
@@ -401,7 +401,7 @@ MUTANTS = (
     Mutant(
         "who is not first at each limit is served",
         4,
-        "_engine/queue.py",
+        "_engine/grant.py",
         "            first = False\n",
         "            pass\n",
     ),
@@ -415,7 +415,7 @@ MUTANTS = (
     Mutant(
         "one limit of several is taken",
         5,
-        "_engine/queue.py",
+        "_engine/admission.py",
         "        taken.append(row.key)\n    return taken",
         "        taken.append(row.key)\n        break\n    return taken",
     ),
@@ -429,7 +429,7 @@ MUTANTS = (
     Mutant(
         "a waiter leaves one queue of several",
         5,
-        "_engine/queue.py",
+        "_engine/grant.py",
         "    keys = keys_in(limits)\n    for key in keys:",
         "    keys = keys_in(limits)\n    for key in keys[:1]:",
     ),
@@ -499,7 +499,7 @@ MUTANTS = (
     Mutant(
         "nobody looks at the moment of a stopped head",
         6,
-        "_engine/acquire.py",
+        "_engine/wait.py",
         "look_at = min(look_at, empty - DEPUTY_SECONDS)",
         "pass",
         (STOPPED_HEADS,),
@@ -507,7 +507,7 @@ MUTANTS = (
     Mutant(
         "who comes to stand in for a stopped head is not told",
         6,
-        "_engine/queue.py",
+        "_engine/watchers.py",
         "_wake_if_later(tx, ticket, last)",
         "pass",
         (STOPPED_HEADS,),
@@ -515,42 +515,42 @@ MUTANTS = (
     Mutant(
         "a waiter's timer forgets those before it",
         6,
-        "_engine/acquire.py",
+        "_engine/wait.py",
         "slots = slots_ahead(tx, key, ticket) + request.occupy",
         "slots = slots_ahead(tx, key, ticket) * 0 + request.occupy",
     ),
     Mutant(
         "a slot is handed on to who fits, and not to the first",
         4,
-        "_engine/queue.py",
+        "_engine/grant.py",
         "AND ticket = (SELECT min(ticket) FROM waits WHERE limit_key = ?)",
         "AND ticket > -(SELECT min(ticket) FROM waits WHERE limit_key = ?)",
     ),
     Mutant(
         "a slot is handed on and its taker's other limits are forgotten",
         5,
-        "_engine/queue.py",
+        "_engine/grant.py",
         "AND holds AND limits = ?",
         "AND holds AND '' <> ?",
     ),
     Mutant(
         "a lease is handed over to who wants more than it has",
         1,
-        "_engine/queue.py",
+        "_engine/release.py",
         "lease = ? AND slots = ?",
         "lease = ? AND slots <> -?",
     ),
     Mutant(
         "who has handed its lease over leaves what else is free",
         4,
-        "_engine/queue.py",
+        "_engine/release.py",
         "    if not is_last:\n        promote(tx, [key])\n",
         "",
     ),
     Mutant(
         "who was passed by at a limit does not learn of it",
         9,
-        "_engine/acquire.py",
+        "_engine/wait.py",
         "if granted is not None and len(granted.taken) == len(request.names)",
         "if granted is not None",
         (WATCH,),
@@ -558,7 +558,7 @@ MUTANTS = (
     Mutant(
         "nobody is woken",
         7,
-        "_engine/queue.py",
+        "_engine/watchers.py",
         "    tx.rings.setdefault(ear, set()).add(ticket)",
         "    tx.rings.setdefault(ear, set())",
     ),
@@ -581,7 +581,7 @@ MUTANTS = (
     Mutant(
         "who comes to the front unheard does not look",
         7,
-        "_engine/acquire.py",
+        "_engine/wait.py",
         "if not watches or stood !=",
         "if stood !=",
         (LOST_WAKEUPS,),
@@ -597,7 +597,7 @@ MUTANTS = (
     Mutant(
         "who comes to the front is not told to watch",
         7,
-        "_engine/queue.py",
+        "_engine/watchers.py",
         "    if not all(watches for _, watches, *_ in front):",
         "    if not front:",
         (SLOTS,),
@@ -626,7 +626,7 @@ MUTANTS = (
     Mutant(
         "a timeout stays in the queue",
         9,
-        "_engine/acquire.py",
+        "_engine/wait.py",
         "        _leave(tx, request.ticket, gives_up=True)\n        return",
         "        return",
     ),
@@ -648,7 +648,7 @@ MUTANTS = (
     Mutant(
         "an abandoned grant stays taken",
         9,
-        "_engine/acquire.py",
+        "_engine/wait.py",
         "            release_granted(tx, request.id, request.occupy, granted)",
         "            pass",
         (SLOTS, CANCELLATION, MACHINE),
@@ -657,8 +657,8 @@ MUTANTS = (
         "a client that hung up keeps its slots",
         9,
         "_engine/clients.py",
-        "    release(tx, request.id)\n    acquire.abandon",
-        "    acquire.abandon",
+        "    release(tx, request.id)\n    wait.abandon",
+        "    wait.abandon",
         (CLIENTS,),
     ),
     Mutant(
@@ -672,9 +672,9 @@ MUTANTS = (
     Mutant(
         "a grant leaves its waiter's row",
         9,
-        "_engine/queue.py",
-        "    tx.execute(_FORGET, (ticket,))\n    _wake",
-        "    _wake",
+        "_engine/grant.py",
+        "    tx.execute(_FORGET, (ticket,))\n    wake",
+        "    wake",
         (OWNERS,),
     ),
     Mutant(

@@ -30,7 +30,7 @@ from localgcl._drivers import departure, places
 from localgcl._drivers.blocking import Listener
 from localgcl._drivers.flow import Terms
 from localgcl._drivers.places import Place, look_round
-from localgcl._engine.acquire import NET_SECONDS
+from localgcl._engine.wait import NET_SECONDS
 from localgcl._liveness.lifeline import end_lifeline, lifeline
 from localgcl._storage import problems, schema
 from localgcl._storage.database import Database, Transaction
