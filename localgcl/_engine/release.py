@@ -1,8 +1,9 @@
 """The transactions that free a lease.
 
-Mostly the limit has no decay and nobody waits, and two statements do; or else the first of those
-who wait wants just what is freed, and is handed it over. Either looks for itself whether it is so,
-and changes nothing where it is not; what it does is what the general way would.
+There are two ways. `release` deletes the lease, gives back what has not decayed, and promotes the
+queue where somebody waits; mostly two statements do. `hand_over` turns the lease into one of the
+first waiter, where that wants just what is freed. It looks for itself whether that is so, and
+changes nothing where it is not. What it does is what `release` would do.
 """
 
 from __future__ import annotations
@@ -28,12 +29,13 @@ _COUNTS_RELEASE = """
     longest_hold = max(longest_hold, ?)
 """
 _COUNT_RELEASE = f"UPDATE ledger SET {_COUNTS_RELEASE} WHERE {TALLY}"
+_COUNT_IF_ALONE = f"{_COUNT_RELEASE} AND NOT waiting"
 _FREE = "DELETE FROM ledger WHERE limit_key = ? AND owner = ? AND lease = ?"
-_FREE_IF_AWAITED = f"{_FREE} AND NOT (SELECT decay FROM settings WHERE key = limit_key)"
-_FREE_IF_ALONE = (
-    f"{_FREE} AND EXISTS (SELECT 1 FROM limits WHERE key = limit_key AND NOT decay AND NOT waiting)"
+_FREE_WITHOUT_DECAY = f"{_FREE} AND NOT (SELECT decay FROM settings WHERE key = limit_key)"
+_DECAYING = (
+    "SELECT decays_from FROM ledger JOIN settings ON key = limit_key"
+    " WHERE limit_key = ? AND owner = ? AND lease = ? AND decay"
 )
-_UNDECAYED = "SELECT decays_from FROM leases WHERE limit_key = ? AND owner = ? AND lease = ?"
 # A lease becomes another one of as many slots, which leaves their sum as it is.
 _MOVE = (
     "UPDATE ledger SET owner = ?, lease = ?, since = ?, decays_from = ?, holder = ?, asked = ?"
@@ -96,25 +98,16 @@ def release(
         if awaited and tx.later is None and hand_over(tx, key, owner, lease, slots, seconds):
             held = True
             continue
-        place = (key, owner, lease)
-        if tx.execute(_FREE_IF_AWAITED if awaited else _FREE_IF_ALONE, place).rowcount:
-            held = True
-            tx.execute(_COUNT_RELEASE, (seconds, seconds, seconds, key))
-            if awaited:
-                queued.append(key)
-            continue
-        limit = tx.execute("SELECT decay, waiting FROM limits WHERE key = ?", (key,)).fetchone()
-        if limit is None:
-            continue  # deleted
-        rate, waiting = limit
-        undecayed = tx.execute(_UNDECAYED, place).fetchone() if rate else None
-        if not tx.execute(_FREE, place).rowcount:
-            continue  # freed by an operator, or in a file that is no longer there
+        place, counted = (key, owner, lease), (seconds, seconds, seconds, key)
+        if not tx.execute(_FREE_WITHOUT_DECAY, place).rowcount:
+            decaying = tx.execute(_DECAYING, place).fetchone()
+            if decaying is None:
+                continue  # freed by an operator, or with its limit, or of a file that is gone
+            tx.execute(_FREE, place)
+            owners.give_back(tx, key, slots, *decaying)
         held = True
-        if undecayed is not None:
-            owners.give_back(tx, key, slots, *undecayed)
-        tx.execute(_COUNT_RELEASE, (seconds, seconds, seconds, key))
-        if waiting:
+        if not tx.execute(_COUNT_IF_ALONE, counted).rowcount:
+            tx.execute(_COUNT_RELEASE, counted)
             queued.append(key)
     if queued and tx.later is not None:
         tx.later.update(queued)

@@ -209,8 +209,8 @@ MUTANTS = (
         "a release at once serves nobody",
         2,
         "_engine/release.py",
-        " AND NOT decay AND NOT waiting)",
-        " AND NOT decay)",
+        '_COUNT_IF_ALONE = f"{_COUNT_RELEASE} AND NOT waiting"',
+        "_COUNT_IF_ALONE = _COUNT_RELEASE",
     ),
     Mutant(
         "slots are taken for an owner that was cleared away",
@@ -423,8 +423,8 @@ MUTANTS = (
         "a release frees one limit of several",
         5,
         "_engine/release.py",
-        "        held = True\n        if undecayed",
-        "        if held:\n            continue\n        held = True\n        if undecayed",
+        "            queued.append(key)\n    if queued",
+        "            queued.append(key)\n        break\n    if queued",
     ),
     Mutant(
         "a waiter leaves one queue of several",
