@@ -10,9 +10,9 @@ from localgcl._base import clock
 from localgcl._engine import decay, owners
 from localgcl._engine.grant import leave_queues, refuse
 from localgcl._engine.queue import promote, serve_each
+from localgcl._engine.tables import TALLY
 from localgcl._engine.watchers import rouse
 from localgcl._storage.database import Transaction
-from localgcl._storage.schema import TALLY
 from localgcl.errors import LimitAlreadyExistsError, LimitNotFoundError
 from localgcl.models import Changes, Settings
 

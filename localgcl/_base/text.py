@@ -6,6 +6,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+# Command lines can be megabytes long; `ps` needs to tell one from another.
+MAX_COMMAND_LENGTH = 4096
+
 
 def quoted(names: Iterable[str]) -> str:
     """Return names in a row, each in quotes."""
@@ -29,3 +32,8 @@ def shell_quoted(text: str) -> str:
     if text and all(one.isascii() and (one.isalnum() or one in "@%+=:,./-_") for one in text):
         return text
     return "'" + text.replace("'", "'\"'\"'") + "'"
+
+
+def lifeline_of(ear: str) -> str:
+    """Return the name of the lifeline that an ear belongs to."""
+    return ear.partition(".")[0]

@@ -14,17 +14,16 @@ from localgcl._engine.admission import (
 )
 from localgcl._engine.queue import promote
 from localgcl._engine.request import Gone, Granted, NotNow, Refused, Waiting
+from localgcl._engine.tables import text_of
 from localgcl._engine.wait import look, reap_dead, waiting_state
 from localgcl._engine.watchers import WATCHERS, in_the_way
-from localgcl._liveness.lifeline import lifeline
-from localgcl._storage.schema import text_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from localgcl._engine.request import Listener, Request
-    from localgcl._storage.database import Transaction
+    from localgcl._engine.transaction import Transaction
 
 # The first column, this process's key, comes along lest it cost a statement of its own.
 _ROW = (
@@ -80,7 +79,7 @@ def acquire(
 
 def _rows(tx: Transaction, request: Request) -> tuple[int | None, list[LimitRow], list[str]]:
     """Return this process's key if it will hold and has signed in, and the limits asked for."""
-    ours = lifeline(tx.folder).name if request.holds else None
+    ours = tx.own_address() if request.holds else None
     owner, rows, missing = None, [], []
     for name in request.names:
         columns = tx.execute(_ROW, (ours, name)).fetchone()
@@ -110,7 +109,7 @@ def _enqueue(
         (
             request.id,
             owner,
-            listener.ear(tx.folder),
+            tx.listening_address(listener),
             text_of(row.key for row in rows),
             request.occupy,
             request.holds,

@@ -9,14 +9,14 @@ from __future__ import annotations
 import math
 
 from localgcl._engine import decay
-from localgcl._storage.schema import TALLY
+from localgcl._engine.tables import TALLY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from typing import Any
 
-    from localgcl._storage.database import Transaction
+    from localgcl._engine.transaction import Transaction
     from localgcl.errors import Refusal
 
 LIMIT_COLUMNS = "key, name, active, slots, used, waiting, decay, level, level_at"

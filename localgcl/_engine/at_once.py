@@ -7,11 +7,9 @@ hints, with the open file.
 
 from __future__ import annotations
 
-from localgcl._liveness.lifeline import lifeline
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from localgcl._storage.database import Transaction
+    from localgcl._engine.transaction import Transaction
 
 # Where the subquery finds no row, limit_key is NULL, which NOT NULL refuses and OR IGNORE passes
 # over.
@@ -47,7 +45,7 @@ def take(
     if known is None:
         return None
     key, owner = known
-    ours = lifeline(tx.folder).name
+    ours = tx.own_address()
     values = (key, name, slots, owner, ours, owner, lease, slots, tx.now, tx.now, holder)
     if tx.execute(_TAKE, values).rowcount:
         return known

@@ -7,6 +7,7 @@ the common case of `serve`, in fewer statements, and decides as that would.
 from __future__ import annotations
 
 from localgcl._base.checks import MAX_SLOTS
+from localgcl._base.text import lifeline_of
 from localgcl._engine import decay, owners
 from localgcl._engine.admission import (
     LEASE,
@@ -18,16 +19,15 @@ from localgcl._engine.admission import (
     refusal,
     take,
 )
-from localgcl._engine.watchers import WATCHERS, wake
-from localgcl._liveness.folder import lifeline_of
-from localgcl._storage.schema import keys_in, text_of
+from localgcl._engine.tables import keys_in, text_of
+from localgcl._engine.watchers import WATCHERS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
 
-    from localgcl._storage.database import Transaction
+    from localgcl._engine.transaction import Transaction
     from localgcl.errors import Refusal
 
 _TELL_GRANT = "UPDATE waiters SET verdict = 'granted', at = ?, taken = ? WHERE ticket = ?"
@@ -79,14 +79,14 @@ def next_waiter(tx: Transaction, key: int, freed: int = 0) -> Any:
     """Return what `_NEXT` selects once so many slots are freed, if it is such a case and lives."""
     values = (freed, key, WATCHERS, MAX_SLOTS, key, freed, key, str(key), tx.now)
     found = tx.execute(_NEXT, values).fetchone()
-    return found if found is not None and owners.hears(tx, found[3]) else None
+    return found if found is not None and tx.can_wake(found[3]) else None
 
 
 def tell_by_lease(tx: Transaction, key: int, ticket: int, ear: str) -> None:
     """Take a waiter of one limit out of the queue, and wake it: its lease tells it all."""
     tx.execute(_LEAVE, (key, ticket))
     tx.execute(_FORGET, (ticket,))
-    wake(tx, ear, ticket)
+    tx.wake(ear, ticket)
 
 
 def serve(tx: Transaction, ticket: int) -> dict[int, bool]:
@@ -124,14 +124,14 @@ def serve(tx: Transaction, ticket: int) -> dict[int, bool]:
     if until < tx.now:
         # It would have given up by now if it could run; nobody is to wait until it can.
         tx.execute("UPDATE waiters SET verdict = 'late' WHERE ticket = ?", (ticket,))
-        wake(tx, ear, ticket)
+        tx.wake(ear, ticket)
         count_timeout(tx, keys_in(limits))
         return dict.fromkeys(leave_queues(tx, ticket, limits), True)
     at = opening(rows, slots, tx.now)
     if not first or at > tx.now + decay.HORIZON_SECONDS or at > until:
         return {}
     lifeline = lifeline_of(ear)
-    if not owners.lives(tx, lifeline):
+    if not tx.lives(lifeline):
         freed = owners.reap(tx, [lifeline])
         # Where the owner has no row any more, the waiter still has.
         return dict.fromkeys(freed | leave_queues(tx, ticket, limits), True)
@@ -149,7 +149,7 @@ def serve(tx: Transaction, ticket: int) -> dict[int, bool]:
         tx.execute(_FORGET, (ticket,))  # its leases tell all there is to tell
     else:
         tx.execute(_TELL_GRANT, (at, text_of(taken), ticket))
-    wake(tx, ear, ticket)
+    tx.wake(ear, ticket)
     left = dict.fromkeys(leave_queues(tx, ticket, limits), True)
     for row in rows:
         # Who asks for more than the limit was told so when the limit changed.
@@ -165,7 +165,7 @@ def refuse(tx: Transaction, ticket: int, ear: str, reason: Refusal, names: Itera
         (reason, "\n".join(names), ticket),
     )
     count_refusal(tx, names)
-    wake(tx, ear, ticket)
+    tx.wake(ear, ticket)
 
 
 def leave_queues(tx: Transaction, ticket: int, limits: str) -> set[int]:
@@ -175,5 +175,5 @@ def leave_queues(tx: Transaction, ticket: int, limits: str) -> set[int]:
         tx.execute(_LEAVE, (key, ticket))
         behind = tx.execute(_BEHIND, (key, ticket)).fetchone()
         if behind is not None and not behind[0]:
-            wake(tx, behind[2], behind[1])  # it watched this one alone
+            tx.wake(behind[2], behind[1])  # it watched this one alone
     return set(keys)

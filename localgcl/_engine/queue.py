@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from localgcl._base.checks import MAX_SLOTS
 from localgcl._engine.grant import grant_next, serve
-from localgcl._engine.watchers import wake, wake_watchers
+from localgcl._engine.watchers import wake_watchers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from localgcl._storage.database import Transaction
+    from localgcl._engine.transaction import Transaction
 
 _EAR_BY_RATE = (
     "SELECT ear FROM waiters WHERE ticket = ?"
@@ -86,7 +86,7 @@ def _promote(tx: Transaction, queues: dict[int, int]) -> None:
                     pending.setdefault(other, _ASKED)
                 ear = None if left else tx.execute(_EAR_BY_RATE, (ticket, key)).fetchone()
                 if ear is not None:
-                    wake(tx, ear[0], ticket)  # its timer may be wrong now
+                    tx.wake(ear[0], ticket)  # its timer may be wrong now
             else:
                 asked = _ASKED
         while tx.share > 0 and (first := _first(tx, key)) is not None:

@@ -11,15 +11,15 @@ from __future__ import annotations
 from localgcl._engine import owners
 from localgcl._engine.grant import next_waiter, tell_by_lease
 from localgcl._engine.queue import promote
+from localgcl._engine.tables import TALLY
 from localgcl._engine.watchers import wake_watchers
-from localgcl._storage.schema import TALLY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from localgcl._engine.request import Granted
-    from localgcl._storage.database import Transaction
+    from localgcl._engine.transaction import Transaction
 
 # As Prefect has it: a running mean over about the last 2 * limit releases.
 _COUNTS_RELEASE = """

@@ -14,6 +14,7 @@ from localgcl._engine.grant import leave_queues
 from localgcl._engine.queue import promote
 from localgcl._engine.release import release_by_id, release_granted
 from localgcl._engine.request import Gone, Granted, NotNow, Refused, Waiting
+from localgcl._engine.tables import keys_in
 from localgcl._engine.watchers import (
     DEPUTY_SECONDS,
     WATCHERS,
@@ -23,17 +24,14 @@ from localgcl._engine.watchers import (
     next_due,
     slots_ahead,
 )
-from localgcl._liveness.lifeline import lifeline
-from localgcl._storage.schema import keys_in
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import sqlite3
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
     from typing import Any
 
     from localgcl._engine.request import Listener, Request
-    from localgcl._storage.database import Transaction
+    from localgcl._engine.transaction import Execute, Transaction
 
 # How long a waiter at the front may sleep without a look: its safety net for what no event tells,
 # such as a file that was replaced. The others are not next, and look as rarely as their flavour has
@@ -83,7 +81,7 @@ def _find(tx: Transaction, request: Request) -> Any:
     return tx.execute(_FIND, (request.ticket, request.id)).fetchone()
 
 
-def peek(execute: Callable[..., sqlite3.Cursor], request: Request) -> Granted | None:
+def peek(execute: Execute, request: Request) -> Granted | None:
     """Return the grant of a request that had to wait, if leases at all of its limits tell it.
 
     It needs no transaction: who has its slots need not stand at the gate to learn of it. Where one
@@ -93,7 +91,7 @@ def peek(execute: Callable[..., sqlite3.Cursor], request: Request) -> Granted | 
     return granted if granted is not None and len(granted.taken) == len(request.names) else None
 
 
-def _told_by_leases(execute: Callable[..., sqlite3.Cursor], request: Request) -> Granted | None:
+def _told_by_leases(execute: Execute, request: Request) -> Granted | None:
     """Return the grant of a request that has leases, and no row among those that wait."""
     if request.place is None or not request.holds:
         return None
@@ -126,7 +124,7 @@ def _reap_ahead(tx: Transaction, limits: Iterable[int], ticket: int) -> set[int]
 def reap_dead(tx: Transaction, lifelines: Iterable[str]) -> set[int]:
     """Clear away those of these owners that are dead; return the limits concerned."""
     # Somebody else may have reaped it, and a process may have made its lifeline anew.
-    return owners.reap(tx, [name for name in lifelines if not owners.lives(tx, name)])
+    return owners.reap(tx, [name for name in lifelines if not tx.lives(name)])
 
 
 def waiting_state(
@@ -183,11 +181,11 @@ def waiting_state(
             expected = max(expected, min(occupancy, _LONGEST_EXPECTED))
     if timed:
         tx.execute("UPDATE waiters SET wakes_at = ? WHERE ticket = ?", (look_at, ticket))
-    ways.discard(lifeline(tx.folder).name)
+    ways.discard(tx.own_address())
     return Waiting(look_at, expected, missing, ways)
 
 
-def would_look(execute: Callable[..., sqlite3.Cursor], request: Request) -> bool:
+def would_look(execute: Execute, request: Request) -> bool:
     """Whether what was committed since a waiting request last looked is a reason to look again.
 
     It needs no transaction. It is so for all for which somebody is woken, whether that succeeded

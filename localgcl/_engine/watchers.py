@@ -10,16 +10,13 @@ from __future__ import annotations
 import math
 
 from localgcl._base.checks import MAX_SLOTS
+from localgcl._base.text import lifeline_of
 from localgcl._engine import decay
-from localgcl._liveness.folder import lifeline_of
-from localgcl._storage.schema import keys_in
+from localgcl._engine.tables import keys_in
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import sqlite3
-    from collections.abc import Callable
-
-    from localgcl._storage.database import Transaction
+    from localgcl._engine.transaction import Execute, Transaction
 
 # How many at the front of a queue watch those in their way, each the holders and those before it.
 # One would do while it runs; but it may be stopped, and whoever is granted next is watched already.
@@ -42,17 +39,12 @@ _BEFORE = (
 )
 
 
-def wake(tx: Transaction, ear: str, ticket: int) -> None:
-    """Wake a waiter once the transaction is committed."""
-    tx.rings.setdefault(ear, set()).add(ticket)
-
-
 def rouse(tx: Transaction, key: int) -> None:
     """Have all who wait at a limit look, which nobody watched there while it was inactive."""
     tx.execute("UPDATE waits SET watches = 0 WHERE limit_key = ?", (key,))
     queue = "SELECT ear, ticket FROM waits JOIN waiters USING (ticket) WHERE limit_key = ?"
     for ear, ticket in tx.execute(queue, (key,)).fetchall():
-        wake(tx, ear, ticket)
+        tx.wake(ear, ticket)
 
 
 def wake_watchers(tx: Transaction, key: int) -> None:
@@ -72,7 +64,7 @@ def wake_watchers(tx: Transaction, key: int) -> None:
         watching = {ear for watches, _, ear in ears if watches}
         last = {ear: ticket for _, ticket, ear in ears if ear not in watching}
         for ear, ticket in last.items():
-            wake(tx, ear, ticket)
+            tx.wake(ear, ticket)
     if front and front[0][2]:
         _set_timers(tx, key, *front[0])
 
@@ -114,7 +106,7 @@ def _wake_if_later(tx: Transaction, ticket: int, at: float) -> None:
         "SELECT ear, wakes_at FROM waiters WHERE ticket = ?", (ticket,)
     ).fetchone()
     if wakes_at > at:
-        wake(tx, ear, ticket)
+        tx.wake(ear, ticket)
 
 
 def in_the_way(tx: Transaction, key: int, ticket: int = MAX_SLOTS) -> tuple[set[str], float, bool]:
@@ -144,9 +136,7 @@ def in_the_way(tx: Transaction, key: int, ticket: int = MAX_SLOTS) -> tuple[set[
     return ways, next_end, any(" " in limits for _, limits in before)
 
 
-def earlier(
-    execute: Callable[..., sqlite3.Cursor], key: int, ticket: int, *, last: bool = False
-) -> list[str]:
+def earlier(execute: Execute, key: int, ticket: int, *, last: bool = False) -> list[str]:
     """Return the lifelines of those before `ticket` at a queue's front, or of the last one only."""
     before = "SELECT ear FROM waits JOIN waiters USING (ticket) WHERE limit_key = ? AND ticket < ?"
     ears = execute(

@@ -24,6 +24,7 @@ import weakref
 from localgcl._base import threads
 from localgcl._base.descriptors import FOLDER_OF_DESCRIPTORS, Kept, mark
 from localgcl._base.forks import at_fork
+from localgcl._base.text import lifeline_of
 from localgcl._liveness.access import (
     adopt,
     by_descriptor,
@@ -75,11 +76,6 @@ def is_fifo_name(name: object) -> bool:
         return False
     lifeline, _, number = name.partition(".")
     return len(lifeline) == NAME_LENGTH and lifeline.isalnum() and (not number or number.isdigit())
-
-
-def lifeline_of(ear: str) -> str:
-    """Return the name of the lifeline that an ear belongs to."""
-    return ear.partition(".")[0]
 
 
 def _open_for_writing(name: str, folder: int) -> int:

@@ -29,6 +29,7 @@ from localgcl._storage.file import (
 )
 from localgcl._storage.gate import GateTimeoutError
 from localgcl._storage.problems import explained, is_foreign, strange
+from localgcl._storage.transaction import Transaction as Transaction  # for who imports both
 from localgcl.errors import DatabaseError, GreenThreadsError, LocalGCLError
 
 TYPE_CHECKING = False
@@ -37,23 +38,18 @@ if TYPE_CHECKING:
     from typing import Any, TypeVar, TypeVarTuple
 
     from localgcl._liveness.lifeline import Lifeline
+    from localgcl._storage.transaction import Ends, Rings
 
     T = TypeVar("T")
     Args = TypeVarTuple("Args")
     Execute = Callable[..., sqlite3.Cursor]
-    Rings = dict[str, set[int]]  # the tickets that each ear is to hear of
-    Ends = dict[str, int]  # the write ends of ears among them that are open already
-    Rest = list[Callable[["Transaction"], object]]  # what is left for transactions of its own
+    Rest = list[Callable[[Transaction], object]]  # what is left for transactions of its own
 
 
 # What is called after each transaction, outside of it, until it takes itself off: see `_later`.
 afterwards: list[Callable[[], None]] = []
 
 _TURN_SECONDS = 0.001
-
-# How many places in queues one transaction decides on, some 10 ms of work at the most; what is left
-# it leaves to the next ones, between which others have their turn at the gate.
-_SHARE = 256
 
 # Of a file that is replaced each time before it is open.
 _MAX_OPENINGS = 20
@@ -75,36 +71,6 @@ class NestedCallError(RuntimeError):
             "localgcl was called from inside its own transaction, by a signal handler or a"
             " finalizer that interrupted it; let that set a flag and call from the main program"
         )
-
-
-class Transaction:
-    """What a transaction works with: the connection, the moment, the folder, whom to wake after."""
-
-    __slots__ = (
-        "ends",
-        "execute",
-        "folder",
-        "inode",
-        "known",
-        "later",
-        "now",
-        "rest",
-        "rings",
-        "share",
-    )
-
-    def __init__(self, file: File, rings: Rings, ends: Ends) -> None:
-        self.execute = file.execute
-        self.folder = file.folder
-        self.known = file.known
-        self.inode = file.identity[1]
-        self.rings = rings
-        self.ends = ends
-        self.now = 0.0  # until it has begun
-        # Where several requests share a transaction: limits whose queues are served at its end.
-        self.later: set[int] | None = None
-        self.share = _SHARE  # so many places it may still decide on
-        self.rest: Callable[[Transaction], object] | None = None  # for the next transaction
 
 
 class Database:

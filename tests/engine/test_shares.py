@@ -8,7 +8,7 @@ import pytest
 
 from localgcl import DatabaseError, Limiter
 from localgcl._engine import grant, queue
-from localgcl._storage import database
+from localgcl._storage import transaction
 from localgcl._storage.database import Database
 from localgcl._storage.gate import Gate
 from tests.conftest import Ask, Clock, Process
@@ -21,7 +21,7 @@ Processes = Callable[[], Process]
 
 @pytest.fixture(autouse=True)
 def _small_shares(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
-    monkeypatch.setattr(database, "_SHARE", SHARE)
+    monkeypatch.setattr(transaction, "_SHARE", SHARE)
 
 
 @pytest.fixture

@@ -177,7 +177,7 @@ MUTANTS = (
     Mutant(
         "who has a lifeline takes every waiter for alive",
         2,
-        "_engine/owners.py",
+        "_storage/transaction.py",
         "    if ours is not None and lifeline_of(ear) == ours.name:",
         "    if ours is not None:",
     ),
@@ -326,8 +326,8 @@ MUTANTS = (
     Mutant(
         "the owners in a copy of the file live",
         2,
-        "_engine/owners.py",
-        "return inode == str(tx.inode) and",
+        "_storage/transaction.py",
+        "return inode == str(self.inode) and",
         "return",
         (DESCRIPTORS, DATABASE),
     ),
@@ -364,8 +364,8 @@ MUTANTS = (
         "a client's lease lapses at once",
         3,
         "_engine/owners.py",
-        "if lives(tx, name) if expires is None else expires > tx.now:",
-        "if lives(tx, name) if expires is None else expires < tx.now:",
+        "if tx.lives(name) if expires is None else expires > tx.now:",
+        "if tx.lives(name) if expires is None else expires < tx.now:",
         (CLIENTS,),
     ),
     Mutant(
@@ -558,9 +558,9 @@ MUTANTS = (
     Mutant(
         "nobody is woken",
         7,
-        "_engine/watchers.py",
-        "    tx.rings.setdefault(ear, set()).add(ticket)",
-        "    tx.rings.setdefault(ear, set())",
+        "_storage/transaction.py",
+        "    self.rings.setdefault(ear, set()).add(ticket)",
+        "    self.rings.setdefault(ear, set())",
     ),
     Mutant(
         "a waiter polls",
@@ -673,8 +673,8 @@ MUTANTS = (
         "a grant leaves its waiter's row",
         9,
         "_engine/grant.py",
-        "    tx.execute(_FORGET, (ticket,))\n    wake",
-        "    wake",
+        "    tx.execute(_FORGET, (ticket,))\n    tx.wake",
+        "    tx.wake",
         (OWNERS,),
     ),
     Mutant(
