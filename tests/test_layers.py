@@ -23,8 +23,8 @@ LAYERS = (
     ("errors",),
     ("models",),
     ("_liveness",),
-    ("_storage",),
     ("_engine",),
+    ("_storage",),
     ("_drivers",),
     ("_admin",),
     ("_doctor",),
@@ -106,6 +106,17 @@ def test_no_circle_inside_a_folder(place: str) -> None:
         for module, file in inside.items()
     }
     list(TopologicalSorter(graph).static_order())  # which raises CycleError
+
+
+def test_the_engine_knows_no_database() -> None:
+    """What decides sees a transaction, and neither SQLite nor FIFOs, not for types either."""
+    known = modules()
+    for module in known:
+        if place_of(module) == "_engine":
+            source = known[module].read_text(encoding="utf-8")
+            assert "import sqlite3" not in source, module
+            places = {place_of(imported) for imported in imports(source, module, set(known))}
+            assert places <= {"_base", "_engine", "errors"}, module
 
 
 def test_a_private_module_is_in_a_folder() -> None:

@@ -8,9 +8,11 @@ import sys
 from localgcl._admin.creation import insert_row
 from localgcl._base import clock
 from localgcl._engine import decay, owners
-from localgcl._engine.queue import leave_queues, promote, refuse, rouse, serve_each
+from localgcl._engine.grant import leave_queues, refuse
+from localgcl._engine.queue import promote, serve_each
+from localgcl._engine.tables import TALLY
+from localgcl._engine.watchers import rouse
 from localgcl._storage.database import Transaction
-from localgcl._storage.schema import TALLY
 from localgcl.errors import LimitAlreadyExistsError, LimitNotFoundError
 from localgcl.models import Changes, Settings
 

@@ -7,6 +7,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _MAX_SHOWN = 40  # characters of a command, say, in a line that tells more
+# Command lines can be megabytes long; `ps` needs to tell one from another.
+MAX_COMMAND_LENGTH = 4096
 
 
 def quoted(names: Iterable[str]) -> str:
@@ -37,3 +39,8 @@ def shell_quoted(text: str) -> str:
     if text and all(one.isascii() and (one.isalnum() or one in "@%+=:,./-_") for one in text):
         return text
     return "'" + text.replace("'", "'\"'\"'") + "'"
+
+
+def lifeline_of(ear: str) -> str:
+    """Return the name of the lifeline that an ear belongs to."""
+    return ear.partition(".")[0]

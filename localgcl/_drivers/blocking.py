@@ -10,7 +10,7 @@ from localgcl._base.checks import check_lease_id
 from localgcl._drivers.flow import Transact, flow
 from localgcl._drivers.places import OwnPlace
 from localgcl._drivers.receiver import Receiver, Seat
-from localgcl._engine import acquire, release
+from localgcl._engine import release, wait
 from localgcl._liveness.lifeline import lifeline, seems_whole
 from localgcl._storage.backlog import run_later
 from localgcl._storage.database import Database, NoDatabaseError
@@ -120,7 +120,7 @@ class Listener:
         # Who has its slots need not stand at the gate to learn of it, unless others may take it
         # for dead by now: a transaction mends that.
         if seems_whole(place.ear.folder):
-            granted = self._database.read(acquire.peek, request)
+            granted = self._database.read(wait.peek, request)
             if granted is not None:
                 return granted
         place.settle()
@@ -136,7 +136,7 @@ class Listener:
         request = self._request
         if request is not None and self._pid == os.getpid():
             if not request.settled:
-                run_later(self._database, functools.partial(acquire.abandon, request=request))
+                run_later(self._database, functools.partial(wait.abandon, request=request))
             self.close()
 
 
@@ -323,7 +323,7 @@ def release_by_id(database: Database, lease_id: str) -> bool:
 
 def clean_up(database: Database, request: Request) -> None:
     """Undo a request; later where that fails, or where somebody was stopped in a transaction."""
-    work = functools.partial(acquire.abandon, request=request)
+    work = functools.partial(wait.abandon, request=request)
     try:
         insist(database, work, clock.now() + _CLEAN_UP_SECONDS)
     except (LocalGCLError, GateTimeoutError):

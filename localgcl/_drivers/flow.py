@@ -17,8 +17,9 @@ from localgcl._base.checks import (
     check_timeout,
     check_whole,
 )
-from localgcl._engine.acquire import acquire, ask_again, look, withdraw
+from localgcl._engine.acquire import acquire, ask_again
 from localgcl._engine.request import Gone, Granted, NotNow, Refused, Request, Waiting
+from localgcl._engine.wait import look, withdraw
 from localgcl._storage.gate import GateTimeoutError
 from localgcl.errors import (
     AcquireConcurrencySlotTimeoutError,

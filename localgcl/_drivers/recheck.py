@@ -7,7 +7,7 @@ and where nobody has committed since the last check, not even a look.
 
 from __future__ import annotations
 
-from localgcl._engine.acquire import would_look
+from localgcl._engine.wait import would_look
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

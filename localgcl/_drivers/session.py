@@ -17,7 +17,7 @@ from localgcl._drivers import departure
 from localgcl._drivers.flow import Sleep
 from localgcl._drivers.watch import Watch
 from localgcl._drivers.worker import Job, Worker
-from localgcl._engine import acquire
+from localgcl._engine import wait
 from localgcl._engine.request import Request
 from localgcl._liveness.fifo import HINT_AT_ALL, HINT_LENGTH
 from localgcl._storage.database import Transaction
@@ -279,7 +279,7 @@ class Session:
         if not self._on_end(self):
             return  # another thread is at it
         for request in tuple(self._unsettled):
-            abandon = functools.partial(acquire.abandon, request=request)
+            abandon = functools.partial(wait.abandon, request=request)
             self.worker.run_unawaited(abandon, insists=True)
         self._end()
 

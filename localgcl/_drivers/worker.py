@@ -16,7 +16,7 @@ from localgcl._base import clock
 from localgcl._base.descriptors import Descriptor, close_if_ours
 from localgcl._drivers.affinity import Processor
 from localgcl._drivers.thread import Thread
-from localgcl._engine import acquire
+from localgcl._engine import wait
 from localgcl._engine.queue import promote
 from localgcl._engine.request import Gone, Granted, NotNow, Refused, Request, Waiting
 from localgcl._liveness.folder import Folder
@@ -276,7 +276,7 @@ class Worker:
                 request = self.requests.get(ticket)
                 # A look that serves the request itself rings for it once more.
                 if request is not None and not _is_decided(looked.get(request)):
-                    looked[request] = acquire.look(tx, request, self)
+                    looked[request] = wait.look(tx, request, self)
         return looked
 
     def undo(self, tx: Transaction, request: Request) -> None:
@@ -285,7 +285,7 @@ class Worker:
         if isinstance(decided, Granted):
             request.granted = decided
         self._drop(request)
-        acquire.abandon(tx, request)
+        wait.abandon(tx, request)
 
     def _answer(
         self,

@@ -1,55 +1,35 @@
-"""The transactions of one request: acquire, look, peek, withdraw and abandon."""
+"""A new request: it takes its slots at once where that is possible, or else joins the queue."""
 
 from __future__ import annotations
 
-import os
-
-from localgcl._engine import at_once, decay, owners
-from localgcl._engine.queue import (
-    DEPUTY_SECONDS,
+from localgcl._engine import at_once, owners
+from localgcl._engine.admission import (
     LIMIT_COLUMNS,
-    WATCHERS,
     LimitRow,
     count_refusal,
     count_timeout,
-    deputies,
-    earlier,
-    in_the_way,
-    leave_queues,
-    next_due,
-    promote,
+    opening,
     refusal,
-    slots_ahead,
     take,
 )
-from localgcl._engine.release import release_by_id, release_granted
+from localgcl._engine.queue import promote
 from localgcl._engine.request import Gone, Granted, NotNow, Refused, Waiting
-from localgcl._liveness.lifeline import lifeline
-from localgcl._storage.schema import keys_in, text_of
+from localgcl._engine.tables import text_of
+from localgcl._engine.wait import look, reap_dead, waiting_state
+from localgcl._engine.watchers import WATCHERS, in_the_way
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import sqlite3
-    from collections.abc import Callable, Iterable, Sequence
-    from typing import Any
+    from collections.abc import Iterable, Sequence
 
     from localgcl._engine.request import Listener, Request
-    from localgcl._storage.database import Transaction
-
-
-# How long a waiter at the front may sleep without a look: its safety net for what no event tells,
-# such as a file that was replaced. The others are not next, and look as rarely as their flavour has
-# it in `far_net_seconds`.
-NET_SECONDS = 10.0
+    from localgcl._engine.transaction import Transaction
 
 # The first column, this process's key, comes along lest it cost a statement of its own.
 _ROW = (
     f"SELECT (SELECT owners.key FROM owners WHERE lifeline = ?), {LIMIT_COLUMNS}"
     " FROM limits WHERE name = ?"
 )
-
-# What the expected wait for a slot is clamped to, as Prefect does.
-_SHORTEST_EXPECTED, _LONGEST_EXPECTED = 0.1, 30.0
 
 
 def acquire(
@@ -68,17 +48,18 @@ def acquire(
         owner, rows, missing = _rows(tx, request)
     if missing and request.strict:
         return Refused("missing", missing)
-    if free_now(rows, request, tx.now):
+    refused = refusal(rows, request.occupy, request.holds)
+    if refused is not None:
+        count_refusal(tx, refused[1])
+        return Refused(*refused, missing=tuple(missing))
+    is_queued = any(row.active and row.waiting for row in rows)
+    if not is_queued and opening(rows, request.occupy, tx.now) <= tx.now:
         taken = take(
             tx, rows, request.occupy, tx.now, lease=request.id, owner=owner, holder=request.holder
         )
         if owner is not None and taken and len(request.names) == 1:
             at_once.remember(tx, request.names[0], taken[0], owner)
         return Granted(tx.now, tuple(missing), owner, taken)
-    refused = refusal(rows, request.occupy, request.holds)
-    if refused is not None:
-        count_refusal(tx, refused[1])
-        return Refused(*refused, missing=tuple(missing))
     most = request.max_waiting
     crowded = most is not None and any(row.active and row.waiting >= most for row in rows)
     if request.once or crowded:
@@ -86,7 +67,7 @@ def acquire(
         freed = (
             owners.sweep(tx)
             if crowded
-            else _reap(tx, {way for row in rows for way in in_the_way(tx, row.key)[0]})
+            else reap_dead(tx, {way for row in rows for way in in_the_way(tx, row.key)[0]})
         )
         if not freed:
             count_timeout(tx, [row.key for row in rows])
@@ -98,7 +79,7 @@ def acquire(
 
 def _rows(tx: Transaction, request: Request) -> tuple[int | None, list[LimitRow], list[str]]:
     """Return this process's key if it will hold and has signed in, and the limits asked for."""
-    ours = lifeline(tx.folder).name if request.holds else None
+    ours = tx.own_address() if request.holds else None
     owner, rows, missing = None, [], []
     for name in request.names:
         columns = tx.execute(_ROW, (ours, name)).fetchone()
@@ -108,22 +89,6 @@ def _rows(tx: Transaction, request: Request) -> tuple[int | None, list[LimitRow]
             owner = columns[0]
             rows.append(LimitRow(columns))
     return owner, rows, missing
-
-
-def free_now(rows: Iterable[LimitRow], request: Request, now: float) -> bool:
-    """Whether nobody waits at any of these limits and the slots fit everywhere at this moment."""
-    slots = request.occupy
-    for row in rows:
-        if not row.active:
-            continue
-        if row.waiting or slots > row.limit:
-            return False
-        if row.decay:
-            if decay.moment(row.level, row.level_at, row.decay, row.limit, slots, now) > now:
-                return False
-        elif row.used + slots > row.limit or not request.holds:
-            return False
-    return True
 
 
 def _enqueue(
@@ -144,7 +109,7 @@ def _enqueue(
         (
             request.id,
             owner,
-            listener.ear(tx.folder),
+            tx.listening_address(listener),
             text_of(row.key for row in rows),
             request.occupy,
             request.holds,
@@ -170,7 +135,7 @@ def _enqueue(
         outcome = look(tx, request, listener)
         assert not isinstance(outcome, Gone)  # it has just been put there
         return outcome
-    return _stand(tx, request, listener, [row.key for row in rows], tuple(missing), new=True)
+    return waiting_state(tx, request, listener, [row.key for row in rows], tuple(missing), new=True)
 
 
 def ask_again(
@@ -182,224 +147,3 @@ def ask_again(
     """
     outcome = look(tx, request, listener)
     return acquire(tx, request, listener) if isinstance(outcome, Gone) else outcome
-
-
-def look(
-    tx: Transaction, request: Request, listener: Listener, dead: Iterable[str] = ()
-) -> Granted | Refused | Waiting | NotNow | Gone:
-    """See whether a waiting request is served by now; clear the dead out of its way first."""
-    waiter = _find(tx, request)
-    if waiter is None:
-        return _told_by_leases(tx.execute, request) or Gone()
-    if waiter[0] is None:
-        listener.mend()
-        keys = keys_in(waiter[1])
-        promote(tx, {*keys, *_reap(tx, dead), *_reap_ahead(tx, keys, request.ticket)})
-        waiter = _find(tx, request)
-        if waiter is None:  # granted just now: only its own owner's death could take it away else
-            return _told_by_leases(tx.execute, request) or Gone()
-    verdict, limits, _, _, names, passed, _ = waiter
-    if verdict is None:
-        return _stand(tx, request, listener, keys_in(limits), _lines(passed))
-    tx.execute("DELETE FROM waiters WHERE ticket = ?", (request.ticket,))
-    if verdict == "granted":
-        return _told(waiter)
-    if verdict == "late":
-        return NotNow(_lines(passed))
-    return Refused(verdict, _lines(names), _lines(passed))
-
-
-_FIND = (
-    "SELECT verdict, limits, at, taken, names, passed, owner FROM waiters"
-    " WHERE ticket = ? AND request = ?"
-)
-
-
-_PLACE = (
-    "SELECT watches, decay, level, level_at, limits.slots, occupancy"
-    " FROM waits JOIN limits ON key = limit_key WHERE limit_key = ? AND ticket = ? AND active"
-)
-
-
-def _find(tx: Transaction, request: Request) -> Any:
-    return tx.execute(_FIND, (request.ticket, request.id)).fetchone()
-
-
-_LEASES = "SELECT limit_key, since FROM ledger WHERE owner = ? AND lease = ? AND limit_key"
-
-
-def peek(execute: Callable[..., sqlite3.Cursor], request: Request) -> Granted | None:
-    """Return the grant of a request that had to wait, if leases at all of its limits tell it.
-
-    It needs no transaction: who has its slots need not stand at the gate to learn of it. Where one
-    of the names was passed by, its row may have more to tell, and has to go.
-    """
-    granted = _told_by_leases(execute, request)
-    return granted if granted is not None and len(granted.taken) == len(request.names) else None
-
-
-def _told_by_leases(execute: Callable[..., sqlite3.Cursor], request: Request) -> Granted | None:
-    """Return the grant of a request that has leases, and no row among those that wait."""
-    if request.place is None or not request.holds:
-        return None
-    owner, limits = request.place
-    places = "= ?" if len(limits) == 1 else f"IN ({', '.join('?' * len(limits))})"
-    leases = execute(f"{_LEASES} {places}", (owner, request.id, *limits)).fetchall()
-    if not leases:
-        return None
-    return Granted(leases[0][1], (), owner, [key for key, _ in leases], awaited=True)
-
-
-def _told(waiter: Any) -> Granted:
-    """Return the grant of a request that left no lease, as its row tells it."""
-    _, _, at, taken, _, passed, owner = waiter
-    return Granted(at, _lines(passed), owner, keys_in(taken), awaited=True)
-
-
-def _reap_ahead(tx: Transaction, limits: Iterable[int], ticket: int) -> set[int]:
-    """Clear away the dead at the front of queues in which this waiter is too far back to watch."""
-    freed: set[int] = set()
-    for key in limits:
-        while len(earlier(tx.execute, key, ticket)) == WATCHERS:
-            reaped = _reap(tx, in_the_way(tx, key, ticket)[0])
-            if not reaped:
-                break
-            freed |= reaped
-    return freed
-
-
-def _reap(tx: Transaction, lifelines: Iterable[str]) -> set[int]:
-    # Somebody else may have reaped it, and a process may have made its lifeline anew.
-    return owners.reap(tx, [name for name in lifelines if not owners.lives(tx, name)])
-
-
-def _stand(
-    tx: Transaction,
-    request: Request,
-    listener: Listener,
-    limits: Iterable[int],
-    missing: tuple[str, ...],
-    *,
-    new: bool = False,
-) -> Waiting:
-    """Return what a waiter is to watch, and when it is to look; a `new` one has its place noted."""
-    ways: set[str] = set()
-    look_at, expected, timed = tx.now + listener.far_net_seconds, _SHORTEST_EXPECTED, False
-    ticket = request.ticket
-    request.due = 0.0
-    for key in limits:
-        place = tx.execute(_PLACE, (key, ticket)).fetchone()
-        if place is None:
-            request.stood[key] = None
-            continue  # inactive or deleted, and so passed by
-        watches, rate, level, then, limit, occupancy = place
-        if watches or (not new and len(earlier(tx.execute, key, ticket)) < WATCHERS):
-            here, next_end, mixed = in_the_way(tx, key, ticket)
-            ways |= here
-            look_at = min(look_at, tx.now + NET_SECONDS, next_end)
-            if mixed:  # one of them may be stopped as its moment comes
-                look_at = min(look_at, next_due(tx, key, ticket) - DEPUTY_SECONDS)
-            if not watches:
-                tx.execute(
-                    "UPDATE waits SET watches = 1 WHERE limit_key = ? AND ticket = ?", (key, ticket)
-                )
-            request.stood[key] = (rate, level, then, limit) if rate else ()
-        else:
-            # Should all before it die at once, it would be the first to live.
-            last = earlier(tx.execute, key, ticket, last=True)
-            ways.update(last)
-            request.stood[key] = (*last,)
-        if rate:
-            slots = slots_ahead(tx, key, ticket) + request.occupy
-            at = decay.moment(level, then, rate, limit, slots, tx.now)
-            timed = True
-            request.due = max(request.due, at)
-            if at - decay.HORIZON_SECONDS > tx.now:
-                look_at = min(look_at, at - decay.HORIZON_SECONDS)
-            # From here on slots would be lost, if the head of the queue had not been granted.
-            empty = then + level / rate
-            if at - decay.HORIZON_SECONDS > empty > tx.now + DEPUTY_SECONDS and (
-                ticket in deputies(tx, key)
-            ):
-                look_at = min(look_at, empty - DEPUTY_SECONDS)
-            expected = max(expected, at - tx.now)
-        else:
-            expected = max(expected, min(occupancy, _LONGEST_EXPECTED))
-    if timed:
-        tx.execute("UPDATE waiters SET wakes_at = ? WHERE ticket = ?", (look_at, ticket))
-    ways.discard(lifeline(tx.folder).name)
-    return Waiting(look_at, expected, missing, ways)
-
-
-def would_look(execute: Callable[..., sqlite3.Cursor], request: Request) -> bool:
-    """Whether what was committed since a waiting request last looked is a reason to look again.
-
-    It needs no transaction. It is so for all for which somebody is woken, whether that succeeded
-    or not, and for the few at the front of a rate's queue whose moment may be another by now.
-    """
-    found = execute(_FIND, (request.ticket, request.id)).fetchone()
-    if found is None or found[0] is not None:
-        return True  # decided
-    for key, stood in request.stood.items():
-        place = execute(_PLACE, (key, request.ticket)).fetchone()
-        if place is None or stood is None:
-            if place is not stood:
-                return True  # enabled, disabled or deleted
-            continue
-        watches, rate, level, then, limit, _ = place
-        if watches or len(earlier(execute, key, request.ticket)) < WATCHERS:
-            if not watches or stood != ((rate, level, then, limit) if rate else ()):
-                return True
-        elif stood != (*earlier(execute, key, request.ticket, last=True),):
-            return True
-    return False
-
-
-def _lines(text: str) -> tuple[str, ...]:
-    return tuple(text.split("\n")) if text else ()
-
-
-def _leave(tx: Transaction, ticket: int, *, gives_up: bool) -> None:
-    limits = tx.execute("SELECT limits FROM waiters WHERE ticket = ?", (ticket,)).fetchone()[0]
-    left = leave_queues(tx, ticket, limits)
-    tx.execute("DELETE FROM waiters WHERE ticket = ?", (ticket,))
-    if gives_up:
-        count_timeout(tx, left)
-    promote(tx, left)
-
-
-def withdraw(
-    tx: Transaction, request: Request, listener: Listener, dead: Iterable[str] = ()
-) -> Granted | Refused | NotNow:
-    """Look one last time, and leave the queue if the request is not served by now."""
-    outcome = look(tx, request, listener, dead)
-    if isinstance(outcome, Granted | Refused):
-        return outcome
-    if isinstance(outcome, Waiting):
-        _leave(tx, request.ticket, gives_up=True)
-        return NotNow(outcome.missing)
-    return NotNow()
-
-
-def abandon(tx: Transaction, request: Request) -> None:
-    """Undo a request of this process, whatever became of it and however often this is called."""
-    if request.pid != os.getpid():
-        return
-    waiter, granted = _find(tx, request), request.granted
-    if waiter is not None:
-        granted = _told(waiter) if waiter[0] == "granted" else None
-        _leave(tx, request.ticket, gives_up=waiter[0] is None)
-    elif granted is None:
-        granted = _told_by_leases(tx.execute, request)
-    if request.holds:
-        if granted is not None and granted.owner is not None:
-            release_granted(tx, request.id, request.occupy, granted)
-        elif waiter is None:  # or else it only waited, and holds nothing
-            release_by_id(tx, request.id)
-    elif granted is not None:
-        # Taken by rate, and its caller will make no use of it.
-        for key in granted.taken:
-            if tx.execute("SELECT 1 FROM settings WHERE key = ? AND decay", (key,)).fetchone():
-                owners.give_back(tx, key, request.occupy, granted.at)
-        promote(tx, granted.taken)
-    request.granted = None

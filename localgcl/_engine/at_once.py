@@ -1,17 +1,15 @@
 """The common case of acquire, in one statement: one limit, free, without decay.
 
 It looks for itself whether this is that case, and changes nothing where it is not; what it decides
-is what the general way of `_slots` would. The keys that a general acquire has found are kept, as
+is what the general way of `acquire` would. The keys that a general acquire has found are kept, as
 hints, with the open file.
 """
 
 from __future__ import annotations
 
-from localgcl._liveness.lifeline import lifeline
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from localgcl._storage.database import Transaction
+    from localgcl._engine.transaction import Transaction
 
 # Where the subquery finds no row, limit_key is NULL, which NOT NULL refuses and OR IGNORE passes
 # over.
@@ -47,7 +45,7 @@ def take(
     if known is None:
         return None
     key, owner = known
-    ours = lifeline(tx.folder).name
+    ours = tx.own_address()
     values = (key, name, slots, owner, ours, owner, lease, slots, tx.now, tx.now, holder)
     if tx.execute(_TAKE, values).rowcount:
         return known

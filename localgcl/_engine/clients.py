@@ -6,10 +6,10 @@ to an owner that needs no process, before the client hears of it.
 
 from __future__ import annotations
 
-from localgcl._engine import acquire, owners
+from localgcl._engine import owners, wait
 from localgcl._engine.queue import promote
 from localgcl._engine.release import release_of
-from localgcl._storage.schema import TALLY
+from localgcl._engine.tables import TALLY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from localgcl._engine.request import Request
-    from localgcl._storage.database import Transaction
+    from localgcl._engine.transaction import Transaction
 
 
 class Client:
@@ -108,7 +108,7 @@ def undo(tx: Transaction, request: Request) -> None:
     ]
     promote(tx, freed)
     release(tx, request.id)
-    acquire.abandon(tx, request)
+    wait.abandon(tx, request)
 
 
 def take_back(

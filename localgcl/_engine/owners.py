@@ -6,21 +6,17 @@ expires. Neither comes back to life: a client is renewed only before its end.
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 
+from localgcl._base.text import MAX_COMMAND_LENGTH
 from localgcl._engine import decay
-from localgcl._liveness import identity
-from localgcl._liveness.fifo import lifeline_of
-from localgcl._liveness.lifeline import end_lifeline, existing_lifeline, has_ended, lifeline
-from localgcl._storage.schema import TALLY, keys_in, text_of
+from localgcl._engine.tables import TALLY, keys_in, text_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
-    from localgcl._liveness.lifeline import Lifeline
-    from localgcl._storage.database import Transaction
+    from localgcl._engine.transaction import Transaction
 
 KEY_OF_OWNER = "SELECT key FROM owners WHERE lifeline = ?"
 
@@ -31,19 +27,18 @@ def sign_in(tx: Transaction) -> tuple[int, set[int]]:
     The first call in a process writes its row and clears away what the dead left; either is done
     again where the lifeline or the row was taken away.
     """
-    ours = lifeline(tx.folder)
-    row = tx.execute(KEY_OF_OWNER, (ours.name,)).fetchone()
+    ours = tx.own_address()
+    row = tx.execute(KEY_OF_OWNER, (ours,)).fetchone()
     if row is not None:
         return row[0], set()
     freed = sweep(tx)
     return _insert(tx, ours), freed
 
 
-def _insert(tx: Transaction, ours: Lifeline) -> int:
-    me = identity.this_owner()
+def _insert(tx: Transaction, ours: str) -> int:
     cursor = tx.execute(
         "INSERT INTO owners (lifeline, pid, user, command, process) VALUES (?, ?, ?, ?, ?)",
-        (ours.name, os.getpid(), me.user, me.command, identity.process_at(tx.inode)),
+        (ours, *tx.own_description()),
     )
     assert cursor.lastrowid is not None  # an INSERT has one
     return cursor.lastrowid
@@ -51,58 +46,21 @@ def _insert(tx: Transaction, ours: Lifeline) -> int:
 
 def show_pid(tx: Transaction, pid: int) -> None:
     """Have `ps` show `pid` for this process: of the command for which it holds its slots."""
-    ours = existing_lifeline(tx.folder)
+    ours = tx.own_address_if_any()
     if ours is not None:
-        tx.execute("UPDATE owners SET pid = ? WHERE lifeline = ?", (pid, ours.name))
-
-
-def lives(tx: Transaction, name: str) -> bool:
-    """Whether the process of a lifeline lives; this one does, whatever a cleaner takes."""
-    ours = existing_lifeline(tx.folder)
-    if ours is not None and ours.name == name:
-        ours.mend()
-        return True
-    if tx.folder.is_alive(name):
-        return True
-    if has_ended(name):
-        return False
-    # It may have closed its lifeline, and run all the same.
-    row = tx.execute("SELECT process FROM owners WHERE lifeline = ?", (name,)).fetchone()
-    process, _, inode = (row[0] or "").rpartition(" ") if row is not None else ("", "", "")
-    return inode == str(tx.inode) and tx.folder.outlives(name, process)
-
-
-def hears(tx: Transaction, ear: str) -> bool:
-    """Whether the process of a waiter lives; its ear is open then, for the ring that is to follow.
-
-    Who is granted slots by somebody else sees to its lifeline before it takes them for its own.
-    """
-    ours = existing_lifeline(tx.folder)
-    if ours is not None and lifeline_of(ear) == ours.name:
-        return True
-    if ear not in tx.ends:
-        try:
-            end = tx.folder.open_end(ear)
-        except ProcessLookupError:
-            return False
-        if end is not None:
-            tx.ends[ear] = end
-    return True
+        tx.execute("UPDATE owners SET pid = ? WHERE lifeline = ?", (pid, ours))
 
 
 def sweep(tx: Transaction) -> set[int]:
     """Clear away all the dead with their files; return the limits at which that freed a slot."""
     alive, dead = set(), {}
     for key, name, expires in tx.execute("SELECT key, lifeline, expires FROM owners").fetchall():
-        if lives(tx, name) if expires is None else expires > tx.now:
+        if tx.lives(name) if expires is None else expires > tx.now:
             alive.add(name)
         else:
             dead[name] = key
     freed = _bury(tx, dead)
-    # Without a row: of a process that died while it signed in, or is about to sign in again.
-    for fifo in tx.folder.fifos(besides=alive):
-        if not tx.folder.is_alive(fifo):
-            tx.folder.discard(fifo)
+    tx.clear_away_others(besides=alive)
     return freed
 
 
@@ -116,22 +74,22 @@ def _bury(tx: Transaction, dead: dict[str, int | None]) -> set[int]:
     owners = [key for key in dead.values() if key is not None]
     freed = _clear(tx, owners, died=True) if owners else set()
     for name in dead:
-        tx.folder.remove(name)
+        tx.clear_away(name)
     return freed
 
 
 def sign_out(tx: Transaction, *, if_idle: bool) -> set[int]:
     """End this process's lifeline, with all it holds or, `if_idle`, only where that is nothing."""
-    ours = existing_lifeline(tx.folder)
-    if ours is None or (if_idle and ours.is_listening()):
+    ours = tx.own_address_if_any()
+    if ours is None or (if_idle and tx.is_waiting()):
         return set()
-    row = tx.execute(KEY_OF_OWNER, (ours.name,)).fetchone()
+    row = tx.execute(KEY_OF_OWNER, (ours,)).fetchone()
     freed: set[int] = set()
     if row is not None:
         if if_idle and _is_busy(tx, row[0]):
             return freed
         freed = _clear(tx, [row[0]])
-    end_lifeline(tx.folder)
+    tx.end_own_address()
     return freed
 
 
@@ -205,7 +163,7 @@ def insert_client(
         (
             _client(lease),
             user,
-            command[: identity.MAX_COMMAND_LENGTH],
+            command[:MAX_COMMAND_LENGTH],
             tx.now + seconds,
             seconds,
             text_of(limits),

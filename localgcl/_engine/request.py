@@ -8,9 +8,8 @@ import os
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from typing import Protocol
+    from typing import Any, Protocol
 
-    from localgcl._liveness.folder import Folder
     from localgcl.errors import Refusal
 
     class Listener(Protocol):
@@ -18,8 +17,8 @@ if TYPE_CHECKING:
 
         far_net_seconds: float
 
-        def ear(self, folder: Folder) -> str:
-            """Return the name of the ear that wakes this request."""
+        def ear(self, folder: Any) -> str:
+            """Return the address at which this request is woken; `folder` is the engine's own."""
 
         def mend(self) -> None:
             """See that the ear is still there."""

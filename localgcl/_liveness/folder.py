@@ -14,6 +14,7 @@ import weakref
 
 from localgcl._base.descriptors import mark
 from localgcl._base.forks import at_fork
+from localgcl._base.text import lifeline_of
 from localgcl._liveness.access import adopt
 from localgcl._liveness.directory import TRIES, Directory
 from localgcl._liveness.fifo import (
@@ -22,7 +23,6 @@ from localgcl._liveness.fifo import (
     hint,
     is_fifo_name,
     keep_spare,
-    lifeline_of,
     open_write_end,
     unlink_fifo,
 )

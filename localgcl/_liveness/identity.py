@@ -9,14 +9,12 @@ from __future__ import annotations
 import os
 import sys
 
+from localgcl._base.text import MAX_COMMAND_LENGTH
 from localgcl._liveness.process import this_process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-# Command lines can be megabytes long; `ps` needs to tell one from another.
-MAX_COMMAND_LENGTH = 4096
 
 
 class Owner:

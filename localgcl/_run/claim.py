@@ -9,7 +9,7 @@ from localgcl._admin.creation import insert_missing
 from localgcl._base import clock
 from localgcl._base.text import printable, quoted
 from localgcl._drivers.blocking import Listener, drive
-from localgcl._engine import acquire, owners, release
+from localgcl._engine import owners, release, wait
 from localgcl._engine.queue import promote
 from localgcl._liveness import identity
 from localgcl._liveness.lifeline import end_lifeline
@@ -121,7 +121,7 @@ class Claim:
             if self.used and granted is not None:
                 release.release_granted(tx, self._request.id, self._terms.occupy, granted)
             else:
-                acquire.abandon(tx, self._request)
+                wait.abandon(tx, self._request)
             promote(tx, owners.sign_out(tx, if_idle=False))
 
         deadline = clock.now() + _PATIENCE_SECONDS

@@ -16,6 +16,7 @@ from localgcl._storage.gate import GateTimeoutError
 from localgcl._storage.migration import newer
 from localgcl._storage.problems import explained, is_foreign, strange
 from localgcl._storage.shared_file import InUseError, SharedFile, shared_files
+from localgcl._storage.transaction import Transaction as Transaction  # for who imports both
 from localgcl.errors import LocalGCLError
 
 TYPE_CHECKING = False
@@ -24,14 +25,12 @@ if TYPE_CHECKING:
     from typing import Any, TypeVar, TypeVarTuple
 
     from localgcl._liveness.folder import Folder
-    from localgcl._storage.file import File
+    from localgcl._storage.transaction import Ends, Rings
 
     T = TypeVar("T")
     Args = TypeVarTuple("Args")
     Execute = Callable[..., sqlite3.Cursor]
-    Rings = dict[str, set[int]]  # the tickets that each ear is to hear of
-    Ends = dict[str, int]  # the write ends of ears among them that are open already
-    Rest = list[Callable[["Transaction"], object]]  # what is left for transactions of its own
+    Rest = list[Callable[[Transaction], object]]  # what is left for transactions of its own
 
 
 # What is called after each transaction, outside of it, until it takes itself off: see `backlog`.
@@ -39,43 +38,9 @@ afterwards: list[Callable[[], None]] = []
 
 _TURN_SECONDS = 0.001
 
-# How many places in queues one transaction decides on, some 10 ms of work at the most; what is left
-# it leaves to the next ones, between which others have their turn at the gate.
-_SHARE = 256
-
 
 class NoDatabaseError(Exception):
     """There is no file, and the caller has no use for a new one."""
-
-
-class Transaction:
-    """What a transaction works with: the connection, the moment, the folder, whom to wake after."""
-
-    __slots__ = (
-        "ends",
-        "execute",
-        "folder",
-        "inode",
-        "known",
-        "later",
-        "now",
-        "rest",
-        "rings",
-        "share",
-    )
-
-    def __init__(self, file: File, rings: Rings, ends: Ends) -> None:
-        self.execute = file.execute
-        self.folder = file.folder
-        self.known = file.known
-        self.inode = file.identity[1]
-        self.rings = rings
-        self.ends = ends
-        self.now = 0.0  # until it has begun
-        # Where several requests share a transaction: limits whose queues are served at its end.
-        self.later: set[int] | None = None
-        self.share = _SHARE  # so many places it may still decide on
-        self.rest: Callable[[Transaction], object] | None = None  # for the next transaction
 
 
 class Database(SharedFile):

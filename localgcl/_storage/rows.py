@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 
 from localgcl._base.checks import MAX_SLOTS, check_name
-from localgcl._storage.schema import keys_in
+from localgcl._engine.tables import keys_in
 
 _LARGEST_REAL = 1.7976931348623157e308
 _CALENDAR = (-62135596800, 253402300799)  # the years 1 to 9999

@@ -14,10 +14,6 @@ from __future__ import annotations
 
 import sqlite3
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
 # "lgcl" as a number: tells our files from other programs' (https://sqlite.org/fileformat.html).
 APPLICATION_ID = 0x6C67636C
 
@@ -149,22 +145,9 @@ UPDATE owners SET lasts = max(0, expires - (SELECT max(since) FROM ledger WHERE 
 WHERE expires IS NOT NULL;
 """
 
-# Which row of the ledger is the tally of limit `?`.
-TALLY = "limit_key = ? AND owner = -1 AND lease = ''"
-
 # Script number n brings a file of version n to version n + 1; a new file is of version 0.
 MIGRATIONS = (_TABLES, _PROCESSES)
 VERSION = len(MIGRATIONS)
-
-
-def keys_in(text: str) -> list[int]:
-    """Return the keys of limits that a column holds, by spaces."""
-    return [int(key) for key in text.split()]
-
-
-def text_of(keys: Iterable[int]) -> str:
-    """Return keys of limits as such a column holds them."""
-    return " ".join(map(str, keys))
 
 
 def version_of(connection: sqlite3.Connection) -> int | None:

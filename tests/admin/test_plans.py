@@ -12,7 +12,7 @@ import pytest
 from localgcl import AcquireConcurrencySlotTimeoutError, Limiter
 from localgcl._admin.changes import key_of
 from localgcl._engine import clients
-from localgcl._engine.queue import in_the_way
+from localgcl._engine.watchers import in_the_way
 from tests.helpers.played import Ask, Clock, Process
 
 # What begins or ends a transaction, and what a trigger does, which has its own plan.

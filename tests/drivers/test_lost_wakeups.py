@@ -16,7 +16,7 @@ import pytest
 
 from localgcl import Limiter
 from localgcl._drivers import recheck
-from localgcl._engine.queue import WATCHERS
+from localgcl._engine.watchers import WATCHERS
 from localgcl._storage import database
 from localgcl._storage.database import Database
 from tests.helpers.played import Ask, Clock, Processes

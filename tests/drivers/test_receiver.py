@@ -20,7 +20,7 @@ from localgcl._drivers import blocking
 from localgcl._drivers import places as _waiting
 from localgcl._drivers.flow import Sleep
 from localgcl._drivers.receiver import Receiver
-from localgcl._engine import acquire
+from localgcl._engine import wait
 from localgcl._liveness import fifo, lifeline
 from localgcl._liveness.duty import Duty
 from tests.helpers.descriptors import open_files
@@ -107,7 +107,7 @@ def by_others(monkeypatch: pytest.MonkeyPatch) -> None:
     """Hints come from other processes, and nothing else helps who misses one."""
     monkeypatch.setattr(lifeline.Lifeline, "ring", lambda *_: False)
     monkeypatch.setattr(_waiting, "PERIOD_SECONDS", 1e6)
-    monkeypatch.setattr(acquire, "NET_SECONDS", 1e6)
+    monkeypatch.setattr(wait, "NET_SECONDS", 1e6)
     monkeypatch.setattr(blocking.Listener, "far_net_seconds", 1e6)
 
 
@@ -385,7 +385,7 @@ def test_what_is_taken_is_noticed_by_all(
 ) -> None:
     """One looks round for all, be it at the poll or not, and all go on."""
     monkeypatch.setattr(blocking, "_OWN_FIFOS", own)
-    monkeypatch.setattr(acquire, "NET_SECONDS", 1e6)
+    monkeypatch.setattr(wait, "NET_SECONDS", 1e6)
     monkeypatch.setattr(blocking.Listener, "far_net_seconds", 1e6)
     waiters = wait_for(limiter, *"abcdef", *"abcdef")
     ours, folder = lifeline_of(limiter), f"{path}-run"

@@ -11,7 +11,7 @@ import pytest
 from localgcl import Limiter
 from localgcl._engine import queue, release
 from localgcl._engine import request as _outcomes
-from localgcl._engine.queue import WATCHERS
+from localgcl._engine.watchers import WATCHERS
 from tests.helpers.database import tables
 from tests.helpers.played import Ask, Clock, Process, Processes
 

@@ -32,7 +32,7 @@ from hypothesis.stateful import (
 )
 
 from localgcl import Limiter
-from localgcl._engine import acquire, queue
+from localgcl._engine import acquire, grant, wait, watchers
 from localgcl._engine import request as _outcomes
 from localgcl._liveness import folder
 from localgcl._storage.database import Transaction
@@ -327,13 +327,13 @@ class World(RuleBasedStateMachine):
 
     # The operator
 
-    @initialize(newest_first=st.booleans(), watchers=st.sampled_from([1, 2, 8]))
-    def begin(self, newest_first: bool, watchers: int) -> None:
+    @initialize(newest_first=st.booleans(), watching=st.sampled_from([1, 2, 8]))
+    def begin(self, newest_first: bool, watching: int) -> None:
         """Begin with a limit of each kind and four processes."""
         self.newest_first = newest_first
         # The fewer they are, the sooner somebody stands too far back.
-        for module in (queue, acquire):
-            self.patch.setattr(module, "WATCHERS", watchers)
+        for module in (acquire, grant, wait, watchers):
+            self.patch.setattr(module, "WATCHERS", watching)
         for name, slots, decay in (("a", 3, 0.0), ("b", 2, 0.0), ("c", 3, 1.0)):
             self.create(name, slots, decay, active=True)
         for _ in range(4):
@@ -767,7 +767,7 @@ def test_long_lives(seed: int) -> None:
     dice = Dice(seed)
     world = World()
     try:
-        world.begin(newest_first=dice.one_in(2), watchers=[1, 2, 8][seed % 3])
+        world.begin(newest_first=dice.one_in(2), watching=[1, 2, 8][seed % 3])
         for _ in range(400):
             dice.throw(world)
             world.nobody_is_left_out()

@@ -8,7 +8,7 @@ import pytest
 
 from localgcl import Limiter
 from localgcl._engine import acquire
-from localgcl._engine.queue import WATCHERS
+from localgcl._engine.watchers import WATCHERS
 from tests.helpers.flavours import both_flavours
 from tests.helpers.played import Clock, Processes
 from tests.helpers.usage import in_use

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from localgcl import DatabaseError, Limiter
-from localgcl._engine import queue
-from localgcl._storage import database
+from localgcl._engine import grant, queue
+from localgcl._storage import transaction
 from localgcl._storage.database import Database
 from localgcl._storage.gate import Gate
 from tests.helpers.played import Ask, Clock, Processes
@@ -19,14 +19,14 @@ WAITING = 35
 
 @pytest.fixture(autouse=True)
 def _small_shares(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
-    monkeypatch.setattr(database, "_SHARE", SHARE)
+    monkeypatch.setattr(transaction, "_SHARE", SHARE)
 
 
 @pytest.fixture
 def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     """How many were decided on in each transaction."""
     counts: list[int] = []
-    serve, hand_on, enter = queue.serve, queue._hand_on, Gate.enter
+    serve, grant_next, enter = grant.serve, grant.grant_next, Gate.enter
 
     def count(function: Callable[..., object]) -> Callable[..., object]:
         def counting(*args: object) -> object:
@@ -40,7 +40,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
         counts.append(0)
 
     monkeypatch.setattr(queue, "serve", count(serve))
-    monkeypatch.setattr(queue, "_hand_on", count(hand_on))
+    monkeypatch.setattr(queue, "grant_next", count(grant_next))
     monkeypatch.setattr(Gate, "enter", begin)
     yield counts
     assert max(counts) <= SHARE

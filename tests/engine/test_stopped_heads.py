@@ -11,7 +11,7 @@ import pytest
 
 from localgcl import Limiter
 from localgcl._drivers import blocking
-from localgcl._engine import acquire, queue, request
+from localgcl._engine import request, wait, watchers
 from localgcl._engine.decay import HORIZON_SECONDS
 from tests.helpers.played import Ask, Clock, Process, Processes
 
@@ -19,7 +19,7 @@ from tests.helpers.played import Ask, Clock, Process, Processes
 @pytest.fixture(autouse=True)
 def _time(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     """Have every test move its time itself, with no safety net."""
-    monkeypatch.setattr(acquire, "NET_SECONDS", math.inf)
+    monkeypatch.setattr(wait, "NET_SECONDS", math.inf)
     monkeypatch.setattr(blocking.Listener, "far_net_seconds", math.inf)
 
 
@@ -99,7 +99,7 @@ def test_who_comes_to_stand_in_is_told(
     """Whoever was too far back at first looks at the head's moment once it is among the next."""
     limiter.create("api", 1, slot_decay_per_second=0.5, active_slots=1)
     begins = clock.now
-    asks = [processes().ask("api", holds=False) for _ in range(queue.DEPUTIES + 2)]
+    asks = [processes().ask("api", holds=False) for _ in range(watchers.DEPUTIES + 2)]
     last = asks[-1]
     if how == "granted":
         run_on(clock, asks[:1], 2.0)
@@ -155,4 +155,4 @@ def test_deputies_are_few(limiter: Limiter, processes: Processes) -> None:
     limiter.create("api", 1, slot_decay_per_second=0.01, active_slots=1)
     asks = [processes().ask("api", holds=False) for _ in range(10)]
     awake = [ask.outcome.look_at - 1000.0 < 101 for ask in asks]
-    assert awake == [place <= queue.DEPUTIES for place in range(10)]
+    assert awake == [place <= watchers.DEPUTIES for place in range(10)]

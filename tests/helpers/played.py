@@ -12,7 +12,7 @@ import pytest
 
 from localgcl._base import clock as _clock
 from localgcl._drivers import blocking, session
-from localgcl._engine import acquire, owners
+from localgcl._engine import acquire, owners, wait
 from localgcl._engine import release as _release
 from localgcl._engine import request as _outcomes
 from localgcl._engine.queue import promote
@@ -104,14 +104,14 @@ class Ask:
     def look(self) -> Any:
         """Look at the database, as it does when it wakes."""
         if self.is_rung:
-            granted = self.process._database.read(acquire.peek, self.request)
+            granted = self.process._database.read(wait.peek, self.request)
             if granted is not None:
                 return self._conclude(granted)
         dead = self.reported_dead
         if self.listener._place is not None:
             self.listener._place.hinted = False
             self.listener._place.settle()
-        work = partial(acquire.look, request=self.request, listener=self.listener, dead=dead)
+        work = partial(wait.look, request=self.request, listener=self.listener, dead=dead)
         return self._conclude(self.process.do(work))
 
     def ask_again(self) -> Any:
@@ -121,12 +121,12 @@ class Ask:
 
     def withdraw(self) -> Any:
         """Look one last time and give up, as it does when its time is over."""
-        work = partial(acquire.withdraw, request=self.request, listener=self.listener)
+        work = partial(wait.withdraw, request=self.request, listener=self.listener)
         return self._conclude(self.process.do(work))
 
     def abandon(self) -> None:
         """Undo the request, as a cancellation does."""
-        self.process.do(partial(acquire.abandon, request=self.request))
+        self.process.do(partial(wait.abandon, request=self.request))
         self._conclude(None)
 
     def release(self) -> bool:

@@ -93,8 +93,10 @@ MUTANTS = (
     Mutant(
         "slots of several are not added",
         1,
-        "free_now",
-        Code("row.used + slots > row.limit", "row.used >= row.limit"),
+        "_engine:acquire",
+        Code(
+            "opening(rows, request.occupy, tx.now) <= tx.now", "opening(rows, 1, tx.now) <= tx.now"
+        ),
     ),
     Mutant(
         "slots of several are not added at once",
@@ -206,7 +208,7 @@ MUTANTS = (
     Mutant(
         "who has a lifeline takes every waiter for alive",
         2,
-        "hears",
+        "Transaction.can_wake",
         Code("ours is not None and lifeline_of(ear) == ours.name", "ours is not None"),
     ),
     Mutant(
@@ -247,8 +249,8 @@ MUTANTS = (
     Mutant(
         "a release at once serves nobody",
         2,
-        "_FREE_IF_ALONE",
-        Sql("AND NOT decay AND NOT waiting", "AND NOT decay"),
+        "_COUNT_IF_ALONE",
+        Sql(" AND NOT waiting", ""),
     ),
     Mutant(
         "slots are taken for an owner that was cleared away",
@@ -394,10 +396,10 @@ MUTANTS = (
     Mutant(
         "the owners in a copy of the file live",
         2,
-        "lives",
+        "Transaction.lives",
         Code(
-            "inode == str(tx.inode) and tx.folder.outlives(name, process)",
-            "tx.folder.outlives(name, process)",
+            "inode == str(self.inode) and self.folder.outlives(address, process)",
+            "self.folder.outlives(address, process)",
         ),
         (DESCRIPTORS, *DATABASE),
     ),
@@ -437,8 +439,8 @@ MUTANTS = (
         3,
         "sweep",
         Code(
-            "lives(tx, name) if expires is None else expires > tx.now",
-            "lives(tx, name) if expires is None else expires < tx.now",
+            "tx.lives(name) if expires is None else expires > tx.now",
+            "tx.lives(name) if expires is None else expires < tx.now",
         ),
         (CLIENTS,),
     ),
@@ -451,8 +453,8 @@ MUTANTS = (
     Mutant(
         "a newcomer overtakes those who wait",
         4,
-        "free_now",
-        Code("row.waiting or slots > row.limit", "slots > row.limit"),
+        "_engine:acquire",
+        Code("is_queued = any(row.active and row.waiting for row in rows)", "is_queued = False"),
     ),
     Mutant(
         "two are inside the gate",
@@ -496,24 +498,15 @@ MUTANTS = (
         "a release frees one limit of several",
         5,
         "_engine:release",
-        Code(
-            "held = True\n"
-            "if undecayed is not None:\n"
-            "    owners.give_back(tx, key, slots, *undecayed)",
-            "if held:\n"
-            "    continue\n"
-            "held = True\n"
-            "if undecayed is not None:\n"
-            "    owners.give_back(tx, key, slots, *undecayed)",
-        ),
+        Code("queued.append(key)", "queued.append(key)\nbreak"),
     ),
     Mutant(
         "a waiter leaves one queue of several",
         5,
         "leave_queues",
         Code(
-            "if behind is not None and not behind[0]:\n    _wake(tx, behind[2], behind[1])",
-            "if behind is not None and not behind[0]:\n    _wake(tx, behind[2], behind[1])\nbreak",
+            "if behind is not None and not behind[0]:\n    tx.wake(behind[2], behind[1])",
+            "if behind is not None and not behind[0]:\n    tx.wake(behind[2], behind[1])\nbreak",
         ),
     ),
     Mutant(
@@ -586,7 +579,7 @@ MUTANTS = (
     Mutant(
         "nobody looks at the moment of a stopped head",
         6,
-        "_stand",
+        "waiting_state",
         Code("look_at = min(look_at, empty - DEPUTY_SECONDS)", "pass"),
         (STOPPED_HEADS,),
     ),
@@ -600,7 +593,7 @@ MUTANTS = (
     Mutant(
         "a waiter's timer forgets those before it",
         6,
-        "_stand",
+        "waiting_state",
         Code(
             "slots = slots_ahead(tx, key, ticket) + request.occupy",
             "slots = slots_ahead(tx, key, ticket) * 0 + request.occupy",
@@ -649,8 +642,8 @@ MUTANTS = (
     Mutant(
         "nobody is woken",
         7,
-        "_wake",
-        Code("tx.rings.setdefault(ear, set()).add(ticket)", "tx.rings.setdefault(ear, set())"),
+        "Transaction.wake",
+        Code("self.rings.setdefault(ear, set()).add(ticket)", "self.rings.setdefault(ear, set())"),
     ),
     Mutant(
         "a waiter polls",
@@ -689,7 +682,7 @@ MUTANTS = (
     Mutant(
         "who comes to the front is not told to watch",
         7,
-        "_alert",
+        "wake_watchers",
         Code("not all(watches for _, watches, *_ in front)", "not front"),
         (ORDER,),
     ),
@@ -742,8 +735,8 @@ MUTANTS = (
         9,
         "undo",
         Code(
-            "release(tx, request.id)\nacquire.abandon(tx, request)",
-            "acquire.abandon(tx, request)",
+            "release(tx, request.id)\nwait.abandon(tx, request)",
+            "wait.abandon(tx, request)",
         ),
         (CLIENTS,),
     ),
@@ -757,7 +750,7 @@ MUTANTS = (
     Mutant(
         "a grant leaves its waiter's row",
         9,
-        "_tell_by_lease",
+        "tell_by_lease",
         Code("tx.execute(_FORGET, (ticket,))", ""),
         (OWNERS,),
     ),

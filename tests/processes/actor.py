@@ -25,6 +25,7 @@ from localgcl._drivers.blocking import Listener
 from localgcl._engine import acquire as _slots
 from localgcl._engine import release as _release
 from localgcl._engine import request as _outcomes
+from localgcl._engine import wait as _wait
 from localgcl._storage import database as _database
 from localgcl._storage.database import Transaction
 
@@ -61,7 +62,7 @@ class Script:
 
     def sleep_soundly(self) -> None:
         """Look at nothing by itself while it waits, but for what the periodic check tells."""
-        _slots.NET_SECONDS = Listener.far_net_seconds = math.inf
+        _wait.NET_SECONDS = Listener.far_net_seconds = math.inf
 
     def raise_and_die(self, name: str, limit: int) -> None:
         """Raise a limit, and be killed between the commit and whatever comes after it."""

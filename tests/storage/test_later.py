@@ -17,7 +17,7 @@ import pytest
 
 from localgcl import AsyncLimiter, DatabaseError, Limiter
 from localgcl._drivers import blocking
-from localgcl._engine import acquire, release
+from localgcl._engine import acquire, release, wait
 from localgcl._storage import backlog
 from localgcl._storage.database import Database, Transaction
 from tests.helpers.waiting import DEADLINE_SECONDS, until
@@ -53,7 +53,7 @@ def fail_at_first(
 def test_interrupted_on_a_full_disk(limiter: Limiter, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C is what the caller sees, and its place in the queue goes once there is room."""
     lease = limiter.acquire("a")
-    failed = fail_at_first(monkeypatch, acquire, "abandon")
+    failed = fail_at_first(monkeypatch, wait, "abandon")
 
     def interrupted(*_: object) -> Any:
         raise KeyboardInterrupt
@@ -70,7 +70,7 @@ def test_interrupted_on_a_full_disk(limiter: Limiter, monkeypatch: pytest.Monkey
 def test_cancelled_on_a_full_disk(limiter: Limiter, monkeypatch: pytest.MonkeyPatch) -> None:
     """A cancelled task leaves the queue once there is room, and the loop hears of no error."""
     lease = limiter.acquire("a")
-    failed = fail_at_first(monkeypatch, acquire, "abandon")
+    failed = fail_at_first(monkeypatch, wait, "abandon")
     heard: list[dict[str, Any]] = []
 
     async def main() -> None:
@@ -140,7 +140,7 @@ def test_a_request_that_was_never_begun(limiter: Limiter, monkeypatch: pytest.Mo
     """Where already the first transaction fails, there is nothing to undo, now or later."""
     failed = fail_at_first(monkeypatch, acquire, "take", times=2)
     undone = list[object]()
-    monkeypatch.setattr(acquire, "abandon", lambda *args, **_: undone.append(args))
+    monkeypatch.setattr(wait, "abandon", lambda *args, **_: undone.append(args))
     with pytest.raises(DatabaseError, match="disk is full"):
         limiter.acquire("a")
 

@@ -19,7 +19,7 @@ from localgcl._drivers import places
 from localgcl._drivers.blocking import Listener
 from localgcl._drivers.flow import HoldingTerms
 from localgcl._drivers.places import Place, look_round
-from localgcl._engine.acquire import NET_SECONDS
+from localgcl._engine.wait import NET_SECONDS
 from localgcl._storage.database import Database
 from tests.helpers.played import Clock
 from tests.helpers.waiting import DEADLINE_SECONDS

@@ -27,7 +27,7 @@ from localgcl import (
 from localgcl._base import clock
 from localgcl._drivers import session as _loop
 from localgcl._drivers.sessions import session_of
-from localgcl._engine import acquire
+from localgcl._engine import wait
 from localgcl._storage.database import Transaction
 from localgcl.asyncio import concurrency, rate_limit
 from tests.helpers.tasks import nothing_is_left, until
@@ -419,7 +419,7 @@ time.sleep(600)
 
 def test_the_death_of_a_holder_wakes_a_task(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The kernel tells of it: nobody else looks, and the loop's own look round comes too late."""
-    monkeypatch.setattr(acquire, "NET_SECONDS", 1000.0)
+    monkeypatch.setattr(wait, "NET_SECONDS", 1000.0)
     monkeypatch.setattr(_loop, "_NET_SECONDS", 1000.0)
 
     async def main() -> None:
@@ -441,7 +441,7 @@ def test_the_death_of_a_holder_wakes_a_task(path: Path, monkeypatch: pytest.Monk
 
 def test_a_thousand_tasks_are_granted_at_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All hear of it, though they are more than one ring can name, and nothing else tells them."""
-    monkeypatch.setattr(acquire, "NET_SECONDS", 1000.0)
+    monkeypatch.setattr(wait, "NET_SECONDS", 1000.0)
     monkeypatch.setattr(_loop, "_NET_SECONDS", 1000.0)
     blocking = Limiter(path)
     blocking.create("many", 1000, active_slots=1000)

@@ -1,0 +1,179 @@
+"""Deciding on one waiter: it is granted, refused, too late, dead, or goes on to wait.
+
+It is granted when it fits everywhere and nobody older stands before it anywhere. `grant_next` is
+the common case of `serve`, in fewer statements, and decides as that would.
+"""
+
+from __future__ import annotations
+
+from localgcl._base.checks import MAX_SLOTS
+from localgcl._base.text import lifeline_of
+from localgcl._engine import decay, owners
+from localgcl._engine.admission import (
+    LEASE,
+    LIMIT_COLUMNS,
+    LimitRow,
+    count_refusal,
+    count_timeout,
+    opening,
+    refusal,
+    take,
+)
+from localgcl._engine.tables import keys_in, text_of
+from localgcl._engine.watchers import WATCHERS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
+    from localgcl._engine.transaction import Transaction
+    from localgcl.errors import Refusal
+
+_TELL_GRANT = "UPDATE waiters SET verdict = 'granted', at = ?, taken = ? WHERE ticket = ?"
+_FORGET = "DELETE FROM waiters WHERE ticket = ?"
+_LEAVE = "DELETE FROM waits WHERE limit_key = ? AND ticket = ?"
+_BEHIND = (
+    "SELECT watches, ticket, ear FROM waits JOIN waiters USING (ticket)"
+    " WHERE limit_key = ? AND ticket > ? ORDER BY ticket LIMIT 1"
+)
+
+# The first of a queue, if it stands in no other and fits with so many slots more than are free;
+# whether that leaves nothing for anybody else there, and whether those behind it who are to watch
+# do so already.
+_NEXT = """
+SELECT
+    ticket, request, owner, ear, waits.slots, holder, since,
+    used - ? + waits.slots = limits.slots OR limits.waiting = 1,
+    NOT EXISTS (
+        SELECT 1 FROM waits AS behind
+        WHERE limit_key = key AND NOT watches AND ticket > waits.ticket AND ticket <= ifnull(
+            (SELECT ticket FROM waits WHERE limit_key = ? ORDER BY ticket LIMIT 1 OFFSET ?), ?
+        )
+    )
+FROM limits JOIN waits ON limit_key = key JOIN waiters USING (ticket)
+WHERE key = ? AND active AND NOT decay AND used - ? + waits.slots <= limits.slots
+AND ticket = (SELECT min(ticket) FROM waits WHERE limit_key = ?)
+AND holds AND limits = ? AND until >= ? AND passed = ''
+"""
+
+
+def grant_next(tx: Transaction, key: int, concerned: set[int]) -> bool:
+    """Grant to the first of a queue if it is the common case; return whether nobody else can go on.
+
+    What it decides is what `serve` would. Where others are to watch now, the limit is `concerned`.
+    """
+    found = next_waiter(tx, key)
+    if found is None:
+        return False
+    ticket, request, owner, ear, slots, holder, since, is_last, all_watch = found
+    tx.execute(LEASE, (key, owner, request, slots, tx.now, tx.now, holder, since))
+    tell_by_lease(tx, key, ticket, ear)
+    tx.share -= 1
+    if not all_watch:
+        concerned.add(key)
+    return bool(is_last)
+
+
+def next_waiter(tx: Transaction, key: int, freed: int = 0) -> Any:
+    """Return what `_NEXT` selects once so many slots are freed, if it is such a case and lives."""
+    values = (freed, key, WATCHERS, MAX_SLOTS, key, freed, key, str(key), tx.now)
+    found = tx.execute(_NEXT, values).fetchone()
+    return found if found is not None and tx.can_wake(found[3]) else None
+
+
+def tell_by_lease(tx: Transaction, key: int, ticket: int, ear: str) -> None:
+    """Take a waiter of one limit out of the queue, and wake it: its lease tells it all."""
+    tx.execute(_LEAVE, (key, ticket))
+    tx.execute(_FORGET, (ticket,))
+    tx.wake(ear, ticket)
+
+
+def serve(tx: Transaction, ticket: int) -> dict[int, bool]:
+    """Decide on one waiter if it is its turn.
+
+    Return the limits whose queues it has left, and whether the next one there may fit now.
+    """
+    waiter = tx.execute(
+        "SELECT request, owner, ear, limits, slots, holds, holder, until, since, passed"
+        " FROM waiters WHERE ticket = ?",
+        (ticket,),
+    ).fetchone()
+    if waiter is None:
+        return {}  # reaped while others were served
+    request, owner, ear, limits, slots, holds, holder, until, since, passed = waiter
+    rows, first = [], True
+    tx.share -= 1
+    for key in keys_in(limits):
+        tx.share -= 1
+        columns = tx.execute(
+            "SELECT (SELECT min(ticket) FROM waits WHERE limit_key = key),"
+            f" {LIMIT_COLUMNS} FROM limits WHERE key = ?",
+            (key,),
+        ).fetchone()
+        if columns is None:
+            continue  # deleted while it waited
+        row = LimitRow(columns)
+        rows.append(row)
+        if row.active and columns[0] != ticket:
+            first = False
+    refused = refusal(rows, slots, holds)
+    if refused is not None:
+        refuse(tx, ticket, ear, *refused)
+        return dict.fromkeys(leave_queues(tx, ticket, limits), True)
+    if until < tx.now:
+        # It would have given up by now if it could run; nobody is to wait until it can.
+        tx.execute("UPDATE waiters SET verdict = 'late' WHERE ticket = ?", (ticket,))
+        tx.wake(ear, ticket)
+        count_timeout(tx, keys_in(limits))
+        return dict.fromkeys(leave_queues(tx, ticket, limits), True)
+    at = opening(rows, slots, tx.now)
+    if not first or at > tx.now + decay.HORIZON_SECONDS or at > until:
+        return {}
+    lifeline = lifeline_of(ear)
+    if not tx.lives(lifeline):
+        freed = owners.reap(tx, [lifeline])
+        # Where the owner has no row any more, the waiter still has.
+        return dict.fromkeys(freed | leave_queues(tx, ticket, limits), True)
+    taken = take(
+        tx,
+        rows,
+        slots,
+        at,
+        lease=request,
+        owner=owner if holds else None,
+        holder=holder,
+        asked=since,
+    )
+    if holds and taken and not passed:
+        tx.execute(_FORGET, (ticket,))  # its leases tell all there is to tell
+    else:
+        tx.execute(_TELL_GRANT, (at, text_of(taken), ticket))
+    tx.wake(ear, ticket)
+    left = dict.fromkeys(leave_queues(tx, ticket, limits), True)
+    for row in rows:
+        # Who asks for more than the limit was told so when the limit changed.
+        if row.active and not row.decay and row.used + slots >= row.limit:
+            left[row.key] = False
+    return left
+
+
+def refuse(tx: Transaction, ticket: int, ear: str, reason: Refusal, names: Iterable[str]) -> None:
+    """Tell a waiter that waiting cannot help; it is still to be taken out of the queues."""
+    tx.execute(
+        "UPDATE waiters SET verdict = ?, names = ? WHERE ticket = ?",
+        (reason, "\n".join(names), ticket),
+    )
+    count_refusal(tx, names)
+    tx.wake(ear, ticket)
+
+
+def leave_queues(tx: Transaction, ticket: int, limits: str) -> set[int]:
+    """Take a waiter out of every queue, and return the limits whose queues it stood in."""
+    keys = keys_in(limits)
+    for key in keys:
+        tx.execute(_LEAVE, (key, ticket))
+        behind = tx.execute(_BEHIND, (key, ticket)).fetchone()
+        if behind is not None and not behind[0]:
+            tx.wake(behind[2], behind[1])  # it watched this one alone
+    return set(keys)

@@ -1,0 +1,259 @@
+"""A request that waits: it looks, it leaves the queue, or it is undone.
+
+`look` and `withdraw` are transactions of their own; `peek` and `would_look` only read, and need
+none. `abandon` undoes a request whatever became of it.
+"""
+
+from __future__ import annotations
+
+import os
+
+from localgcl._engine import decay, owners
+from localgcl._engine.admission import count_timeout
+from localgcl._engine.grant import leave_queues
+from localgcl._engine.queue import promote
+from localgcl._engine.release import release_by_id, release_granted
+from localgcl._engine.request import Gone, Granted, NotNow, Refused, Waiting
+from localgcl._engine.tables import keys_in
+from localgcl._engine.watchers import (
+    DEPUTY_SECONDS,
+    WATCHERS,
+    deputies,
+    earlier,
+    in_the_way,
+    next_due,
+    slots_ahead,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
+    from localgcl._engine.request import Listener, Request
+    from localgcl._engine.transaction import Execute, Transaction
+
+# How long a waiter at the front may sleep without a look: its safety net for what no event tells,
+# such as a file that was replaced. The others are not next, and look as rarely as their flavour has
+# it in `far_net_seconds`.
+NET_SECONDS = 10.0
+
+# What the expected wait for a slot is clamped to, as Prefect does.
+_SHORTEST_EXPECTED, _LONGEST_EXPECTED = 0.1, 30.0
+
+_FIND = (
+    "SELECT verdict, limits, at, taken, names, passed, owner FROM waiters"
+    " WHERE ticket = ? AND request = ?"
+)
+_PLACE = (
+    "SELECT watches, decay, level, level_at, limits.slots, occupancy"
+    " FROM waits JOIN limits ON key = limit_key WHERE limit_key = ? AND ticket = ? AND active"
+)
+_LEASES = "SELECT limit_key, since FROM ledger WHERE owner = ? AND lease = ? AND limit_key"
+
+
+def look(
+    tx: Transaction, request: Request, listener: Listener, dead: Iterable[str] = ()
+) -> Granted | Refused | Waiting | NotNow | Gone:
+    """See whether a waiting request is served by now; clear the dead out of its way first."""
+    waiter = _find(tx, request)
+    if waiter is None:
+        return _told_by_leases(tx.execute, request) or Gone()
+    if waiter[0] is None:
+        listener.mend()
+        keys = keys_in(waiter[1])
+        promote(tx, {*keys, *reap_dead(tx, dead), *_reap_ahead(tx, keys, request.ticket)})
+        waiter = _find(tx, request)
+        if waiter is None:  # granted just now: only its own owner's death could take it away else
+            return _told_by_leases(tx.execute, request) or Gone()
+    verdict, limits, _, _, names, passed, _ = waiter
+    if verdict is None:
+        return waiting_state(tx, request, listener, keys_in(limits), _lines(passed))
+    tx.execute("DELETE FROM waiters WHERE ticket = ?", (request.ticket,))
+    if verdict == "granted":
+        return _told(waiter)
+    if verdict == "late":
+        return NotNow(_lines(passed))
+    return Refused(verdict, _lines(names), _lines(passed))
+
+
+def _find(tx: Transaction, request: Request) -> Any:
+    return tx.execute(_FIND, (request.ticket, request.id)).fetchone()
+
+
+def peek(execute: Execute, request: Request) -> Granted | None:
+    """Return the grant of a request that had to wait, if leases at all of its limits tell it.
+
+    It needs no transaction: who has its slots need not stand at the gate to learn of it. Where one
+    of the names was passed by, its row may have more to tell, and has to go.
+    """
+    granted = _told_by_leases(execute, request)
+    return granted if granted is not None and len(granted.taken) == len(request.names) else None
+
+
+def _told_by_leases(execute: Execute, request: Request) -> Granted | None:
+    """Return the grant of a request that has leases, and no row among those that wait."""
+    if request.place is None or not request.holds:
+        return None
+    owner, limits = request.place
+    places = "= ?" if len(limits) == 1 else f"IN ({', '.join('?' * len(limits))})"
+    leases = execute(f"{_LEASES} {places}", (owner, request.id, *limits)).fetchall()
+    if not leases:
+        return None
+    return Granted(leases[0][1], (), owner, [key for key, _ in leases], awaited=True)
+
+
+def _told(waiter: Any) -> Granted:
+    """Return the grant of a request that left no lease, as its row tells it."""
+    _, _, at, taken, _, passed, owner = waiter
+    return Granted(at, _lines(passed), owner, keys_in(taken), awaited=True)
+
+
+def _reap_ahead(tx: Transaction, limits: Iterable[int], ticket: int) -> set[int]:
+    """Clear away the dead at the front of queues in which this waiter is too far back to watch."""
+    freed: set[int] = set()
+    for key in limits:
+        while len(earlier(tx.execute, key, ticket)) == WATCHERS:
+            reaped = reap_dead(tx, in_the_way(tx, key, ticket)[0])
+            if not reaped:
+                break
+            freed |= reaped
+    return freed
+
+
+def reap_dead(tx: Transaction, lifelines: Iterable[str]) -> set[int]:
+    """Clear away those of these owners that are dead; return the limits concerned."""
+    # Somebody else may have reaped it, and a process may have made its lifeline anew.
+    return owners.reap(tx, [name for name in lifelines if not tx.lives(name)])
+
+
+def waiting_state(
+    tx: Transaction,
+    request: Request,
+    listener: Listener,
+    limits: Iterable[int],
+    missing: tuple[str, ...],
+    *,
+    new: bool = False,
+) -> Waiting:
+    """Return what a waiter is to watch, and when it is to look; a `new` one has its place noted."""
+    ways: set[str] = set()
+    look_at, expected, timed = tx.now + listener.far_net_seconds, _SHORTEST_EXPECTED, False
+    ticket = request.ticket
+    request.due = 0.0
+    for key in limits:
+        place = tx.execute(_PLACE, (key, ticket)).fetchone()
+        if place is None:
+            request.stood[key] = None
+            continue  # inactive or deleted, and so passed by
+        watches, rate, level, then, limit, occupancy = place
+        if watches or (not new and len(earlier(tx.execute, key, ticket)) < WATCHERS):
+            here, next_end, mixed = in_the_way(tx, key, ticket)
+            ways |= here
+            look_at = min(look_at, tx.now + NET_SECONDS, next_end)
+            if mixed:  # one of them may be stopped as its moment comes
+                look_at = min(look_at, next_due(tx, key, ticket) - DEPUTY_SECONDS)
+            if not watches:
+                tx.execute(
+                    "UPDATE waits SET watches = 1 WHERE limit_key = ? AND ticket = ?", (key, ticket)
+                )
+            request.stood[key] = (rate, level, then, limit) if rate else ()
+        else:
+            # Should all before it die at once, it would be the first to live.
+            last = earlier(tx.execute, key, ticket, last=True)
+            ways.update(last)
+            request.stood[key] = (*last,)
+        if rate:
+            slots = slots_ahead(tx, key, ticket) + request.occupy
+            at = decay.moment(level, then, rate, limit, slots, tx.now)
+            timed = True
+            request.due = max(request.due, at)
+            if at - decay.HORIZON_SECONDS > tx.now:
+                look_at = min(look_at, at - decay.HORIZON_SECONDS)
+            # From here on slots would be lost, if the head of the queue had not been granted.
+            empty = then + level / rate
+            if at - decay.HORIZON_SECONDS > empty > tx.now + DEPUTY_SECONDS and (
+                ticket in deputies(tx, key)
+            ):
+                look_at = min(look_at, empty - DEPUTY_SECONDS)
+            expected = max(expected, at - tx.now)
+        else:
+            expected = max(expected, min(occupancy, _LONGEST_EXPECTED))
+    if timed:
+        tx.execute("UPDATE waiters SET wakes_at = ? WHERE ticket = ?", (look_at, ticket))
+    ways.discard(tx.own_address())
+    return Waiting(look_at, expected, missing, ways)
+
+
+def would_look(execute: Execute, request: Request) -> bool:
+    """Whether what was committed since a waiting request last looked is a reason to look again.
+
+    It needs no transaction. It is so for all for which somebody is woken, whether that succeeded
+    or not, and for the few at the front of a rate's queue whose moment may be another by now.
+    """
+    found = execute(_FIND, (request.ticket, request.id)).fetchone()
+    if found is None or found[0] is not None:
+        return True  # decided
+    for key, stood in request.stood.items():
+        place = execute(_PLACE, (key, request.ticket)).fetchone()
+        if place is None or stood is None:
+            if place is not stood:
+                return True  # enabled, disabled or deleted
+            continue
+        watches, rate, level, then, limit, _ = place
+        if watches or len(earlier(execute, key, request.ticket)) < WATCHERS:
+            if not watches or stood != ((rate, level, then, limit) if rate else ()):
+                return True
+        elif stood != (*earlier(execute, key, request.ticket, last=True),):
+            return True
+    return False
+
+
+def _lines(text: str) -> tuple[str, ...]:
+    return tuple(text.split("\n")) if text else ()
+
+
+def _leave(tx: Transaction, ticket: int, *, gives_up: bool) -> None:
+    limits = tx.execute("SELECT limits FROM waiters WHERE ticket = ?", (ticket,)).fetchone()[0]
+    left = leave_queues(tx, ticket, limits)
+    tx.execute("DELETE FROM waiters WHERE ticket = ?", (ticket,))
+    if gives_up:
+        count_timeout(tx, left)
+    promote(tx, left)
+
+
+def withdraw(
+    tx: Transaction, request: Request, listener: Listener, dead: Iterable[str] = ()
+) -> Granted | Refused | NotNow:
+    """Look one last time, and leave the queue if the request is not served by now."""
+    outcome = look(tx, request, listener, dead)
+    if isinstance(outcome, Granted | Refused):
+        return outcome
+    if isinstance(outcome, Waiting):
+        _leave(tx, request.ticket, gives_up=True)
+        return NotNow(outcome.missing)
+    return NotNow()
+
+
+def abandon(tx: Transaction, request: Request) -> None:
+    """Undo a request of this process, whatever became of it and however often this is called."""
+    if request.pid != os.getpid():
+        return
+    waiter, granted = _find(tx, request), request.granted
+    if waiter is not None:
+        granted = _told(waiter) if waiter[0] == "granted" else None
+        _leave(tx, request.ticket, gives_up=waiter[0] is None)
+    elif granted is None:
+        granted = _told_by_leases(tx.execute, request)
+    if request.holds:
+        if granted is not None and granted.owner is not None:
+            release_granted(tx, request.id, request.occupy, granted)
+        elif waiter is None:  # or else it only waited, and holds nothing
+            release_by_id(tx, request.id)
+    elif granted is not None:
+        # Taken by rate, and its caller will make no use of it.
+        for key in granted.taken:
+            if tx.execute("SELECT 1 FROM settings WHERE key = ? AND decay", (key,)).fetchone():
+                owners.give_back(tx, key, request.occupy, granted.at)
+        promote(tx, granted.taken)
+    request.granted = None

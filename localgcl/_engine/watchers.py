@@ -1,0 +1,212 @@
+"""Who watches whom among those who wait, who is woken, and when the timers of rates are due.
+
+A waiter near the front of a queue watches its blockers: the holders, and those before it. If one of
+them dies, it looks at once. The first of a rate's queue sleeps until there is room; a few others
+look at that moment, too.
+"""
+
+from __future__ import annotations
+
+import math
+
+from localgcl._base.checks import MAX_SLOTS
+from localgcl._base.text import lifeline_of
+from localgcl._engine import decay
+from localgcl._engine.tables import keys_in
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from localgcl._engine.transaction import Execute, Transaction
+
+# How many at the front of a queue watch those in their way, each the holders and those before it.
+# One would do while it runs; but it may be stopped, and whoever is granted next is watched already.
+WATCHERS = 8
+
+# How many processes behind the one at the head of a rate's queue look at its moment, too. It may be
+# stopped, together with others; and what a level has not given away when it is empty is lost.
+DEPUTIES = 3
+
+# How much ahead of the last moment they look: the head itself has had its turn by then.
+DEPUTY_SECONDS = decay.HORIZON_SECONDS / 2
+
+# Tasks of one process may be many, and all of them stand before the first of another.
+_MAX_SEARCHED = 1000
+
+_EAR = "SELECT ear FROM waiters WHERE ticket = ?"
+_BEFORE = (
+    "SELECT ear, limits FROM waits JOIN waiters USING (ticket) WHERE limit_key = ? AND ticket < ?"
+    " ORDER BY ticket LIMIT ?"
+)
+
+
+def rouse(tx: Transaction, key: int) -> None:
+    """Have all who wait at a limit look, which nobody watched there while it was inactive."""
+    tx.execute("UPDATE waits SET watches = 0 WHERE limit_key = ?", (key,))
+    queue = "SELECT ear, ticket FROM waits JOIN waiters USING (ticket) WHERE limit_key = ?"
+    for ear, ticket in tx.execute(queue, (key,)).fetchall():
+        tx.wake(ear, ticket)
+
+
+def wake_watchers(tx: Transaction, key: int) -> None:
+    """Wake those at the front who do not watch yet, and a first one whose timer is set too late."""
+    front = tx.execute(
+        "SELECT ticket, watches, decay, level, level_at, limits.slots, waits.slots"
+        " FROM limits JOIN waits ON limit_key = key WHERE key = ? AND active"
+        " ORDER BY ticket LIMIT ?",
+        (key, WATCHERS),
+    ).fetchall()
+    if not all(watches for _, watches, *_ in front):
+        # One watcher for each ear will do, and the last is the one that stays the longest.
+        ears = [
+            (watches, ticket, *tx.execute(_EAR, (ticket,)).fetchone())
+            for ticket, watches, *_ in front
+        ]
+        watching = {ear for watches, _, ear in ears if watches}
+        last = {ear: ticket for _, ticket, ear in ears if ear not in watching}
+        for ear, ticket in last.items():
+            tx.wake(ear, ticket)
+    if front and front[0][2]:
+        _set_timers(tx, key, *front[0])
+
+
+def _set_timers(
+    tx: Transaction,
+    key: int,
+    first: int,
+    _: int,
+    rate: float,
+    level: float,
+    then: float,
+    limit: int,
+    wanted: int,
+) -> None:
+    """Wake the head of a rate's queue, and its deputies, whose timers are set too late."""
+    at = decay.moment(level, then, rate, limit, wanted, tx.now)
+    # Whoever was not served though there is room waits for another limit, and not for time.
+    if at > tx.now + decay.HORIZON_SECONDS:
+        _wake_if_later(tx, first, at)
+    last = then + level / rate
+    if last - DEPUTY_SECONDS <= tx.now:
+        return
+    for ticket in deputies(tx, key):
+        slots, wakes_at = tx.execute(
+            "SELECT waits.slots, wakes_at FROM waits JOIN waiters USING (ticket)"
+            " WHERE limit_key = ? AND ticket = ?",
+            (key, ticket),
+        ).fetchone()
+        if wakes_at > last:
+            slots += slots_ahead(tx, key, ticket)
+            own = decay.moment(level, then, rate, limit, slots, tx.now)
+            if own - decay.HORIZON_SECONDS > last:
+                _wake_if_later(tx, ticket, last)
+
+
+def _wake_if_later(tx: Transaction, ticket: int, at: float) -> None:
+    ear, wakes_at = tx.execute(
+        "SELECT ear, wakes_at FROM waiters WHERE ticket = ?", (ticket,)
+    ).fetchone()
+    if wakes_at > at:
+        tx.wake(ear, ticket)
+
+
+def in_the_way(tx: Transaction, key: int, ticket: int = MAX_SLOTS) -> tuple[set[str], float, bool]:
+    """Return the lifelines of those who hold, or wait before `ticket` at the front of, a limit.
+
+    Clients have none to watch: they are among them once they have expired, and the second result
+    is the moment at which the next one does. The third is whether some wait elsewhere, too.
+    """
+    # Hops through the index from owner to owner: one may have thousands of leases. Not by the view,
+    # whose condition on the owner SQLite would take for the place to begin at, each time.
+    holders = tx.execute(
+        "WITH RECURSIVE hop (owner) AS ("
+        " SELECT min(owner) FROM ledger WHERE limit_key = ? AND owner > 0"
+        " UNION ALL"
+        " SELECT (SELECT min(owner) FROM ledger WHERE limit_key = ? AND owner > hop.owner)"
+        " FROM hop WHERE hop.owner IS NOT NULL)"
+        " SELECT lifeline, expires FROM hop JOIN owners ON key = hop.owner",
+        (key, key),
+    ).fetchall()
+    before = tx.execute(_BEFORE, (key, ticket, WATCHERS)).fetchall()
+    ways, next_end = {lifeline_of(ear) for ear, _ in before}, math.inf
+    for lifeline, expires in holders:
+        if expires is None or expires <= tx.now:
+            ways.add(lifeline)
+        else:
+            next_end = min(next_end, expires)
+    return ways, next_end, any(" " in limits for _, limits in before)
+
+
+def earlier(execute: Execute, key: int, ticket: int, *, last: bool = False) -> list[str]:
+    """Return the lifelines of those before `ticket` at a queue's front, or of the last one only."""
+    before = "SELECT ear FROM waits JOIN waiters USING (ticket) WHERE limit_key = ? AND ticket < ?"
+    ears = execute(
+        f"{before} ORDER BY ticket {'DESC' if last else ''} LIMIT ?",
+        (key, ticket, 1 if last else WATCHERS),
+    ).fetchall()
+    return [lifeline_of(ear) for (ear,) in ears]
+
+
+def slots_ahead(tx: Transaction, key: int, ticket: int) -> int:
+    """Return for how many slots requests stand before `ticket` at a limit."""
+    ((slots,),) = tx.execute(
+        "SELECT total(slots) FROM waits WHERE limit_key = ? AND ticket < ?", (key, ticket)
+    ).fetchall()
+    return int(slots)
+
+
+def due(tx: Transaction, ticket: int) -> float:
+    """Return the moment at which all rates have room for a waiter, after those before it."""
+    slots, limits = tx.execute(
+        "SELECT slots, limits FROM waiters WHERE ticket = ?", (ticket,)
+    ).fetchone()
+    at = tx.now
+    for key in keys_in(limits):
+        row = tx.execute(
+            "SELECT level, level_at, decay, slots FROM limits WHERE key = ? AND active AND decay",
+            (key,),
+        ).fetchone()
+        if row is not None:
+            wanted = slots_ahead(tx, key, ticket) + slots
+            level, then, rate, limit = row
+            at = max(at, decay.moment(level, then, rate, limit, wanted, tx.now))
+    return at
+
+
+def next_due(tx: Transaction, key: int, ticket: int) -> float:
+    """Return the next moment at which rates elsewhere have room for somebody before `ticket`."""
+    elsewhere = tx.execute(
+        "SELECT ticket FROM waits JOIN waiters USING (ticket)"
+        " WHERE limit_key = ? AND ticket < ? AND limits LIKE '% %' ORDER BY ticket LIMIT ?",
+        (key, ticket, WATCHERS),
+    ).fetchall()
+    moments = [due(tx, earlier) for (earlier,) in elsewhere]
+    return min((at for at in moments if at - DEPUTY_SECONDS > tx.now), default=math.inf)
+
+
+def deputies(tx: Transaction, key: int) -> list[int]:
+    """Return who looks at the moment of a queue's head beside itself: its process may be stopped.
+
+    They are the first of each of the next few processes, and the first of another ear of the
+    head's own: an event loop may be blocked alone.
+    """
+    rows = tx.execute(
+        "SELECT ticket, ear FROM waits JOIN waiters USING (ticket) WHERE limit_key = ?"
+        " ORDER BY ticket LIMIT ?",
+        (key, _MAX_SEARCHED),
+    )
+    found: list[int] = []
+    head_ear, beside, others = "", False, set[str]()
+    for ticket, ear in rows:
+        lifeline = lifeline_of(ear)
+        if not head_ear:
+            head_ear = ear
+        elif lifeline == lifeline_of(head_ear):
+            if ear != head_ear and not beside:
+                beside = True
+                found.append(ticket)
+        elif lifeline not in others:
+            others.add(lifeline)
+            found.append(ticket)
+            if len(others) == DEPUTIES:
+                break
+    return found

@@ -1,0 +1,123 @@
+"""One transaction of SQLite and FIFOs: what `_engine/transaction.py` asks for.
+
+An address is the name of a lifeline, a wake-up address is the name of an ear.
+"""
+
+from __future__ import annotations
+
+import os
+
+from localgcl._base.text import lifeline_of
+from localgcl._liveness import identity
+from localgcl._liveness.lifeline import end_lifeline, existing_lifeline, has_ended, lifeline
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+    from localgcl._engine import transaction
+    from localgcl._engine.request import Listener
+    from localgcl._storage.file import File
+
+    Rings = dict[str, set[int]]  # the tickets that each ear is to hear of
+    Ends = dict[str, int]  # the write ends of ears among them that are open already
+
+# How many places in queues one transaction decides on, some 10 ms of work at the most; what is left
+# it leaves to the next ones, between which others have their turn at the gate.
+_SHARE = 256
+
+
+class Transaction:
+    """What a transaction works with: the connection, the moment, the folder, whom to wake after."""
+
+    __slots__ = (
+        "ends",
+        "execute",
+        "folder",
+        "inode",
+        "known",
+        "later",
+        "now",
+        "rest",
+        "rings",
+        "share",
+    )
+
+    def __init__(self, file: File, rings: Rings, ends: Ends) -> None:
+        self.execute = file.execute
+        self.folder = file.folder
+        self.known = file.known
+        self.inode = file.identity[1]
+        self.rings = rings
+        self.ends = ends
+        self.now = 0.0  # until it has begun
+        # Where several requests share a transaction: limits whose queues are served at its end.
+        self.later: set[int] | None = None
+        self.share = _SHARE  # so many places it may still decide on
+        # For the next transaction.
+        self.rest: Callable[[transaction.Transaction], object] | None = None
+
+    def wake(self, ear: str, ticket: int) -> None:
+        self.rings.setdefault(ear, set()).add(ticket)
+
+    def listening_address(self, listener: Listener) -> str:
+        return listener.ear(self.folder)
+
+    def own_address(self) -> str:
+        return lifeline(self.folder).name
+
+    def own_address_if_any(self) -> str | None:
+        ours = existing_lifeline(self.folder)
+        return None if ours is None else ours.name
+
+    def own_description(self) -> tuple[int, str, str, str | None]:
+        me = identity.this_owner()
+        return os.getpid(), me.user, me.command, identity.process_at(self.inode)
+
+    def is_waiting(self) -> bool:
+        ours = existing_lifeline(self.folder)
+        return ours is not None and ours.is_listening()
+
+    def end_own_address(self) -> None:
+        end_lifeline(self.folder)
+
+    def lives(self, address: str) -> bool:
+        """Whether the process of a lifeline lives; this one does, whatever a cleaner takes."""
+        ours = existing_lifeline(self.folder)
+        if ours is not None and ours.name == address:
+            ours.mend()
+            return True
+        if self.folder.is_alive(address):
+            return True
+        if has_ended(address):
+            return False
+        # It may have closed its lifeline, and run all the same.
+        row = self.execute("SELECT process FROM owners WHERE lifeline = ?", (address,)).fetchone()
+        process, _, inode = (row[0] or "").rpartition(" ") if row is not None else ("", "", "")
+        return inode == str(self.inode) and self.folder.outlives(address, process)
+
+    def can_wake(self, ear: str) -> bool:
+        """Whether the process of a waiter lives; its ear is open then, for the ring that follows.
+
+        Who is granted slots by somebody else sees to its lifeline before it takes them for its own.
+        """
+        ours = existing_lifeline(self.folder)
+        if ours is not None and lifeline_of(ear) == ours.name:
+            return True
+        if ear not in self.ends:
+            try:
+                end = self.folder.open_end(ear)
+            except ProcessLookupError:
+                return False
+            if end is not None:
+                self.ends[ear] = end
+        return True
+
+    def clear_away(self, address: str) -> None:
+        self.folder.remove(address)
+
+    def clear_away_others(self, besides: Collection[str]) -> None:
+        # Of a process that died while it signed in, or is about to sign in again.
+        for fifo in self.folder.fifos(besides=besides):
+            if not self.folder.is_alive(fifo):
+                self.folder.discard(fifo)
