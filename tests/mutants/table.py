@@ -33,7 +33,7 @@ DATABASE = (
     "tests/storage/test_replaced.py",
     "tests/storage/test_foreign_files.py",
     "tests/storage/test_full_disk.py",
-    "tests/storage/test_permissions.py",
+    "tests/storage/test_modes.py",
 )
 LATER = "tests/storage/test_later.py"
 CLIENTS = "tests/engine/test_clients.py"
