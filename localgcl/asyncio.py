@@ -84,7 +84,7 @@ class AsyncLease:
             session = await session_of(self._path)
             self._of_block = False  # the session sees to it in any case
             with contextlib.suppress(NoDatabaseError):  # and so nothing to free
-                await session.transact(self._release, create=False, insists=True)
+                await session.transact(self._release, create=False, retry=True)
         self._granted = None
 
     def _release(self, tx: Transaction) -> None:

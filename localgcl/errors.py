@@ -52,7 +52,7 @@ class ConcurrencySlotAcquisitionError(LocalGCLError):
         self.waited_seconds = waited_seconds
         self.reason = reason
         which = quoted(names)
-        explained = {
+        database_error = {
             "missing": f"there is no concurrency limit named {which}; create it with"
             " `localgcl create NAME --limit N`, or pass strict=False to go on without it",
             "over_limit": f"{occupy} slot(s) asked for are more than the limit of {which};"
@@ -64,7 +64,9 @@ class ConcurrencySlotAcquisitionError(LocalGCLError):
             "crowded": "no slot is free, and as many as --max-waiting allows wait already;"
             " `localgcl ps` shows them",
         }
-        super().__init__(f"Unable to acquire concurrency slots on {which}: {explained[reason]}")
+        super().__init__(
+            f"Unable to acquire concurrency slots on {which}: {database_error[reason]}"
+        )
 
 
 class AcquireConcurrencySlotTimeoutError(LocalGCLError, TimeoutError):

@@ -5,7 +5,13 @@ from __future__ import annotations
 import os
 
 from localgcl._drivers import departure
-from localgcl._drivers.blocking import Block, database_of, insist, obtain, release_by_id
+from localgcl._drivers.blocking import (
+    Block,
+    database_of,
+    obtain,
+    release_by_id,
+    run_until_committed,
+)
 from localgcl._drivers.flow import HoldingTerms, RateTerms
 from localgcl._engine import release as _release
 from localgcl._storage.backlog import run_later
@@ -87,7 +93,7 @@ class Lease:
         if database is None:
             return
         if self._pid == os.getpid():
-            insist(database, self._release)
+            run_until_committed(database, self._release)
         self._database = None
 
     def _release(self, tx: Transaction) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from pydantic import ValidationError
 
 from localgcl._storage.database import Database, NoDatabaseError, Transaction
-from localgcl._storage.problems import strange
+from localgcl._storage.problems import corrupt_rows_error
 from localgcl.models import first_fault
 
 if TYPE_CHECKING:
@@ -60,13 +60,13 @@ class Action(Generic[T]):
         try:
             return self.view(found)
         except ValidationError as error:
-            raise strange(path, first_fault(error)) from error
+            raise corrupt_rows_error(path, first_fault(error)) from error
         except (ArithmeticError, OSError, TypeError, ValueError):
             # A row makes no sense each time; what a signal's handler raises comes once.
             try:
                 self.view(found)
             except (ArithmeticError, OSError, TypeError, ValueError) as error:
-                raise strange(path, error) from error
+                raise corrupt_rows_error(path, error) from error
             raise
 
     @property

@@ -9,9 +9,9 @@ from localgcl._admin.creation import insert_row
 from localgcl._base import clock
 from localgcl._engine import decay, owners
 from localgcl._engine.grant import leave_queues, refuse
-from localgcl._engine.queue import promote, serve_each
-from localgcl._engine.tables import TALLY
-from localgcl._engine.watchers import rouse
+from localgcl._engine.queue import promote, try_grant_each
+from localgcl._engine.tables import COUNTERS
+from localgcl._engine.watchers import wake_all
 from localgcl._storage.database import Transaction
 from localgcl.errors import LimitAlreadyExistsError, LimitNotFoundError
 from localgcl.models import Changes, Settings
@@ -64,7 +64,7 @@ def change(tx: Transaction, key: int, changes: Changes) -> None:
         set_slots(tx, key, changes.active_slots)
     promote(tx, [key], all_of_them=True)
     if wakes:
-        rouse(tx, key)
+        wake_all(tx, key)
 
 
 def _set_decay(tx: Transaction, key: int, rate: float) -> None:
@@ -87,7 +87,7 @@ def _set_decay(tx: Transaction, key: int, rate: float) -> None:
     else:
         level, at = 0.0, tx.now
     tx.execute("UPDATE settings SET decay = ? WHERE key = ?", (rate, key))
-    tx.execute(f"UPDATE ledger SET level = ?, level_at = ? WHERE {TALLY}", (level, at, key))
+    tx.execute(f"UPDATE ledger SET level = ?, level_at = ? WHERE {COUNTERS}", (level, at, key))
 
 
 def set_slots(tx: Transaction, key: int, slots: int) -> None:
@@ -95,7 +95,7 @@ def set_slots(tx: Transaction, key: int, slots: int) -> None:
     _free(tx, key)
     ((rate,),) = tx.execute("SELECT decay FROM settings WHERE key = ?", (key,)).fetchall()
     level = float(slots) if rate else 0.0
-    tx.execute(f"UPDATE ledger SET level = ?, level_at = ? WHERE {TALLY}", (level, tx.now, key))
+    tx.execute(f"UPDATE ledger SET level = ?, level_at = ? WHERE {COUNTERS}", (level, tx.now, key))
     if slots and not rate:
         tx.execute(
             "INSERT INTO ledger (lease, limit_key, owner, slots, since, decays_from)"
@@ -115,7 +115,7 @@ def remove(tx: Transaction, key: int, name: str) -> None:
     """Delete a limit; strict waiters are refused, the others pass it by."""
     _free(tx, key)
     queued = tx.execute(
-        "SELECT ticket, strict, passed, ear, limits FROM waits JOIN waiters USING (ticket)"
+        "SELECT ticket, strict, passed, wakes, limits FROM waits JOIN waiters USING (ticket)"
         " WHERE limit_key = ? ORDER BY ticket",
         (key,),
     ).fetchall()
@@ -123,13 +123,13 @@ def remove(tx: Transaction, key: int, name: str) -> None:
     tx.execute("DELETE FROM settings WHERE key = ?", (key,))
     left: set[int] = set()
     fewer = []  # those that wait for fewer limits now
-    for ticket, strict, passed, ear, limits in queued:
+    for ticket, strict, passed, wakes, limits in queued:
         if strict:
-            refuse(tx, ticket, ear, "missing", [name])
+            refuse(tx, ticket, wakes, "missing", [name])
             left |= leave_queues(tx, ticket, limits)
             continue
         passed = f"{passed}\n{name}" if passed else name
         tx.execute("UPDATE waiters SET passed = ? WHERE ticket = ?", (passed, ticket))
         fewer.append(ticket)
-    serve_each(tx, fewer)
+    try_grant_each(tx, fewer)
     promote(tx, left)

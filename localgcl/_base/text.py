@@ -41,6 +41,6 @@ def shell_quoted(text: str) -> str:
     return "'" + text.replace("'", "'\"'\"'") + "'"
 
 
-def lifeline_of(ear: str) -> str:
-    """Return the name of the lifeline that an ear belongs to."""
-    return ear.partition(".")[0]
+def lifeline_of(wake_fifo: str) -> str:
+    """Return the name of the lifeline that a wake-up FIFO belongs to."""
+    return wake_fifo.partition(".")[0]

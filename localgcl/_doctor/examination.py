@@ -26,7 +26,7 @@ from localgcl._storage import location, schema
 from localgcl._storage.connection import in_address
 from localgcl._storage.creating import folder_of
 from localgcl._storage.gate import Gate, GateTimeoutError
-from localgcl._storage.problems import denied, group_called, known_problem
+from localgcl._storage.problems import group_called, known_problem, permission_error
 from localgcl._storage.rights import of_the_writers
 from localgcl._storage.rows import columns_of, problems_of
 from localgcl.errors import DatabaseError
@@ -51,7 +51,7 @@ def examine(path: str, chosen_by: location.ChosenBy) -> list[Check]:
     except DatabaseError as error:
         problem = error.problem
     except OSError as error:
-        problem, forbidden = _problem(path, error), denied(path)
+        problem, forbidden = _problem(path, error), permission_error(path)
     checks = [
         diagnosis.choice(path, chosen_by, _other(path, chosen_by), exists=bool(status or problem)),
         diagnosis.file_system(_kind(real), location.mounted_beside(real)),
@@ -62,7 +62,7 @@ def examine(path: str, chosen_by: location.ChosenBy) -> list[Check]:
     if status is not None and not stat.S_ISREG(status.st_mode):
         problem = "it is not a file; choose another path"
     if forbidden is not None:
-        return [*checks, permissions.denied(*forbidden)]
+        return [*checks, permissions.permission_error(*forbidden)]
     if problem is not None:
         return [*checks, diagnosis.unreadable(problem)]
     if status is None:
@@ -179,7 +179,7 @@ def _files(real: str, folder: Folder) -> Iterator[Check]:
         parent,
         beside=[entry for entry in (wal, shm) if entry is not None],
         inside=[run, *ours] if run is not None else [],
-        forbidden=denied(real),
+        forbidden=permission_error(real),
         keeps_apart=_keeps_users_apart(),
     )
     if wal is not None:

@@ -30,7 +30,7 @@ def foreign(problems: Sequence[str]) -> Check:
     return Check("permissions", "fault", listed(problems), "remove it, once you know whose it is")
 
 
-def denied(problem: str, remedy: str) -> Check:
+def permission_error(problem: str, remedy: str) -> Check:
     """Tell of what this user may not use, and of what lets it in."""
     return Check("permissions", "fault", problem, remedy)
 
@@ -51,7 +51,7 @@ def permissions(
     what to do about it.
     """
     if forbidden is not None:
-        return denied(*forbidden)
+        return permission_error(*forbidden)
     permitted = 0o600 | usable(database.mode)
     expected: list[tuple[Entry, int]] = [(one, permitted) for one in (database, *beside)]
     # Where its group may do no more than any others, it is of no account which group that is.

@@ -16,7 +16,7 @@ from localgcl._drivers.sessions import session_of
 from localgcl._engine.request import Granted, Request
 from localgcl._storage.gate import GateTimeoutError
 from localgcl._storage.location import choose
-from localgcl._storage.problems import explained, is_foreign
+from localgcl._storage.problems import database_error, is_foreign
 from localgcl.errors import LocalGCLError
 
 L = TypeVar("L")
@@ -83,7 +83,7 @@ async def _drive(terms: Terms, request: Request, session: Session) -> Granted:
             except OSError as error:
                 if is_foreign(error):
                     raise
-                raise explained(session.path, error) from error
+                raise database_error(session.path, error) from error
 
 
 class AwaitedLease(Protocol):

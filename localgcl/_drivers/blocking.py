@@ -16,7 +16,7 @@ from localgcl._storage.backlog import run_later
 from localgcl._storage.database import Database, NoDatabaseError
 from localgcl._storage.gate import GateTimeoutError
 from localgcl._storage.location import choose
-from localgcl._storage.problems import explained, is_foreign
+from localgcl._storage.problems import database_error, is_foreign
 from localgcl._storage.shared_file import NestedCallError
 from localgcl.errors import DatabaseError, GreenThreadsError, LocalGCLError
 
@@ -58,17 +58,17 @@ _MAX_FAULTS = 3
 class Listener:
     """What one blocked thread sleeps on: a place, for as long as its request waits."""
 
-    far_net_seconds = 10.0
+    recheck_seconds = 10.0
     _request: Request | None = None
 
     def __init__(self, database: Database, request: Request) -> None:
-        self.rung = False  # whether the last sleep ended because somebody rang
+        self.woken = False  # whether the last sleep ended because somebody woke it
         self._database = database
         self._place: Place | None = None
         self._pid = os.getpid()
         self._request = request  # the last, for `__del__`
 
-    def ear(self, folder: Folder) -> str:
+    def wake_address(self, folder: Folder) -> str:
         ours = lifeline(folder)
         place = self._place
         if place is None or place.lifeline is not ours:
@@ -77,49 +77,49 @@ class Listener:
         elif isinstance(place, Seat):
             place.expect()
         place.openings = self._database.openings
-        return place.ear.name
+        return place.wake_fifo.name
 
     def _take_place(self, ours: Lifeline) -> Place:
         request = self._request
         assert request is not None
         if ours.borrowed() < _OWN_FIFOS:
-            own = self._place = OwnPlace(self._database, request, ours, ours.borrow_ear())
+            own = self._place = OwnPlace(self._database, request, ours, ours.borrow_wake_fifo())
             return own
         receiver = ours.shared
         if receiver is None:
-            receiver = ours.shared = ours.new_ear(Receiver)
+            receiver = ours.shared = ours.new_wake_fifo(Receiver)
         else:
-            receiver.mend()
+            receiver.recreate()
         assert isinstance(receiver, Receiver)
         seat = self._place = Seat(self._database, request, ours, receiver)
         seat.expect()
         return seat
 
-    def mend(self) -> None:
+    def recreate(self) -> None:
         place = self._place
         if place is not None:
             place.openings = self._database.openings  # its row has been found there
-            place.ear.mend()
+            place.wake_fifo.recreate()
 
     def sleep(self, step: Sleep) -> list[str]:
-        self.rung = False
+        self.woken = False
         place = self._place
-        if step.ways is None or place is None:
+        if step.blockers is None or place is None:
             while (seconds := step.until - clock.now()) > 0:
                 threads.sleep(seconds)
             return []
-        dead = place.sleep(step.until, step.ways)
-        self.rung, place.hinted = place.hinted, False
+        dead = place.sleep(step.until, step.blockers)
+        self.woken, place.hinted = place.hinted, False
         return dead
 
     def grant(self, request: Request) -> Granted | None:
-        """Return the grant that this was rung for, unless it is to be looked for."""
+        """Return the grant that this was woken for, if a read without the gate finds it."""
         place = self._place
         if place is None:
             return None
         # Who has its slots need not stand at the gate to learn of it, unless others may take it
         # for dead by now: a transaction mends that.
-        if seems_whole(place.ear.folder):
+        if seems_whole(place.wake_fifo.folder):
             granted = self._database.read(wait.peek, request)
             if granted is not None:
                 return granted
@@ -168,14 +168,14 @@ def drive(terms: Terms, request: Request, database: Database, listener: Listener
             except OSError as error:
                 if is_foreign(error):
                     raise
-                raise explained(database.path, error) from error
+                raise database_error(database.path, error) from error
             if request.pid != os.getpid():
                 raise DatabaseError(
                     database.path,
                     "this process was forked, by a signal's handler, while its parent waited; ask"
                     " anew in the child",
                 )
-            if listener.rung:
+            if listener.woken:
                 result = listener.grant(request) or result
 
 
@@ -285,7 +285,7 @@ def database_of(chosen: str | os.PathLike[str] | None) -> Database:
     return database
 
 
-def insist(
+def run_until_committed(
     database: Database,
     work: Callable[[Transaction], None],
     deadline: float | None = None,
@@ -308,7 +308,7 @@ def insist(
         if isinstance(error, Exception) and faults >= _MAX_FAULTS:
             run_later(database, work)
             raise
-        insist(database, work, deadline, faults + isinstance(error, Exception))
+        run_until_committed(database, work, deadline, faults + isinstance(error, Exception))
         raise
 
 
@@ -325,7 +325,7 @@ def clean_up(database: Database, request: Request) -> None:
     """Undo a request; later where that fails, or where somebody was stopped in a transaction."""
     work = functools.partial(wait.abandon, request=request)
     try:
-        insist(database, work, clock.now() + _CLEAN_UP_SECONDS)
+        run_until_committed(database, work, clock.now() + _CLEAN_UP_SECONDS)
     except (LocalGCLError, GateTimeoutError):
         run_later(database, work)
     request.settled = True

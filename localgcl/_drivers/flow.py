@@ -18,7 +18,7 @@ from localgcl._base.checks import (
     check_whole,
 )
 from localgcl._engine.acquire import acquire, ask_again
-from localgcl._engine.request import Gone, Granted, NotNow, Refused, Request, Waiting
+from localgcl._engine.request import Granted, Lost, NotGranted, Refused, Request, Waiting
 from localgcl._engine.wait import look, withdraw
 from localgcl._storage.gate import GateTimeoutError
 from localgcl.errors import (
@@ -60,11 +60,11 @@ class Sleep:
     With no `ways` (None) nothing wakes.
     """
 
-    __slots__ = ("until", "ways")
+    __slots__ = ("blockers", "until")
 
-    def __init__(self, until: float, ways: set[str] | None) -> None:
+    def __init__(self, until: float, blockers: set[str] | None) -> None:
         self.until = until
-        self.ways = ways
+        self.blockers = blockers
 
 
 class Terms:
@@ -156,7 +156,7 @@ def flow(terms: Terms, request: Request, listener: Listener) -> Flow:
                 if outcome.at > clock.now():
                     yield Sleep(outcome.at, None)
                 return outcome
-            if isinstance(outcome, Gone):
+            if isinstance(outcome, Lost):
                 again = functools.partial(ask_again, request=request, listener=listener)
                 outcome = yield Transact(again, gate)
                 continue
@@ -166,7 +166,7 @@ def flow(terms: Terms, request: Request, listener: Listener) -> Flow:
             _warn(outcome.missing, warned)
             if tries is not None and try_ends == math.inf:
                 try_ends = clock.now() + outcome.expected_seconds
-            woken = yield Sleep(min(outcome.look_at, deadline, try_ends), outcome.ways)
+            woken = yield Sleep(min(outcome.look_at, deadline, try_ends), outcome.blockers)
             if not isinstance(woken, list):
                 outcome = woken  # somebody has looked for it
                 continue
@@ -181,7 +181,7 @@ def flow(terms: Terms, request: Request, listener: Listener) -> Flow:
                 functools.partial(work, request=request, listener=listener, dead=woken), gate
             )
     except GateTimeoutError:
-        outcome, late = NotNow(), True
+        outcome, late = NotGranted(), True
     waited = clock.now() - began
     _warn(outcome.missing, warned)
     if isinstance(outcome, Refused):

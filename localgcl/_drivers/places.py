@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
     from localgcl._engine.request import Request
-    from localgcl._liveness.lifeline import Ear, Lifeline
+    from localgcl._liveness.lifeline import Lifeline, WakeFifo
     from localgcl._storage.database import Database
 
 # How often one of the threads that wait looks, for all of them, at what no event tells.
@@ -37,7 +37,6 @@ class Place:
 
     __slots__ = (
         "database",
-        "ear",
         "hinted",
         "lifeline",
         "openings",
@@ -47,19 +46,22 @@ class Place:
         "told",
         "until",
         "unwatched",
+        "wake_fifo",
     )
 
-    def __init__(self, database: Database, request: Request, lifeline: Lifeline, ear: Ear) -> None:
+    def __init__(
+        self, database: Database, request: Request, lifeline: Lifeline, wake_fifo: WakeFifo
+    ) -> None:
         self.database = database
         self.request = request
         self.lifeline = lifeline
-        self.ear = ear
+        self.wake_fifo = wake_fifo
         self.thread = get_ident()
         self.openings = 0  # of the database, when the request's row was last seen there
         self.until = 0.0  # the moment at which its sleep ends
         self.unwatched: Collection[str] = ()  # lifelines of which no event tells that they end
         # What other threads of this process set, before they `poke` it:
-        self.hinted = False  # somebody rang for it since it last looked
+        self.hinted = False  # it was woken since it last looked
         self.told: list[str] | None = None  # it is to look; with these lifelines, which have ended
         self.stirred = False  # it was poked
 
@@ -126,36 +128,36 @@ class OwnPlace(Place):
     __slots__ = ("_lifelines", "_poll")
 
     def _watch(self, lifelines: Collection[str]) -> list[str]:
-        ear = self.ear
+        wake_fifo = self.wake_fifo
         self._lifelines = lifelines
-        dead = ear.watch.turn_to(ear.folder, lifelines)
-        self.unwatched = ear.watch.unwatched
+        dead = wake_fifo.watch.turn_to(wake_fifo.folder, lifelines)
+        self.unwatched = wake_fifo.watch.unwatched
         if not dead:
             poll = self._poll = threads.poll()
-            poll.register(ear.descriptor, select.POLLIN)
-            for end in ear.watch.ends.values():
+            poll.register(wake_fifo.descriptor, select.POLLIN)
+            for end in wake_fifo.watch.ends.values():
                 poll.register(end.descriptor, end.events)
         return dead
 
     def _rest(self, seconds: float) -> None:
-        ear = self.ear
+        wake_fifo = self.wake_fifo
         for descriptor, _ in self._poll.poll(seconds * 1000):
-            if descriptor != ear.descriptor:
-                self.told = ear.watch.turn_to(ear.folder, self._lifelines)
+            if descriptor != wake_fifo.descriptor:
+                self.told = wake_fifo.watch.turn_to(wake_fifo.folder, self._lifelines)
             # Mostly it is a hint, which is read away when the FIFO is used again.
-            elif not self.stirred or (self.told is None and ear.drain().strip(_AT_NONE)):
+            elif not self.stirred or (self.told is None and wake_fifo.drain().strip(_AT_NONE)):
                 self.hinted = True
 
     def poke(self) -> None:
         self.stirred = True
-        if not self.ear.ring((HINT_AT_NONE,)):
-            self.ear.folder.ring(self.ear.name, (HINT_AT_NONE,))
+        if not self.wake_fifo.wake((HINT_AT_NONE,)):
+            self.wake_fifo.folder.wake(self.wake_fifo.name, (HINT_AT_NONE,))
 
     def settle(self) -> None:
-        self.ear.drain()
+        self.wake_fifo.drain()
 
     def close(self) -> None:
-        self.lifeline.return_ear(self.ear)
+        self.lifeline.return_wake_fifo(self.wake_fifo)
 
 
 def look_round(places: list[Place]) -> None:
@@ -177,7 +179,11 @@ def look_round(places: list[Place]) -> None:
         if database not in changed
         for request in concerned(database, requests)
     }
-    missing = {ear for ear in {place.ear for place in places} if not seems_there(ear)}
+    missing = {
+        wake_fifo
+        for wake_fifo in {place.wake_fifo for place in places}
+        if not seems_there(wake_fifo)
+    }
     dead = {
         (folder, name)
         for folder, name in {
@@ -193,7 +199,7 @@ def look_round(places: list[Place]) -> None:
             or place.until <= now
             or place.openings != place.database.openings
             or place.database in changed
-            or place.ear in missing
+            or place.wake_fifo in missing
             or place.request in unheard
         ):
             place.told = ended

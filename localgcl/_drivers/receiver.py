@@ -19,7 +19,7 @@ from localgcl._base.descriptors import Descriptor, close_if_ours
 from localgcl._drivers.places import Place
 from localgcl._liveness.duty import Duty
 from localgcl._liveness.fifo import HINT_AT_ALL, HINT_AT_NONE, HINT_LENGTH
-from localgcl._liveness.lifeline import Ear, seems_there
+from localgcl._liveness.lifeline import WakeFifo, seems_there
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ _MANY_WATCHED = 32
 _SETS = 64
 
 
-class Receiver(Ear):
+class Receiver(WakeFifo):
     """A FIFO that wakes many threads."""
 
     def __init__(self, folder: Folder, name: str) -> None:
@@ -93,7 +93,7 @@ class Receiver(Ear):
 
     # Hints
 
-    def ring(self, tickets: Iterable[int]) -> bool:
+    def wake(self, tickets: Iterable[int]) -> bool:
         """Wake threads of this process, which needs no FIFO unless one of them is at the poll."""
         arriving = tuple(self._arriving)  # first: whoever is not among them has its seat by now
         found: list[Seat] = []
@@ -110,10 +110,10 @@ class Receiver(Ear):
             seat.poke()
         return True
 
-    def ring_at_poll(self) -> None:
+    def wake_poller(self) -> None:
         """Have the thread at the poll look round."""
-        if not super().ring((HINT_AT_NONE,)):
-            self.folder.ring(self.name, (HINT_AT_NONE,))
+        if not super().wake((HINT_AT_NONE,)):
+            self.folder.wake(self.name, (HINT_AT_NONE,))
 
     def _read(self) -> None:
         self._begun.append(None)
@@ -123,7 +123,7 @@ class Receiver(Ear):
             for start in range(0, len(hints), HINT_LENGTH)
         }
         # Where it was closed under us, whoever looks makes it again.
-        self.ring(tickets if seems_there(self) else (HINT_AT_ALL,))
+        self.wake(tickets if seems_there(self) else (HINT_AT_ALL,))
         del self._begun[-1:]  # which may be empty by now
 
     # The poll
@@ -134,7 +134,7 @@ class Receiver(Ear):
             close_if_ours(self._replaced[-1])
             del self._replaced[-1:]
         while self._begun:
-            self.ring((HINT_AT_ALL,))
+            self.wake((HINT_AT_ALL,))
             del self._begun[-1:]
         if len(self.watch.ends) > self._many_watched:
             self._watch_less()
@@ -172,7 +172,7 @@ class Receiver(Ear):
             ends.update({name: end for name, end in opened.items() if end is not None})
         finally:
             if self.poller.holder() is not None:
-                self.ring_at_poll()
+                self.wake_poller()
         return dead
 
     def _tell_of_ends(self, names: Collection[str]) -> None:
@@ -202,7 +202,7 @@ class Receiver(Ear):
             missed = (self._wanted() & before.keys()) - ends.keys()
             if missed:
                 ends.update({name: before[name] for name in missed})
-                self.ring_at_poll()
+                self.wake_poller()
         self._many_watched = _MANY_WATCHED + 2 * len(ends)
 
     def _wanted(self) -> set[str]:
@@ -210,7 +210,7 @@ class Receiver(Ear):
 
     # The FIFO
 
-    def mend(self) -> None:
+    def recreate(self) -> None:
         if self.is_there():
             return
         self._begun.append(None)  # hints may have been in it
@@ -223,7 +223,7 @@ class Receiver(Ear):
         super().close()
         for seat in (*self._arriving, *self._seated()):
             seat.told = []
-            seat.ring()
+            seat.wake()
 
 
 class Seat(Place):
@@ -263,19 +263,19 @@ class Seat(Place):
         poller.leave(self)
         holder = poller.holder()
         if holder is not None and holder.thread == self.thread:
-            self._receiver.ring_at_poll()  # what came meanwhile may have been for that one
+            self._receiver.wake_poller()  # what came meanwhile may have been for that one
 
-    def ring(self) -> None:
+    def wake(self) -> None:
         """Wake its thread, unless that is at the poll."""
-        with contextlib.suppress(RuntimeError):  # it was rung already
+        with contextlib.suppress(RuntimeError):  # it was woken already
             self._bell.release()
 
     def poke(self) -> None:
         self.stirred = True
-        self.ring()
+        self.wake()
         holder = self._receiver.poller.holder()
         if holder is not None and holder.thread == self.thread != _thread.get_ident():
-            self._receiver.ring_at_poll()
+            self._receiver.wake_poller()
 
     def close(self) -> None:
         self._receiver.forget(self)

@@ -15,8 +15,8 @@ from localgcl._base import clock
 from localgcl._base.descriptors import Descriptor, close_if_ours
 from localgcl._drivers import departure
 from localgcl._drivers.flow import Sleep
-from localgcl._drivers.watch import Watch
-from localgcl._drivers.worker import Job, Worker
+from localgcl._drivers.watch import LoopWatch
+from localgcl._drivers.worker import Call, Worker
 from localgcl._engine import wait
 from localgcl._engine.request import Request
 from localgcl._liveness.fifo import HINT_AT_ALL, HINT_LENGTH
@@ -52,7 +52,7 @@ class Session:
         self._sleepers: dict[Request, asyncio.Future[Any]] = {}
         self._outcomes: dict[Request, Any] = {}  # looked for while awake
         self._unsettled: set[Request] = set()  # which their tasks have begun, and not ended
-        self._watch = Watch(loop)
+        self._watch = LoopWatch(loop)
         self._net_timer: asyncio.TimerHandle | None = None
         self._uses = 0
         self.ends_when_idle = False  # where nothing tells it of the loop's end any more
@@ -82,7 +82,7 @@ class Session:
         alone: bool = False,
         durable: bool = False,
         create: bool = True,
-        insists: bool = False,
+        retry: bool = False,
     ) -> Any:
         """Run `work` in one transaction, in the thread, and return what it returns.
 
@@ -92,14 +92,14 @@ class Session:
         if request is not None:
             self._unsettled.add(request)
         future: asyncio.Future[Any] = self.loop.create_future()
-        job = Job(
+        job = Call(
             work,
             future,
             request=request,
             alone=alone,
             durable=durable,
             create=create,
-            insists=insists,
+            retry=retry,
         )
         self.worker.run(job)
         with self:
@@ -127,7 +127,7 @@ class Session:
 
         future.add_done_callback(undone)
         undo = functools.partial(self.worker.undo, request=request)
-        self.worker.post(Job(undo, future, create=False, insists=True))
+        self.worker.post(Call(undo, future, create=False, retry=True))
         self._unsettled.discard(request)
         return future
 
@@ -141,18 +141,18 @@ class Session:
 
     async def sleep(self, request: Request, step: Sleep) -> Any:
         """Sleep as `Sleep` says."""
-        if step.ways is None:
+        if step.blockers is None:
             while (seconds := step.until - clock.now()) > 0:
                 await asyncio.sleep(seconds)
             return []
         if request in self._outcomes:
             return self._outcomes.pop(request)
-        ear = self.worker.ear_in_use
-        assert ear is not None  # nobody waits without
+        wake_fifo = self.worker.wake_fifo_in_use
+        assert wake_fifo is not None  # nobody waits without
         if not self._watch.is_on:
-            self._watch.begin(ear.descriptor, self._woken)
+            self._watch.begin(wake_fifo.descriptor, self._woken)
             self._net_timer = self.loop.call_later(_NET_SECONDS, self._net)
-        dead = self._watch.add(request, ear.folder, step.ways)
+        dead = self._watch.add(request, wake_fifo.folder, step.blockers)
         if dead:
             return dead
         future: asyncio.Future[Any] = self.loop.create_future()
@@ -167,7 +167,7 @@ class Session:
             if timer is not None:
                 timer.cancel()
             del self._sleepers[request]
-            self._watch.discard(request, step.ways)
+            self._watch.discard(request, step.blockers)
 
     def give(self, request: Request, outcome: Any) -> None:
         """Hand a request what a look has found, at once or when it is about to sleep."""
@@ -177,22 +177,22 @@ class Session:
         else:
             self._outcomes[request] = outcome
 
-    def turn_to_ear(self, former: Descriptor) -> None:
-        """Listen to the ear that was made in place of one that a cleaner took."""
-        ear = self.worker.ear_in_use
+    def turn_to_wake_fifo(self, former: Descriptor) -> None:
+        """Listen to the wake-up FIFO that was made in place of one that a cleaner took."""
+        wake_fifo = self.worker.wake_fifo_in_use
         try:
-            if self._watch.is_on and not self.closed and ear is not None:
-                self._watch.turn_to(ear.descriptor)
+            if self._watch.is_on and not self.closed and wake_fifo is not None:
+                self._watch.turn_to(wake_fifo.descriptor)
         finally:
             close_if_ours(former)
 
     def _woken(self) -> None:
-        ear = self.worker.ear_in_use
-        if ear is None:
+        wake_fifo = self.worker.wake_fifo_in_use
+        if wake_fifo is None:
             return
-        rung, dead = self._watch.hear()
-        if rung:
-            self._heed(ear.drain())
+        woken, dead = self._watch.hear()
+        if woken:
+            self._heed(wake_fifo.drain())
         for name in dead:
             for request in self._watch.pop(name):
                 _succeed(self._sleepers.get(request), [name])
@@ -219,7 +219,7 @@ class Session:
         for request, sleeper in self._sleepers.items():
             if request.until <= now:
                 _succeed(sleeper, [])
-        self._watch.mend()
+        self._watch.recreate()
         if self.worker.requests:
             self.worker.look_round()
 
@@ -280,7 +280,7 @@ class Session:
             return  # another thread is at it
         for request in tuple(self._unsettled):
             abandon = functools.partial(wait.abandon, request=request)
-            self.worker.run_unawaited(abandon, insists=True)
+            self.worker.run_unawaited(abandon, retry=True)
         self._end()
 
     def _end(self) -> None:
@@ -288,7 +288,7 @@ class Session:
         self.worker.thread.post_last(self._close_file)
 
     def _close_file(self) -> None:
-        self.worker.return_ear()
+        self.worker.return_wake_fifo()
         # A full disk, a corrupt file: whoever looks next finds out.
         with contextlib.suppress(LocalGCLError):
             departure.depart(self.worker.database, if_idle=True)

@@ -1,4 +1,4 @@
-"""What one event loop is woken by: its ear, and the lifelines that are in the way of its requests.
+"""What wakes one event loop: its wake-up FIFO, and the lifelines that block its requests.
 
 They are behind one selector, so that the loop has one descriptor to read for all of them.
 """
@@ -17,21 +17,21 @@ from localgcl._liveness.fifo import WriteEnd
 from localgcl._liveness.folder import Folder
 
 
-class Watch:
-    """An ear and other processes' lifelines, heard by an event loop."""
+class LoopWatch:
+    """A wake-up FIFO and other processes' lifelines, heard by an event loop."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.is_on = False
         self._loop = loop
-        self._ear = NONE
+        self._wake_fifo = NONE
         self._woken: Callable[[], None] = _nothing
         self._ends: dict[str, WriteEnd] = {}  # by lifeline
         self._concerned: dict[str, set[Request]] = {}
         self._selector = _Selector(self)
 
-    def begin(self, ear: Descriptor, woken: Callable[[], None]) -> None:
-        """Hear this ear, and have the loop call `woken` when there is something to `hear`."""
-        self._ear = ear
+    def begin(self, wake_fifo: Descriptor, woken: Callable[[], None]) -> None:
+        """Hear this wake-up FIFO; the loop calls `woken` when there is something to `hear`."""
+        self._wake_fifo = wake_fifo
         self._woken = woken
         if self._selector.is_lost():
             self._selector.close()
@@ -39,12 +39,12 @@ class Watch:
         self.is_on = True
         self._hear_all()
 
-    def turn_to(self, ear: Descriptor) -> None:
-        """Hear this ear in place of the one before."""
-        self._ear = ear
+    def turn_to(self, wake_fifo: Descriptor) -> None:
+        """Hear this wake-up FIFO in place of the one before."""
+        self._wake_fifo = wake_fifo
         self._renew()
 
-    def mend(self) -> None:
+    def recreate(self) -> None:
         """Hear again where the program has closed what the loop waits for."""
         if self.is_on and self._selector.is_lost():
             self._renew()
@@ -60,22 +60,22 @@ class Watch:
 
     def _hear_all(self) -> None:
         register = self._selector.real.register
-        if is_ours(self._ear):  # or else it is made again, and turned to
-            register(self._ear, selectors.EVENT_READ)
+        if is_ours(self._wake_fifo):  # or else it is made again, and turned to
+            register(self._wake_fifo, selectors.EVENT_READ)
         for name, end in self._ends.items():
             register(end.descriptor, selectors.EVENT_READ, name)
         self._loop.add_reader(self._selector.number, self._woken)
 
     def hear(self) -> tuple[bool, list[str]]:
-        """Return whether the ear was rung, and the lifelines that have ended."""
+        """Return whether the wake-up FIFO was written to, and the lifelines that have ended."""
         if not is_ours(self._selector.number):
-            self.mend()
+            self.recreate()
         found = [key.data for key, _ in self._selector.real.select(0)]
         return None in found, [name for name in found if name is not None]
 
     def add(self, request: Request, folder: Folder, lifelines: Iterable[str]) -> list[str]:
         """Watch these lifelines for a request; where some are dead, none, and return those."""
-        self.mend()
+        self.recreate()
         for name in lifelines:
             self._concerned.setdefault(name, set()).add(request)
         ends, dead = folder.open_to_watch(name for name in lifelines if name not in self._ends)
@@ -127,7 +127,7 @@ class _Selector:
     close it or to let go of it would then close what has its number by now.
     """
 
-    def __init__(self, watch: Watch) -> None:
+    def __init__(self, watch: LoopWatch) -> None:
         self.real: selectors.DefaultSelector = threads.real(selectors, "DefaultSelector")()
         self.number = mark(self.real.fileno())
         self._end = weakref.finalize(watch, _end, self.real, self.number)

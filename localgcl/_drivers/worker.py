@@ -18,9 +18,9 @@ from localgcl._drivers.affinity import Processor
 from localgcl._drivers.thread import Thread
 from localgcl._engine import wait
 from localgcl._engine.queue import promote
-from localgcl._engine.request import Gone, Granted, NotNow, Refused, Request, Waiting
+from localgcl._engine.request import Granted, Lost, NotGranted, Refused, Request, Waiting
 from localgcl._liveness.folder import Folder
-from localgcl._liveness.lifeline import Ear, Lifeline, lifeline
+from localgcl._liveness.lifeline import Lifeline, WakeFifo, lifeline
 from localgcl._storage.backlog import run_later
 from localgcl._storage.database import Database, NoDatabaseError, Transaction
 
@@ -31,10 +31,10 @@ _LONG_SECONDS = 0.01  # after so long, the rest of them get a transaction of the
 _Outcome = tuple[Any, BaseException | None]
 
 
-class Job:
+class Call:
     """A transaction that a task waits for, or nobody does."""
 
-    __slots__ = ("alone", "create", "durable", "future", "insists", "request", "work")
+    __slots__ = ("alone", "create", "durable", "future", "request", "retry", "work")
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class Job:
         alone: bool = False,
         durable: bool = False,
         create: bool = True,
-        insists: bool = False,
+        retry: bool = False,
     ) -> None:
         self.work = work
         self.future = future
@@ -53,7 +53,7 @@ class Job:
         self.alone = alone
         self.durable = durable
         self.create = create
-        self.insists = insists  # where it fails, it is tried again until it succeeds
+        self.retry = retry  # where it fails, it is tried again until it succeeds
 
 
 class Tasks(Protocol):
@@ -64,8 +64,8 @@ class Tasks(Protocol):
     def give(self, request: Request, outcome: Any) -> None:
         """Hand a request what a look has found; called in the loop."""
 
-    def turn_to_ear(self, former: Descriptor) -> None:
-        """Listen to the worker's ear in place of the former one; called in the loop."""
+    def turn_to_wake_fifo(self, former: Descriptor) -> None:
+        """Listen to the worker's FIFO in place of the former one; called in the loop."""
 
     def pause(self) -> float | None:
         """Return after how long without work to call `look_at_loop`; None: never."""
@@ -77,15 +77,15 @@ class Tasks(Protocol):
 class Worker:
     """Runs the transactions of one event loop's tasks, and listens for all their requests."""
 
-    far_net_seconds = float("inf")  # the session looks for all who wait there
+    recheck_seconds = float("inf")  # the session looks for all who wait there
 
     def __init__(self, loop: asyncio.AbstractEventLoop, path: str, tasks: Tasks) -> None:
         self.database = Database(path)
         self.requests: dict[int, Request] = {}  # by ticket
-        self.ear_in_use: Ear | None = None
+        self.wake_fifo_in_use: WakeFifo | None = None
         self._loop = loop
         self._tasks = tasks
-        self._jobs: deque[Job] = deque()
+        self._jobs: deque[Call] = deque()
         self._displaced: list[Request] = []  # whose ticket is another's, in a file put in its place
         self.decided: dict[Request, Granted | Refused] = {}  # of requests that have no row now
         self._lifeline: Lifeline | None = None
@@ -95,7 +95,7 @@ class Worker:
 
     # What it is given, in the loop
 
-    def run(self, job: Job) -> None:
+    def run(self, job: Call) -> None:
         """Run a transaction for which a task waits."""
         if self._tasks.closed:
             self._run_elsewhere(job)
@@ -104,7 +104,7 @@ class Worker:
         self._jobs.append(job)
         self.thread.post(self._run_jobs)
 
-    def post(self, job: Job) -> None:
+    def post(self, job: Call) -> None:
         """Run a transaction for which no task waits, or none that is in a hurry."""
         if self._tasks.closed:
             self._run_elsewhere(job)
@@ -112,24 +112,24 @@ class Worker:
         self._jobs.append(job)
         self.thread.post(self._run_jobs)
 
-    def _run_elsewhere(self, job: Job) -> None:
+    def _run_elsewhere(self, job: Call) -> None:
         # The thread has ended.
         work = job.work if job.request is None else functools.partial(self._for_request, job)
         run_later(self.database, work)
         if job.future is not None and not self._loop.is_closed() and not job.future.done():
             job.future.set_result(None)
 
-    def run_unawaited(self, work: Callable[[Transaction], Any], *, insists: bool = False) -> None:
+    def run_unawaited(self, work: Callable[[Transaction], Any], *, retry: bool = False) -> None:
         """Run a transaction for which nobody waits, as soon as may be."""
-        self.post(Job(work, None, create=False, insists=insists))
+        self.post(Call(work, None, create=False, retry=retry))
 
     def look_for(self, requests: Iterable[Request]) -> None:
         """Look for requests on which something may have been decided."""
 
         def work(tx: Transaction) -> None:
             for request in requests:
-                if request.ticket in self.requests and self.ear_in_use is not None:
-                    tx.rings.setdefault(self.ear_in_use.name, set()).add(request.ticket)
+                if request.ticket in self.requests and self.wake_fifo_in_use is not None:
+                    tx.wakeups.setdefault(self.wake_fifo_in_use.name, set()).add(request.ticket)
 
         self.run_unawaited(work)
 
@@ -137,14 +137,14 @@ class Worker:
         """Look for all who were decided on, and ahead for those who wait."""
 
         def work(tx: Transaction) -> None:
-            if self.ear_in_use is None:
+            if self.wake_fifo_in_use is None:
                 return
-            self.mend()
-            ear = self.ear_in_use.name
+            self.recreate()
+            wake_fifo = self.wake_fifo_in_use.name
             waiting = {
                 ticket
                 for ticket, request, verdict in tx.execute(
-                    "SELECT ticket, request, verdict FROM waiters WHERE ear = ?", (ear,)
+                    "SELECT ticket, request, verdict FROM waiters WHERE wakes = ?", (wake_fifo,)
                 ).fetchall()
                 if verdict is None
                 and (known := self.requests.get(ticket)) is not None
@@ -153,37 +153,37 @@ class Worker:
             # Of those that wait, the first at each limit looks ahead for all of them.
             firsts = tx.execute(
                 "SELECT min(ticket) FROM waits JOIN waiters USING (ticket)"
-                " WHERE ear = ? GROUP BY limit_key",
-                (ear,),
+                " WHERE wakes = ? GROUP BY limit_key",
+                (wake_fifo,),
             ).fetchall()
             look = (self.requests.keys() - waiting).union(ticket for (ticket,) in firsts)
             if look:
-                tx.rings.setdefault(ear, set()).update(look)
+                tx.wakeups.setdefault(wake_fifo, set()).update(look)
 
         self.run_unawaited(work)
 
     # The listener of every request here; called in the thread, inside transactions
 
-    def ear(self, folder: Folder) -> str:
+    def wake_address(self, folder: Folder) -> str:
         ours = lifeline(folder)
-        if self.ear_in_use is None or self._lifeline is not ours:
+        if self.wake_fifo_in_use is None or self._lifeline is not ours:
             self._lifeline = ours
-            self.ear_in_use = ours.borrow_ear()
-        return self.ear_in_use.name
+            self.wake_fifo_in_use = ours.borrow_wake_fifo()
+        return self.wake_fifo_in_use.name
 
-    def mend(self) -> None:
-        taken = None if self.ear_in_use is None else self.ear_in_use.renew()
+    def recreate(self) -> None:
+        taken = None if self.wake_fifo_in_use is None else self.wake_fifo_in_use.renew()
         if taken is not None:
             try:
                 # Only the loop knows when nothing refers to the old end by its number any more.
-                self._loop.call_soon_threadsafe(self._tasks.turn_to_ear, taken)
+                self._loop.call_soon_threadsafe(self._tasks.turn_to_wake_fifo, taken)
             except RuntimeError:
                 close_if_ours(taken)  # the loop is closed, and so nobody listens
 
-    def return_ear(self) -> None:
+    def return_wake_fifo(self) -> None:
         """Listen no more."""
-        if self.ear_in_use is not None and self._lifeline is not None:
-            self._lifeline.return_ear(self.ear_in_use)
+        if self.wake_fifo_in_use is not None and self._lifeline is not None:
+            self._lifeline.return_wake_fifo(self.wake_fifo_in_use)
 
     # Transactions; in the thread
 
@@ -196,7 +196,7 @@ class Worker:
                 together.append(self._jobs.popleft())
             self._run_together(together)
 
-    def _run_together(self, jobs: list[Job]) -> None:
+    def _run_together(self, jobs: list[Call]) -> None:
         first = jobs[0]
 
         def work(tx: Transaction) -> tuple[list[Any], dict[Request, Any]]:
@@ -222,7 +222,7 @@ class Worker:
                 if _is_decided(outcome):
                     self._drop(request)
                     self.decided[request] = outcome
-                elif isinstance(outcome, Gone):
+                elif isinstance(outcome, Lost):
                     self._drop(request)  # it has no row by this ticket any more
         except BaseException as error:
             # It is of the machine, not of one transaction's own: everybody who shared it is told.
@@ -231,10 +231,10 @@ class Worker:
                 if job.request is not None:
                     job.request.granted = None
                     self._drop(job.request)
-                if job.insists and not isinstance(error, NoDatabaseError):
+                if job.retry and not isinstance(error, NoDatabaseError):
                     run_later(self.database, job.work)
         while self._displaced:
-            looked.setdefault(self._displaced.pop(), Gone())
+            looked.setdefault(self._displaced.pop(), Lost())
         self._answer(
             [
                 (job.future, *outcome)
@@ -244,7 +244,7 @@ class Worker:
             looked,
         )
 
-    def _for_request(self, job: Job, tx: Transaction) -> Any:
+    def _for_request(self, job: Call, tx: Transaction) -> Any:
         """Run a request's own transaction, unless a look made for it was quicker."""
         request = job.request
         assert request is not None
@@ -271,10 +271,12 @@ class Worker:
     def _looked_for(self, tx: Transaction) -> dict[Request, Any]:
         """Look for those of our own requests that the transaction has decided or wants awake."""
         looked: dict[Request, Any] = {}
-        while self.ear_in_use is not None and (tickets := tx.rings.pop(self.ear_in_use.name, None)):
+        while self.wake_fifo_in_use is not None and (
+            tickets := tx.wakeups.pop(self.wake_fifo_in_use.name, None)
+        ):
             for ticket in tickets:
                 request = self.requests.get(ticket)
-                # A look that serves the request itself rings for it once more.
+                # A look that grants to the request itself wakes it once more.
                 if request is not None and not _is_decided(looked.get(request)):
                     looked[request] = wait.look(tx, request, self)
         return looked
@@ -311,4 +313,4 @@ class Worker:
 
 
 def _is_decided(outcome: object) -> bool:
-    return isinstance(outcome, Granted | Refused | NotNow)
+    return isinstance(outcome, Granted | Refused | NotGranted)

@@ -13,10 +13,10 @@ from localgcl._engine.admission import (
     take,
 )
 from localgcl._engine.queue import promote
-from localgcl._engine.request import Gone, Granted, NotNow, Refused, Waiting
+from localgcl._engine.request import Granted, Lost, NotGranted, Refused, Waiting
 from localgcl._engine.tables import text_of
 from localgcl._engine.wait import look, reap_dead, waiting_state
-from localgcl._engine.watchers import WATCHERS, in_the_way
+from localgcl._engine.watchers import WATCHERS, blockers_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ _ROW = (
 
 def acquire(
     tx: Transaction, request: Request, listener: Listener
-) -> Granted | Refused | Waiting | NotNow:
+) -> Granted | Refused | Waiting | NotGranted:
     """Take the slots if that is possible at once, or else join the queue."""
     if request.holds and len(request.names) == 1:
         (name,) = request.names
@@ -67,11 +67,11 @@ def acquire(
         freed = (
             owners.sweep(tx)
             if crowded
-            else reap_dead(tx, {way for row in rows for way in in_the_way(tx, row.key)[0]})
+            else reap_dead(tx, {way for row in rows for way in blockers_of(tx, row.key)[0]})
         )
         if not freed:
             count_timeout(tx, [row.key for row in rows])
-            return NotNow(tuple(missing))
+            return NotGranted(tuple(missing))
         promote(tx, freed)
         return acquire(tx, request, listener)  # which finds nobody dead any more
     return _enqueue(tx, request, listener, owner, rows, missing)
@@ -98,13 +98,13 @@ def _enqueue(
     owner: int | None,
     rows: Sequence[LimitRow],
     missing: Iterable[str],
-) -> Granted | Refused | Waiting | NotNow:
+) -> Granted | Refused | Waiting | NotGranted:
     freed: set[int] = set()
     if owner is None:
         owner, freed = owners.sign_in(tx)
     ticket = tx.execute(
         "INSERT INTO waiters"
-        " (request, owner, ear, limits, slots, holds, strict, holder, since, until, wakes_at,"
+        " (request, owner, wakes, limits, slots, holds, strict, holder, since, until, wakes_at,"
         " passed) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             request.id,
@@ -133,17 +133,17 @@ def _enqueue(
     if freed or any(row.decay or not row.active for row in rows):
         promote(tx, freed)
         outcome = look(tx, request, listener)
-        assert not isinstance(outcome, Gone)  # it has just been put there
+        assert not isinstance(outcome, Lost)  # it has just been put there
         return outcome
     return waiting_state(tx, request, listener, [row.key for row in rows], tuple(missing), new=True)
 
 
 def ask_again(
     tx: Transaction, request: Request, listener: Listener
-) -> Granted | Refused | Waiting | NotNow:
+) -> Granted | Refused | Waiting | NotGranted:
     """Acquire anew what the database knew nothing of, unless it does by now.
 
     A task may learn twice that its request is gone: it would wait twice, and be granted twice.
     """
     outcome = look(tx, request, listener)
-    return acquire(tx, request, listener) if isinstance(outcome, Gone) else outcome
+    return acquire(tx, request, listener) if isinstance(outcome, Lost) else outcome

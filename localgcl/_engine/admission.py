@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 
 from localgcl._engine import decay
-from localgcl._engine.tables import TALLY
+from localgcl._engine.tables import COUNTERS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def take(
             waited = 0.0 if asked is None or not counts else at - asked
             tx.execute(
                 "UPDATE ledger SET level = ?, level_at = ?, grants = grants + ?,"
-                f" waited = waited + ?, longest_wait = max(longest_wait, ?) WHERE {TALLY}",
+                f" waited = waited + ?, longest_wait = max(longest_wait, ?) WHERE {COUNTERS}",
                 (level, then, counts, waited, waited, row.key),
             )
         if owner is not None:
@@ -124,4 +124,4 @@ def count_refusal(tx: Transaction, names: Iterable[str]) -> None:
 def count_timeout(tx: Transaction, limits: Iterable[int]) -> None:
     """Count a request that was given up, at each of its limits."""
     for key in limits:
-        tx.execute(f"UPDATE ledger SET timeouts = timeouts + 1 WHERE {TALLY}", (key,))
+        tx.execute(f"UPDATE ledger SET timeouts = timeouts + 1 WHERE {COUNTERS}", (key,))

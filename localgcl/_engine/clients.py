@@ -9,7 +9,7 @@ from __future__ import annotations
 from localgcl._engine import owners, wait
 from localgcl._engine.queue import promote
 from localgcl._engine.release import release_of
-from localgcl._engine.tables import TALLY
+from localgcl._engine.tables import COUNTERS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def limits_called(tx: Transaction, names: Iterable[str]) -> list[tuple[str, str,
     return [row for row in found if row is not None]
 
 
-def entrust(tx: Transaction, request: Request, client: Client, seconds: float) -> None:
+def assign_to_client(tx: Transaction, request: Request, client: Client, seconds: float) -> None:
     """Hand what was granted over to a client, as its lease for so many seconds or for as renewed.
 
     What an operator has freed since is lost: the client finds so as it renews.
@@ -76,7 +76,7 @@ def release(tx: Transaction, lease: str) -> bool:
     return release_of(tx, lease, *client)
 
 
-def let_go(tx: Transaction, request: Request) -> None:
+def detach(tx: Transaction, request: Request) -> None:
     """Leave slots in use with nobody behind them, until `take_back` or a rate gives them back."""
     granted = request.granted
     if granted is None:
@@ -111,7 +111,7 @@ def undo(tx: Transaction, request: Request) -> None:
     wait.abandon(tx, request)
 
 
-def take_back(
+def return_slots(
     tx: Transaction, names: Iterable[str], slots: int, occupancy_seconds: float | None
 ) -> list[tuple[str, str, int]]:
     """Free up to so many slots of each limit that nobody is behind; return the limits.
@@ -131,7 +131,7 @@ def take_back(
             _free_by_hand(tx, key, slots)
         if occupancy_seconds is not None:
             occupancy += (occupancy_seconds - occupancy) / max(1, 2 * limit)
-            tx.execute(f"UPDATE ledger SET occupancy = ? WHERE {TALLY}", (occupancy, key))
+            tx.execute(f"UPDATE ledger SET occupancy = ? WHERE {COUNTERS}", (occupancy, key))
     promote(tx, keys)
     return found
 

@@ -34,7 +34,7 @@ _TELL_GRANT = "UPDATE waiters SET verdict = 'granted', at = ?, taken = ? WHERE t
 _FORGET = "DELETE FROM waiters WHERE ticket = ?"
 _LEAVE = "DELETE FROM waits WHERE limit_key = ? AND ticket = ?"
 _BEHIND = (
-    "SELECT watches, ticket, ear FROM waits JOIN waiters USING (ticket)"
+    "SELECT watches, ticket, wakes FROM waits JOIN waiters USING (ticket)"
     " WHERE limit_key = ? AND ticket > ? ORDER BY ticket LIMIT 1"
 )
 
@@ -43,7 +43,7 @@ _BEHIND = (
 # do so already.
 _NEXT = """
 SELECT
-    ticket, request, owner, ear, waits.slots, holder, since,
+    ticket, request, owner, wakes, waits.slots, holder, since,
     used - ? + waits.slots = limits.slots OR limits.waiting = 1,
     NOT EXISTS (
         SELECT 1 FROM waits AS behind
@@ -66,9 +66,9 @@ def grant_next(tx: Transaction, key: int, concerned: set[int]) -> bool:
     found = next_waiter(tx, key)
     if found is None:
         return False
-    ticket, request, owner, ear, slots, holder, since, is_last, all_watch = found
+    ticket, request, owner, wakes, slots, holder, since, is_last, all_watch = found
     tx.execute(LEASE, (key, owner, request, slots, tx.now, tx.now, holder, since))
-    tell_by_lease(tx, key, ticket, ear)
+    tell_by_lease(tx, key, ticket, wakes)
     tx.share -= 1
     if not all_watch:
         concerned.add(key)
@@ -82,26 +82,26 @@ def next_waiter(tx: Transaction, key: int, freed: int = 0) -> Any:
     return found if found is not None and tx.can_wake(found[3]) else None
 
 
-def tell_by_lease(tx: Transaction, key: int, ticket: int, ear: str) -> None:
+def tell_by_lease(tx: Transaction, key: int, ticket: int, wakes: str) -> None:
     """Take a waiter of one limit out of the queue, and wake it: its lease tells it all."""
     tx.execute(_LEAVE, (key, ticket))
     tx.execute(_FORGET, (ticket,))
-    tx.wake(ear, ticket)
+    tx.wake(wakes, ticket)
 
 
-def serve(tx: Transaction, ticket: int) -> dict[int, bool]:
+def try_grant(tx: Transaction, ticket: int) -> dict[int, bool]:
     """Decide on one waiter if it is its turn.
 
     Return the limits whose queues it has left, and whether the next one there may fit now.
     """
     waiter = tx.execute(
-        "SELECT request, owner, ear, limits, slots, holds, holder, until, since, passed"
+        "SELECT request, owner, wakes, limits, slots, holds, holder, until, since, passed"
         " FROM waiters WHERE ticket = ?",
         (ticket,),
     ).fetchone()
     if waiter is None:
         return {}  # reaped while others were served
-    request, owner, ear, limits, slots, holds, holder, until, since, passed = waiter
+    request, owner, wakes, limits, slots, holds, holder, until, since, passed = waiter
     rows, first = [], True
     tx.share -= 1
     for key in keys_in(limits):
@@ -119,18 +119,18 @@ def serve(tx: Transaction, ticket: int) -> dict[int, bool]:
             first = False
     refused = refusal(rows, slots, holds)
     if refused is not None:
-        refuse(tx, ticket, ear, *refused)
+        refuse(tx, ticket, wakes, *refused)
         return dict.fromkeys(leave_queues(tx, ticket, limits), True)
     if until < tx.now:
         # It would have given up by now if it could run; nobody is to wait until it can.
         tx.execute("UPDATE waiters SET verdict = 'late' WHERE ticket = ?", (ticket,))
-        tx.wake(ear, ticket)
+        tx.wake(wakes, ticket)
         count_timeout(tx, keys_in(limits))
         return dict.fromkeys(leave_queues(tx, ticket, limits), True)
     at = opening(rows, slots, tx.now)
     if not first or at > tx.now + decay.HORIZON_SECONDS or at > until:
         return {}
-    lifeline = lifeline_of(ear)
+    lifeline = lifeline_of(wakes)
     if not tx.lives(lifeline):
         freed = owners.reap(tx, [lifeline])
         # Where the owner has no row any more, the waiter still has.
@@ -149,7 +149,7 @@ def serve(tx: Transaction, ticket: int) -> dict[int, bool]:
         tx.execute(_FORGET, (ticket,))  # its leases tell all there is to tell
     else:
         tx.execute(_TELL_GRANT, (at, text_of(taken), ticket))
-    tx.wake(ear, ticket)
+    tx.wake(wakes, ticket)
     left = dict.fromkeys(leave_queues(tx, ticket, limits), True)
     for row in rows:
         # Who asks for more than the limit was told so when the limit changed.
@@ -158,14 +158,14 @@ def serve(tx: Transaction, ticket: int) -> dict[int, bool]:
     return left
 
 
-def refuse(tx: Transaction, ticket: int, ear: str, reason: Refusal, names: Iterable[str]) -> None:
+def refuse(tx: Transaction, ticket: int, wakes: str, reason: Refusal, names: Iterable[str]) -> None:
     """Tell a waiter that waiting cannot help; it is still to be taken out of the queues."""
     tx.execute(
         "UPDATE waiters SET verdict = ?, names = ? WHERE ticket = ?",
         (reason, "\n".join(names), ticket),
     )
     count_refusal(tx, names)
-    tx.wake(ear, ticket)
+    tx.wake(wakes, ticket)
 
 
 def leave_queues(tx: Transaction, ticket: int, limits: str) -> set[int]:

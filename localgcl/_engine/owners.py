@@ -10,7 +10,7 @@ from collections import Counter
 
 from localgcl._base.text import MAX_COMMAND_LENGTH
 from localgcl._engine import decay
-from localgcl._engine.tables import TALLY, keys_in, text_of
+from localgcl._engine.tables import COUNTERS, keys_in, text_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -117,7 +117,9 @@ def _clear(tx: Transaction, owners: Collection[int], *, died: bool = False) -> s
             give_back(tx, key, slots, decays_from)
     if died:
         for key, count in reclaimed.items():
-            tx.execute(f"UPDATE ledger SET reclaimed = reclaimed + ? WHERE {TALLY}", (count, key))
+            tx.execute(
+                f"UPDATE ledger SET reclaimed = reclaimed + ? WHERE {COUNTERS}", (count, key)
+            )
     if leases:
         tx.execute(f"DELETE FROM ledger WHERE {theirs}")
     freed = set(reclaimed)
@@ -140,7 +142,7 @@ def give_back(tx: Transaction, key: int, slots: int, decays_from: float) -> None
     at = max(tx.now, then)  # a level may lie a moment ahead, and they have decayed until then
     level = decay.level_at(level, then, rate, at)
     level = max(0.0, level - decay.given_back(slots, rate, at - decays_from))
-    tx.execute(f"UPDATE ledger SET level = ?, level_at = ? WHERE {TALLY}", (level, at, key))
+    tx.execute(f"UPDATE ledger SET level = ?, level_at = ? WHERE {COUNTERS}", (level, at, key))
 
 
 # Clients of `localgcl serve`, who hold one lease each

@@ -8,7 +8,7 @@ rest.
 from __future__ import annotations
 
 from localgcl._base.checks import MAX_SLOTS
-from localgcl._engine.grant import grant_next, serve
+from localgcl._engine.grant import grant_next, try_grant
 from localgcl._engine.watchers import wake_watchers
 
 TYPE_CHECKING = False
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from localgcl._engine.transaction import Transaction
 
-_EAR_BY_RATE = (
-    "SELECT ear FROM waiters WHERE ticket = ?"
+_WAKES_BY_RATE = (
+    "SELECT wakes FROM waiters WHERE ticket = ?"
     " AND EXISTS (SELECT 1 FROM settings WHERE key = ? AND decay)"
 )
 
@@ -35,14 +35,14 @@ def promote(tx: Transaction, limits: Iterable[int], *, all_of_them: bool = False
     _promote(tx, dict.fromkeys(limits, 0 if all_of_them else _ASKED))
 
 
-def serve_each(tx: Transaction, tickets: Sequence[int]) -> None:
+def try_grant_each(tx: Transaction, tickets: Sequence[int]) -> None:
     """Serve these waiters, wherever they stand in their queues, and then those behind them."""
     left: set[int] = set()
     for number, ticket in enumerate(tickets):
         if tx.share <= 0:
             _rest_of(tx).tickets += tickets[number:]
             break
-        left |= serve(tx, ticket).keys()
+        left |= try_grant(tx, ticket).keys()
     promote(tx, left)
 
 
@@ -56,7 +56,7 @@ class _Rest:
         self.queues: dict[int, int] = {}
 
     def __call__(self, tx: Transaction) -> None:
-        serve_each(tx, self.tickets)
+        try_grant_each(tx, self.tickets)
         _promote(tx, self.queues)
 
 
@@ -81,16 +81,16 @@ def _promote(tx: Transaction, queues: dict[int, int]) -> None:
                 if tx.share <= 0:
                     break
                 asked = ticket
-                left = serve(tx, ticket)
+                left = try_grant(tx, ticket)
                 for other in left.keys() - {key}:
                     pending.setdefault(other, _ASKED)
-                ear = None if left else tx.execute(_EAR_BY_RATE, (ticket, key)).fetchone()
-                if ear is not None:
-                    tx.wake(ear[0], ticket)  # its timer may be wrong now
+                wakes = None if left else tx.execute(_WAKES_BY_RATE, (ticket, key)).fetchone()
+                if wakes is not None:
+                    tx.wake(wakes[0], ticket)  # its timer may be wrong now
             else:
                 asked = _ASKED
         while tx.share > 0 and (first := _first(tx, key)) is not None:
-            left = serve(tx, first)
+            left = try_grant(tx, first)
             concerned |= left.keys()
             for other, room in left.items():
                 if room and other != key:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from localgcl._engine import owners
 from localgcl._engine.grant import next_waiter, tell_by_lease
 from localgcl._engine.queue import promote
-from localgcl._engine.tables import TALLY
+from localgcl._engine.tables import COUNTERS
 from localgcl._engine.watchers import wake_watchers
 
 TYPE_CHECKING = False
@@ -28,7 +28,7 @@ _COUNTS_RELEASE = """
     held = held + ?,
     longest_hold = max(longest_hold, ?)
 """
-_COUNT_RELEASE = f"UPDATE ledger SET {_COUNTS_RELEASE} WHERE {TALLY}"
+_COUNT_RELEASE = f"UPDATE ledger SET {_COUNTS_RELEASE} WHERE {COUNTERS}"
 _COUNT_IF_ALONE = f"{_COUNT_RELEASE} AND NOT waiting"
 _FREE = "DELETE FROM ledger WHERE limit_key = ? AND owner = ? AND lease = ?"
 _FREE_WITHOUT_DECAY = f"{_FREE} AND NOT (SELECT decay FROM settings WHERE key = limit_key)"
@@ -43,7 +43,7 @@ _MOVE = (
 )
 _COUNT_MOVE = (
     f"UPDATE ledger SET {_COUNTS_RELEASE}, grants = grants + 1, waited = waited + ?,"
-    f" longest_wait = max(longest_wait, ?) WHERE {TALLY}"
+    f" longest_wait = max(longest_wait, ?) WHERE {COUNTERS}"
 )
 
 
@@ -128,13 +128,13 @@ def hand_over(
     found = next_waiter(tx, key, slots)
     if found is None:
         return False
-    ticket, request, receiver, ear, wanted, holder, since, is_last, all_watch = found
+    ticket, request, receiver, wakes, wanted, holder, since, is_last, all_watch = found
     now = tx.now
     values = (receiver, request, now, now, holder, since, key, owner, lease, wanted)
     if not tx.execute(_MOVE, values).rowcount:
         return False
     tx.execute(_COUNT_MOVE, (seconds, seconds, seconds, now - since, now - since, key))
-    tell_by_lease(tx, key, ticket, ear)
+    tell_by_lease(tx, key, ticket, wakes)
     if not is_last:
         promote(tx, [key])
     if not all_watch:

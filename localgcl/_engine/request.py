@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     class Listener(Protocol):
         """What a flavour sleeps on."""
 
-        far_net_seconds: float
+        recheck_seconds: float
 
-        def ear(self, folder: Any) -> str:
+        def wake_address(self, folder: Any) -> str:
             """Return the address at which this request is woken; `folder` is the engine's own."""
 
-        def mend(self) -> None:
-            """See that the ear is still there."""
+        def recreate(self) -> None:
+            """See that the wake-up FIFO is still there."""
 
 
 class Request:
@@ -125,18 +125,18 @@ class Waiting:
     A slot is expected in `expected_seconds`; `missing` names were passed by.
     """
 
-    __slots__ = ("expected_seconds", "look_at", "missing", "ways")
+    __slots__ = ("blockers", "expected_seconds", "look_at", "missing")
 
     def __init__(
-        self, look_at: float, expected_seconds: float, missing: tuple[str, ...], ways: set[str]
+        self, look_at: float, expected_seconds: float, missing: tuple[str, ...], blockers: set[str]
     ) -> None:
         self.look_at = look_at
         self.expected_seconds = expected_seconds
         self.missing = missing
-        self.ways = ways
+        self.blockers = blockers
 
 
-class NotNow:
+class NotGranted:
     """Not granted, and no longer in the queue."""
 
     __slots__ = ("missing",)
@@ -145,7 +145,7 @@ class NotNow:
         self.missing = missing
 
 
-class Gone:
+class Lost:
     """The database knows nothing of the request: it is another file now, or was restored."""
 
     __slots__ = ()

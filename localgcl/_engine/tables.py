@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 # Which row of the ledger is the tally of limit `?`.
-TALLY = "limit_key = ? AND owner = -1 AND lease = ''"
+COUNTERS = "limit_key = ? AND owner = -1 AND lease = ''"
 
 
 def keys_in(text: str) -> list[int]:

@@ -2,7 +2,7 @@
 
 The statements run against the tables of `_storage/schema.py`. An *address* is how the others tell
 whether a process lives; it is in the column `lifeline` of the process's row. A *wake-up address*
-(`ear`) is where one thread or event loop of a process is woken, and begins with the process's
+(`wakes`) is where one thread or event loop of a process is woken, and begins with the process's
 address (see `lifeline_of`). Nothing here says what these are made of.
 """
 
@@ -63,7 +63,7 @@ if TYPE_CHECKING:
         def known(self) -> dict[str, tuple[int, int]]:
             """The keys of limit and owner by the limit's name: hints, for as long as it is open."""
 
-        def wake(self, ear: str, ticket: int) -> None:
+        def wake(self, wakes: str, ticket: int) -> None:
             """Once this is committed, wake who waits at a wake-up address, for that ticket."""
 
         def listening_address(self, listener: Listener) -> str:
@@ -87,7 +87,7 @@ if TYPE_CHECKING:
         def lives(self, address: str) -> bool:
             """Whether the process of an address lives, as far as can be told."""
 
-        def can_wake(self, ear: str) -> bool:
+        def can_wake(self, wakes: str) -> bool:
             """Whether the process of a wake-up address lives, which is about to be woken."""
 
         def clear_away(self, address: str) -> None:

@@ -13,14 +13,14 @@ from localgcl._engine.admission import count_timeout
 from localgcl._engine.grant import leave_queues
 from localgcl._engine.queue import promote
 from localgcl._engine.release import release_by_id, release_granted
-from localgcl._engine.request import Gone, Granted, NotNow, Refused, Waiting
+from localgcl._engine.request import Granted, Lost, NotGranted, Refused, Waiting
 from localgcl._engine.tables import keys_in
 from localgcl._engine.watchers import (
     DEPUTY_SECONDS,
     WATCHERS,
+    blockers_of,
     deputies,
     earlier,
-    in_the_way,
     next_due,
     slots_ahead,
 )
@@ -54,18 +54,18 @@ _LEASES = "SELECT limit_key, since FROM ledger WHERE owner = ? AND lease = ? AND
 
 def look(
     tx: Transaction, request: Request, listener: Listener, dead: Iterable[str] = ()
-) -> Granted | Refused | Waiting | NotNow | Gone:
+) -> Granted | Refused | Waiting | NotGranted | Lost:
     """See whether a waiting request is served by now; clear the dead out of its way first."""
     waiter = _find(tx, request)
     if waiter is None:
-        return _told_by_leases(tx.execute, request) or Gone()
+        return _grant_from_leases(tx.execute, request) or Lost()
     if waiter[0] is None:
-        listener.mend()
+        listener.recreate()
         keys = keys_in(waiter[1])
         promote(tx, {*keys, *reap_dead(tx, dead), *_reap_ahead(tx, keys, request.ticket)})
         waiter = _find(tx, request)
         if waiter is None:  # granted just now: only its own owner's death could take it away else
-            return _told_by_leases(tx.execute, request) or Gone()
+            return _grant_from_leases(tx.execute, request) or Lost()
     verdict, limits, _, _, names, passed, _ = waiter
     if verdict is None:
         return waiting_state(tx, request, listener, keys_in(limits), _lines(passed))
@@ -73,7 +73,7 @@ def look(
     if verdict == "granted":
         return _told(waiter)
     if verdict == "late":
-        return NotNow(_lines(passed))
+        return NotGranted(_lines(passed))
     return Refused(verdict, _lines(names), _lines(passed))
 
 
@@ -87,11 +87,11 @@ def peek(execute: Execute, request: Request) -> Granted | None:
     It needs no transaction: who has its slots need not stand at the gate to learn of it. Where one
     of the names was passed by, its row may have more to tell, and has to go.
     """
-    granted = _told_by_leases(execute, request)
+    granted = _grant_from_leases(execute, request)
     return granted if granted is not None and len(granted.taken) == len(request.names) else None
 
 
-def _told_by_leases(execute: Execute, request: Request) -> Granted | None:
+def _grant_from_leases(execute: Execute, request: Request) -> Granted | None:
     """Return the grant of a request that has leases, and no row among those that wait."""
     if request.place is None or not request.holds:
         return None
@@ -114,7 +114,7 @@ def _reap_ahead(tx: Transaction, limits: Iterable[int], ticket: int) -> set[int]
     freed: set[int] = set()
     for key in limits:
         while len(earlier(tx.execute, key, ticket)) == WATCHERS:
-            reaped = reap_dead(tx, in_the_way(tx, key, ticket)[0])
+            reaped = reap_dead(tx, blockers_of(tx, key, ticket)[0])
             if not reaped:
                 break
             freed |= reaped
@@ -137,8 +137,8 @@ def waiting_state(
     new: bool = False,
 ) -> Waiting:
     """Return what a waiter is to watch, and when it is to look; a `new` one has its place noted."""
-    ways: set[str] = set()
-    look_at, expected, timed = tx.now + listener.far_net_seconds, _SHORTEST_EXPECTED, False
+    blockers: set[str] = set()
+    look_at, expected, timed = tx.now + listener.recheck_seconds, _SHORTEST_EXPECTED, False
     ticket = request.ticket
     request.due = 0.0
     for key in limits:
@@ -148,8 +148,8 @@ def waiting_state(
             continue  # inactive or deleted, and so passed by
         watches, rate, level, then, limit, occupancy = place
         if watches or (not new and len(earlier(tx.execute, key, ticket)) < WATCHERS):
-            here, next_end, mixed = in_the_way(tx, key, ticket)
-            ways |= here
+            here, next_end, mixed = blockers_of(tx, key, ticket)
+            blockers |= here
             look_at = min(look_at, tx.now + NET_SECONDS, next_end)
             if mixed:  # one of them may be stopped as its moment comes
                 look_at = min(look_at, next_due(tx, key, ticket) - DEPUTY_SECONDS)
@@ -161,7 +161,7 @@ def waiting_state(
         else:
             # Should all before it die at once, it would be the first to live.
             last = earlier(tx.execute, key, ticket, last=True)
-            ways.update(last)
+            blockers.update(last)
             request.stood[key] = (*last,)
         if rate:
             slots = slots_ahead(tx, key, ticket) + request.occupy
@@ -181,8 +181,8 @@ def waiting_state(
             expected = max(expected, min(occupancy, _LONGEST_EXPECTED))
     if timed:
         tx.execute("UPDATE waiters SET wakes_at = ? WHERE ticket = ?", (look_at, ticket))
-    ways.discard(tx.own_address())
-    return Waiting(look_at, expected, missing, ways)
+    blockers.discard(tx.own_address())
+    return Waiting(look_at, expected, missing, blockers)
 
 
 def would_look(execute: Execute, request: Request) -> bool:
@@ -224,15 +224,15 @@ def _leave(tx: Transaction, ticket: int, *, gives_up: bool) -> None:
 
 def withdraw(
     tx: Transaction, request: Request, listener: Listener, dead: Iterable[str] = ()
-) -> Granted | Refused | NotNow:
+) -> Granted | Refused | NotGranted:
     """Look one last time, and leave the queue if the request is not served by now."""
     outcome = look(tx, request, listener, dead)
     if isinstance(outcome, Granted | Refused):
         return outcome
     if isinstance(outcome, Waiting):
         _leave(tx, request.ticket, gives_up=True)
-        return NotNow(outcome.missing)
-    return NotNow()
+        return NotGranted(outcome.missing)
+    return NotGranted()
 
 
 def abandon(tx: Transaction, request: Request) -> None:
@@ -244,7 +244,7 @@ def abandon(tx: Transaction, request: Request) -> None:
         granted = _told(waiter) if waiter[0] == "granted" else None
         _leave(tx, request.ticket, gives_up=waiter[0] is None)
     elif granted is None:
-        granted = _told_by_leases(tx.execute, request)
+        granted = _grant_from_leases(tx.execute, request)
     if request.holds:
         if granted is not None and granted.owner is not None:
             release_granted(tx, request.id, request.occupy, granted)

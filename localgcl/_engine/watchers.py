@@ -32,19 +32,19 @@ DEPUTY_SECONDS = decay.HORIZON_SECONDS / 2
 # Tasks of one process may be many, and all of them stand before the first of another.
 _MAX_SEARCHED = 1000
 
-_EAR = "SELECT ear FROM waiters WHERE ticket = ?"
+_WAKES = "SELECT wakes FROM waiters WHERE ticket = ?"
 _BEFORE = (
-    "SELECT ear, limits FROM waits JOIN waiters USING (ticket) WHERE limit_key = ? AND ticket < ?"
+    "SELECT wakes, limits FROM waits JOIN waiters USING (ticket) WHERE limit_key = ? AND ticket < ?"
     " ORDER BY ticket LIMIT ?"
 )
 
 
-def rouse(tx: Transaction, key: int) -> None:
+def wake_all(tx: Transaction, key: int) -> None:
     """Have all who wait at a limit look, which nobody watched there while it was inactive."""
     tx.execute("UPDATE waits SET watches = 0 WHERE limit_key = ?", (key,))
-    queue = "SELECT ear, ticket FROM waits JOIN waiters USING (ticket) WHERE limit_key = ?"
-    for ear, ticket in tx.execute(queue, (key,)).fetchall():
-        tx.wake(ear, ticket)
+    queue = "SELECT wakes, ticket FROM waits JOIN waiters USING (ticket) WHERE limit_key = ?"
+    for wakes, ticket in tx.execute(queue, (key,)).fetchall():
+        tx.wake(wakes, ticket)
 
 
 def wake_watchers(tx: Transaction, key: int) -> None:
@@ -56,15 +56,15 @@ def wake_watchers(tx: Transaction, key: int) -> None:
         (key, WATCHERS),
     ).fetchall()
     if not all(watches for _, watches, *_ in front):
-        # One watcher for each ear will do, and the last is the one that stays the longest.
-        ears = [
-            (watches, ticket, *tx.execute(_EAR, (ticket,)).fetchone())
+        # One watcher for each wake-up FIFO will do, and the last is the one that stays the longest.
+        wakes_of = [
+            (watches, ticket, *tx.execute(_WAKES, (ticket,)).fetchone())
             for ticket, watches, *_ in front
         ]
-        watching = {ear for watches, _, ear in ears if watches}
-        last = {ear: ticket for _, ticket, ear in ears if ear not in watching}
-        for ear, ticket in last.items():
-            tx.wake(ear, ticket)
+        watching = {wakes for watches, _, wakes in wakes_of if watches}
+        last = {wakes: ticket for _, ticket, wakes in wakes_of if wakes not in watching}
+        for wakes, ticket in last.items():
+            tx.wake(wakes, ticket)
     if front and front[0][2]:
         _set_timers(tx, key, *front[0])
 
@@ -102,14 +102,14 @@ def _set_timers(
 
 
 def _wake_if_later(tx: Transaction, ticket: int, at: float) -> None:
-    ear, wakes_at = tx.execute(
-        "SELECT ear, wakes_at FROM waiters WHERE ticket = ?", (ticket,)
+    wakes, wakes_at = tx.execute(
+        "SELECT wakes, wakes_at FROM waiters WHERE ticket = ?", (ticket,)
     ).fetchone()
     if wakes_at > at:
-        tx.wake(ear, ticket)
+        tx.wake(wakes, ticket)
 
 
-def in_the_way(tx: Transaction, key: int, ticket: int = MAX_SLOTS) -> tuple[set[str], float, bool]:
+def blockers_of(tx: Transaction, key: int, ticket: int = MAX_SLOTS) -> tuple[set[str], float, bool]:
     """Return the lifelines of those who hold, or wait before `ticket` at the front of, a limit.
 
     Clients have none to watch: they are among them once they have expired, and the second result
@@ -127,23 +127,25 @@ def in_the_way(tx: Transaction, key: int, ticket: int = MAX_SLOTS) -> tuple[set[
         (key, key),
     ).fetchall()
     before = tx.execute(_BEFORE, (key, ticket, WATCHERS)).fetchall()
-    ways, next_end = {lifeline_of(ear) for ear, _ in before}, math.inf
+    blockers, next_end = {lifeline_of(wakes) for wakes, _ in before}, math.inf
     for lifeline, expires in holders:
         if expires is None or expires <= tx.now:
-            ways.add(lifeline)
+            blockers.add(lifeline)
         else:
             next_end = min(next_end, expires)
-    return ways, next_end, any(" " in limits for _, limits in before)
+    return blockers, next_end, any(" " in limits for _, limits in before)
 
 
 def earlier(execute: Execute, key: int, ticket: int, *, last: bool = False) -> list[str]:
     """Return the lifelines of those before `ticket` at a queue's front, or of the last one only."""
-    before = "SELECT ear FROM waits JOIN waiters USING (ticket) WHERE limit_key = ? AND ticket < ?"
-    ears = execute(
+    before = (
+        "SELECT wakes FROM waits JOIN waiters USING (ticket) WHERE limit_key = ? AND ticket < ?"
+    )
+    wakes_of = execute(
         f"{before} ORDER BY ticket {'DESC' if last else ''} LIMIT ?",
         (key, ticket, 1 if last else WATCHERS),
     ).fetchall()
-    return [lifeline_of(ear) for (ear,) in ears]
+    return [lifeline_of(wakes) for (wakes,) in wakes_of]
 
 
 def slots_ahead(tx: Transaction, key: int, ticket: int) -> int:
@@ -186,22 +188,22 @@ def next_due(tx: Transaction, key: int, ticket: int) -> float:
 def deputies(tx: Transaction, key: int) -> list[int]:
     """Return who looks at the moment of a queue's head beside itself: its process may be stopped.
 
-    They are the first of each of the next few processes, and the first of another ear of the
+    They are the first of each of the next few processes, and the first of another FIFO of the
     head's own: an event loop may be blocked alone.
     """
     rows = tx.execute(
-        "SELECT ticket, ear FROM waits JOIN waiters USING (ticket) WHERE limit_key = ?"
+        "SELECT ticket, wakes FROM waits JOIN waiters USING (ticket) WHERE limit_key = ?"
         " ORDER BY ticket LIMIT ?",
         (key, _MAX_SEARCHED),
     )
     found: list[int] = []
-    head_ear, beside, others = "", False, set[str]()
-    for ticket, ear in rows:
-        lifeline = lifeline_of(ear)
-        if not head_ear:
-            head_ear = ear
-        elif lifeline == lifeline_of(head_ear):
-            if ear != head_ear and not beside:
+    head_wakes, beside, others = "", False, set[str]()
+    for ticket, wakes in rows:
+        lifeline = lifeline_of(wakes)
+        if not head_wakes:
+            head_wakes = wakes
+        elif lifeline == lifeline_of(head_wakes):
+            if wakes != head_wakes and not beside:
                 beside = True
                 found.append(ticket)
         elif lifeline not in others:

@@ -1,6 +1,6 @@
 """One FIFO of the run folder: its name, its write end, and the hints that are written to it.
 
-A process reads its lifeline for as long as it lives, and an ear of it for as long as a request
+A process reads its lifeline for as long as it lives, and a wake-up FIFO for as long as a request
 waits there. To open the write end fails with ENXIO when nobody reads, a byte written wakes, and a
 write end that is open reports an error the moment the last reader is gone.
 """
@@ -33,16 +33,16 @@ HINT_AT_NONE = 2**64 - 1  # by the process itself, to have its own thread look a
 
 
 def is_fifo_name(name: object) -> bool:
-    """Whether `name` is a lifeline's or an ear's; rows of the database are not to be trusted."""
+    """Whether `name` is a lifeline's or a wake-up FIFO's, which a row may not tell truly."""
     if not isinstance(name, str):
         return False
     lifeline, _, number = name.partition(".")
     return len(lifeline) == NAME_LENGTH and lifeline.isalnum() and (not number or number.isdigit())
 
 
-def lifeline_of(ear: str) -> str:
-    """Return the name of the lifeline that an ear belongs to."""
-    return ear.partition(".")[0]
+def lifeline_of(wake_fifo: str) -> str:
+    """Return the name of the lifeline that a wake-up FIFO belongs to."""
+    return wake_fifo.partition(".")[0]
 
 
 def open_write_end(name: str, folder: int) -> int:
@@ -94,7 +94,7 @@ class WriteEnd(Kept):
 
 
 def hint(end: int, tickets: Iterable[int]) -> None:
-    """Write hints at these requests to the write end of an ear."""
+    """Write hints at these requests to the write end of a wake-up FIFO."""
     hints = b"".join([(ticket % 2**64).to_bytes(HINT_LENGTH) for ticket in tickets])
     if len(hints) > select.PIPE_BUF:
         hints = HINT_AT_ALL.to_bytes(HINT_LENGTH)
@@ -128,7 +128,7 @@ def _unblock(before: set[int]) -> None:
     _signal.pthread_sigmask(_signal.SIG_SETMASK, before)
 
 
-# A descriptor to be closed where a ring needs one and this process has no more to open: whoever
+# A descriptor to be closed where a wake-up needs one and this process has no more to open: whoever
 # was granted a slot would sleep on it.
 _spares: list[Kept] = []
 

@@ -88,13 +88,13 @@ class Folder(Directory):
         return open_write_end(name, folder.descriptor)
 
     def fifos(self, besides: Collection[str] = ()) -> list[str]:
-        """Return the names of the lifelines and ears that are there, without those of `besides`."""
+        """Return the names of the FIFOs that are there, without those of `besides`."""
         try:
             folder = self.opened()
             names = os.listdir(folder.descriptor)
         except FileNotFoundError:
             return []  # a cleaner took the folder
-        # Thousands of threads that wait have an ear each, and most are of a few who live.
+        # Thousands of threads that wait have a wake-up FIFO each, and most are of a few who live.
         return [one for one in names if lifeline_of(one) not in besides and is_fifo_name(one)]
 
     def is_alive(self, name: str) -> bool:
@@ -127,19 +127,19 @@ class Folder(Directory):
                 raise  # what a signal's handler has raised
             return None
 
-    def ring(self, ear: str, tickets: Iterable[int], end: int | None = None) -> None:
-        """Wake whoever listens on `ear`, with a hint at which of its requests are concerned.
+    def wake(self, wake_fifo: str, tickets: Iterable[int], end: int | None = None) -> None:
+        """Wake whoever listens on `wake_fifo`, with a hint at which of its requests are concerned.
 
         `end` is a write end of it that is open already; it is closed.
         """
-        # A ring is a hint. Whoever is dead needs none, whoever has its pipe full has hints enough,
+        # A wake-up is a hint. The dead need none, a process whose pipe is full has hints enough,
         # and where permission is missing the waiter's own safety net has to do.
         try:
             if end is None:
                 with contextlib.suppress(ProcessLookupError):
-                    end = self.open_end(ear)
+                    end = self.open_end(wake_fifo)
                     if end is None and give_up_spare():
-                        end = self.open_end(ear)
+                        end = self.open_end(wake_fifo)
             if end is not None:
                 hint(end, tickets)
         finally:
@@ -202,7 +202,7 @@ class Folder(Directory):
         unlink_fifo(fifo, folder.descriptor)
 
     def remove(self, lifeline: str) -> None:
-        """Unlink a lifeline and its ears, which are numbered from 1 without a gap."""
+        """Unlink a lifeline and its wake-up FIFOs, which are numbered from 1 without a gap."""
         if not is_fifo_name(lifeline):
             return
         try:

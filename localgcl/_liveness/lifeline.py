@@ -1,7 +1,7 @@
-"""What a process has in the run folder: its lifeline, the ears of those who wait, and a watch.
+"""What a process has in the run folder: its lifeline, its wake-up FIFOs, and a watch.
 
-A process has one lifeline for each run folder and, beside it, one ear for each thread (or event
-loop) that waits. What is written to an ear is a hint to look at the database, never a message.
+A process has one lifeline for each run folder and, beside it, one wake-up FIFO for each thread (or
+event loop) that waits. What is written to that is a hint to look at the database, never a message.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import TypeVar
 
-    E = TypeVar("E", bound="Ear")
+    E = TypeVar("E", bound="WakeFifo")
 
-# How many ears that nobody uses are kept open at the most, and how many write ends each of them.
+# How many wake-up FIFOs that nobody uses are kept open at the most, and how many write ends each.
 _MAX_IDLE = 32
 _MAX_WATCHED_IDLE = 16
 
@@ -54,7 +54,7 @@ class _Fifo:
         except FileNotFoundError:
             return False  # a cleaner took the folder
 
-    def mend(self) -> None:
+    def recreate(self) -> None:
         taken = self.renew()
         if taken is not None:
             close_if_ours(taken)
@@ -76,7 +76,7 @@ class _Fifo:
         close_if_ours(descriptor)
 
 
-class Watch:
+class LifelineWatch:
     """Write ends of other processes' lifelines, held to learn of their deaths at once."""
 
     def __init__(self) -> None:
@@ -109,14 +109,14 @@ class Watch:
         self.unwatched = set()
 
 
-class Ear(_Fifo):
+class WakeFifo(_Fifo):
     """What wakes one waiting thread, all the tasks of one event loop, or all other threads."""
 
     _writer: WriteEnd | None = None
 
     def __init__(self, folder: Folder, name: str) -> None:
-        # Kept with the ear: who waits again mostly finds the same processes in its way.
-        self.watch = Watch()
+        # Kept with the wake-up FIFO: who waits again mostly finds the same processes in its way.
+        self.watch = LifelineWatch()
         super().__init__(folder, name)
 
     def __del__(self) -> None:
@@ -142,9 +142,9 @@ class Ear(_Fifo):
         """Whether somebody listens who has borrowed it."""
         return True
 
-    def ring(self, tickets: Iterable[int]) -> bool:
+    def wake(self, tickets: Iterable[int]) -> bool:
         """Write hints to it, for which no descriptor need be to be had; False if that is lost."""
-        writer = self._writer  # kept open by this, whatever becomes of the ear meanwhile
+        writer = self._writer  # kept open by this, whatever becomes of the wake-up FIFO meanwhile
         if writer is None:
             return True  # closed, and so nobody waits
         if writer.is_lost():
@@ -168,66 +168,67 @@ class Ear(_Fifo):
 
 
 class Lifeline(_Fifo):
-    """What shows that this process lives, and the ears that its waiters borrow."""
+    """What shows that this process lives, and the wake-up FIFOs that its waiters borrow."""
 
     def __init__(self, folder: Folder) -> None:
         super().__init__(folder, os.urandom(NAME_LENGTH // 2).hex())
         keep_spare()
         self.pid = os.getpid()
-        self._ears: weakref.WeakValueDictionary[str, Ear] = weakref.WeakValueDictionary()
+        self._wake_fifos: weakref.WeakValueDictionary[str, WakeFifo] = weakref.WeakValueDictionary()
         self._made = 0
-        self._idle: list[Ear] = []
-        self._names: list[str] = []  # of ears that were closed
+        self._idle: list[WakeFifo] = []
+        self._names: list[str] = []  # of wake-up FIFOs that were closed
         self.keeper = Duty()  # of the threads that wait here: the periodic check
-        self.shared: Ear | None = None  # by all the threads that have none of their own
+        self.shared: WakeFifo | None = None  # by all the threads that have none of their own
 
-    def borrow_ear(self) -> Ear:
-        """Return an ear that nobody uses; give it back with `return_ear`."""
+    def borrow_wake_fifo(self) -> WakeFifo:
+        """Return a wake-up FIFO that nobody uses; give it back with `return_wake_fifo`."""
         if self._idle:
-            ear = self._idle.pop()
+            wake_fifo = self._idle.pop()
             try:
-                ear.mend()
-                ear.drain()
+                wake_fifo.recreate()
+                wake_fifo.drain()
             except BaseException:
-                self._idle.append(ear)
+                self._idle.append(wake_fifo)
                 raise
         else:
-            ear = self.new_ear(Ear)
-        return ear
+            wake_fifo = self.new_wake_fifo(WakeFifo)
+        return wake_fifo
 
-    def new_ear(self, kind: type[E]) -> E:
-        """Make one of some kind, which is rung like any other."""
+    def new_wake_fifo(self, kind: type[E]) -> E:
+        """Make one of some kind, which is woken like any other."""
         if self._names:
             name = self._names.pop()
             try:
-                ear = kind(self.folder, name)
+                wake_fifo = kind(self.folder, name)
             except BaseException:
                 self._names.append(name)
                 raise
         else:
-            ear = kind(self.folder, f"{self.name}.{self._made + 1}")
+            wake_fifo = kind(self.folder, f"{self.name}.{self._made + 1}")
             self._made += 1
-        self._ears[ear.name] = ear
-        return ear
+        self._wake_fifos[wake_fifo.name] = wake_fifo
+        return wake_fifo
 
-    def return_ear(self, ear: Ear) -> None:
+    def return_wake_fifo(self, wake_fifo: WakeFifo) -> None:
         if len(self._idle) >= _MAX_IDLE:
-            ear.close()  # before it is forgotten, lest a child that is forked now keep it open
-            self._ears.pop(ear.name, None)
-            self._names.append(ear.name)
+            # Before it is forgotten: a child that is forked now would keep it open.
+            wake_fifo.close()
+            self._wake_fifos.pop(wake_fifo.name, None)
+            self._names.append(wake_fifo.name)
             return
-        if len(ear.watch.ends) > _MAX_WATCHED_IDLE:
-            ear.watch.close()
-        self._idle.append(ear)
+        if len(wake_fifo.watch.ends) > _MAX_WATCHED_IDLE:
+            wake_fifo.watch.close()
+        self._idle.append(wake_fifo)
 
-    def ring(self, name: str, tickets: Iterable[int]) -> bool:
-        """Wake whoever listens on an ear of this process; return whether it has that one."""
-        ear = self._ears.get(name)
-        return ear is not None and ear.ring(tickets)
+    def wake(self, name: str, tickets: Iterable[int]) -> bool:
+        """Wake who listens on a FIFO of this process; return whether it has that one."""
+        wake_fifo = self._wake_fifos.get(name)
+        return wake_fifo is not None and wake_fifo.wake(tickets)
 
     def borrowed(self) -> int:
-        """Return how many ears are in use, without the shared one."""
-        return len(self._ears) - len(self._idle) - (self.shared is not None)
+        """Return how many wake-up FIFOs are in use, without the shared one."""
+        return len(self._wake_fifos) - len(self._idle) - (self.shared is not None)
 
     def is_listening(self) -> bool:
         """Whether somebody waits."""
@@ -236,10 +237,10 @@ class Lifeline(_Fifo):
     def drop(self) -> None:
         """Close every descriptor, and leave the files to whoever finds them."""
         self.close()
-        for known in self._ears.valuerefs():  # a copy, whatever another thread gives back
-            ear = known()
-            if ear is not None:
-                ear.close()
+        for known in self._wake_fifos.valuerefs():  # a copy, whatever another thread gives back
+            wake_fifo = known()
+            if wake_fifo is not None:
+                wake_fifo.close()
 
 
 _lifelines: dict[str, Lifeline] = {}

@@ -191,13 +191,17 @@ def start(command: Sequence[str], mask: Collection[int], keep_open: int | None) 
     """
     passed = None if keep_open is None else _inheritable(keep_open)
     try:
-        denied: OSError | None = None
+        permission_error: OSError | None = None
         for path in _candidates(command[0]):
             try:
                 return _spawn(path, command, mask)
             except PermissionError as error:
-                denied = denied or error  # a later folder of PATH may have one that can be run
-        raise denied or FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), command[0])
+                permission_error = (
+                    permission_error or error
+                )  # a later folder of PATH may have one that can be run
+        raise permission_error or FileNotFoundError(
+            errno.ENOENT, os.strerror(errno.ENOENT), command[0]
+        )
     finally:
         if passed is not None:
             os.close(passed)

@@ -149,7 +149,7 @@ class _Teller(Listener):
         self._told = False
 
     def sleep(self, step: Sleep) -> list[str]:
-        if not self._told and step.ways is not None:
+        if not self._told and step.blockers is not None:
             self._told = True
             _tell(f"waiting for {quoted(self._names)}")
             for name in self._names:

@@ -10,7 +10,7 @@ import math
 import sqlite3
 
 from localgcl._base import clock
-from localgcl._storage.problems import strange
+from localgcl._storage.problems import corrupt_rows_error
 from localgcl._storage.schema import MAX_LEASE_SECONDS
 
 TYPE_CHECKING = False
@@ -80,5 +80,5 @@ def _recorded(execute: Callable[..., sqlite3.Cursor], path: str) -> tuple[str, f
         or not isinstance(offset, int | float)
         or not math.isfinite(offset)
     ):
-        raise strange(path, f"boot: {boot!r}, boot.offset: {offset!r}")
+        raise corrupt_rows_error(path, f"boot: {boot!r}, boot.offset: {offset!r}")
     return boot, offset

@@ -14,7 +14,7 @@ from localgcl._storage import schema
 from localgcl._storage.connection import begin
 from localgcl._storage.gate import GateTimeoutError
 from localgcl._storage.migration import newer
-from localgcl._storage.problems import explained, is_foreign, strange
+from localgcl._storage.problems import corrupt_rows_error, database_error, is_foreign
 from localgcl._storage.shared_file import InUseError, SharedFile, shared_files
 from localgcl._storage.transaction import Transaction as Transaction  # for who imports both
 from localgcl.errors import LocalGCLError
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from typing import Any, TypeVar, TypeVarTuple
 
     from localgcl._liveness.folder import Folder
-    from localgcl._storage.transaction import Ends, Rings
+    from localgcl._storage.transaction import Ends, Wakeups
 
     T = TypeVar("T")
     Args = TypeVarTuple("Args")
@@ -63,7 +63,7 @@ class Database(SharedFile):
         to transactions of their own is run before this returns, or put into `rest`.
         """
         left: Rest = [] if rest is None else rest
-        rings: Rings = {}
+        wakeups: Wakeups = {}
         ends: Ends = {}
         # A Ctrl-C can strike between any two instructions, in a `finally` too: what must happen
         # (open the gate, unlock, wake) stands in two nested ones each.
@@ -71,7 +71,7 @@ class Database(SharedFile):
             while True:
                 try:
                     result: T = self._alone(
-                        deadline, self._inside, work, deadline, durable, create, rings, ends, left
+                        deadline, self._inside, work, deadline, durable, create, wakeups, ends, left
                     )
                     break
                 except InUseError:
@@ -79,11 +79,11 @@ class Database(SharedFile):
                         raise GateTimeoutError from None
                     threads.sleep(_TURN_SECONDS)  # in which the other thread can have its turn
         finally:
-            if (rings or ends) and self._folder is not None:
+            if (wakeups or ends) and self._folder is not None:
                 try:
-                    _ring(self._folder, rings, ends)
+                    _wake(self._folder, wakeups, ends)
                 except BaseException:
-                    _ring(self._folder, rings, ends)
+                    _wake(self._folder, wakeups, ends)
                     raise
             if afterwards:
                 for do in tuple(afterwards):
@@ -135,7 +135,7 @@ class Database(SharedFile):
         deadline: float | None,
         durable: bool,
         create: bool,
-        rings: Rings,
+        wakeups: Wakeups,
         ends: Ends,
         left: Rest,
     ) -> T:
@@ -150,7 +150,7 @@ class Database(SharedFile):
             whole = seems_whole(file.folder)
             if existing_lifeline(file.folder) is None:
                 _identity.look_up()
-            tx = Transaction(file, rings, ends)
+            tx = Transaction(file, wakeups, ends)
             try:
                 gate.enter(deadline)
                 if durable:
@@ -159,7 +159,7 @@ class Database(SharedFile):
                 if (version := execute("PRAGMA user_version").fetchone()[0]) != schema.VERSION:
                     raise newer(self.path, version)
                 if not whole and (ours := existing_lifeline(file.folder)) is not None:
-                    ours.mend()  # lest this process take itself for dead
+                    ours.recreate()  # lest this process take itself for dead
                 tx.now = clock.now()
                 result = work(tx)
                 execute("COMMIT")
@@ -182,13 +182,13 @@ class Database(SharedFile):
                 self._discard()
             if is_foreign(error):
                 raise
-            raise explained(self.path, error) from error
+            raise database_error(self.path, error) from error
         except (MemoryError, ImportError) as error:
             with contextlib.suppress(
                 sqlite3.Error, OSError, MemoryError, InUseError
             ):  # of the same cause
                 self._discard()
-            raise explained(self.path, error) from error
+            raise database_error(self.path, error) from error
         except LocalGCLError:
             raise
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
@@ -207,17 +207,17 @@ class Database(SharedFile):
         except (sqlite3.Error, ValueError) as unreadable:  # of bytes that are no text
             problem = str(unreadable)
         if problem is not None:
-            raise strange(self.path, problem) from error
+            raise corrupt_rows_error(self.path, problem) from error
 
 
-def _ring(folder: Folder, rings: Rings, ends: Ends) -> None:
+def _wake(folder: Folder, wakeups: Wakeups, ends: Ends) -> None:
     ours = existing_lifeline(folder)
-    while rings:
-        ear = next(iter(rings))
-        if ours is None or not ours.ring(ear, rings[ear]):
-            folder.ring(ear, rings[ear], ends.pop(ear, None))
-        del rings[ear]
-    while ends:  # what failed before it came to a ring
+    while wakeups:
+        wakes = next(iter(wakeups))
+        if ours is None or not ours.wake(wakes, wakeups[wakes]):
+            folder.wake(wakes, wakeups[wakes], ends.pop(wakes, None))
+        del wakeups[wakes]
+    while ends:  # what failed before it came to a wake-up
         os.close(ends.popitem()[1])
 
 

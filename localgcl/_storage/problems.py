@@ -113,16 +113,16 @@ def explaining(path: str) -> Iterator[None]:
     except (OSError, MemoryError, ImportError, RuntimeError) as error:
         if isinstance(error, OSError) and is_foreign(error):
             raise
-        raise explained(path, error) from error
+        raise database_error(path, error) from error
 
 
-def explained(path: str, error: Failure) -> DatabaseError:
+def database_error(path: str, error: Failure) -> DatabaseError:
     """Return the error for a user: which file, what is wrong, and what to do next."""
     problem = known_problem(path, error)
     return DatabaseError(path, problem or f"{error}; `localgcl doctor` tells more")
 
 
-def strange(path: str, found: object) -> DatabaseError:
+def corrupt_rows_error(path: str, found: object) -> DatabaseError:
     """Return the error of a file with rows that only another program can have written."""
     return DatabaseError(
         path,
@@ -136,7 +136,7 @@ def known_problem(path: str, error: Failure) -> str | None:
     resource = used_up(path, error)
     if resource is not None:
         return f"{resource} ({error})" if str(error) else resource
-    forbidden = denied(path)
+    forbidden = permission_error(path)
     if forbidden is not None:
         return "; ".join(forbidden)
     if isinstance(error, sqlite3.Error) and code_of(error) in _REMEDIES:
@@ -144,7 +144,7 @@ def known_problem(path: str, error: Failure) -> str | None:
     return None
 
 
-def denied(path: str) -> tuple[str, str] | None:
+def permission_error(path: str) -> tuple[str, str] | None:
     """Return which file of the database this user may not use, if any, and what to do about it.
 
     Another place is never the advice: who followed it would have limits of their own.

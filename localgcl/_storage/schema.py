@@ -145,8 +145,12 @@ UPDATE owners SET lasts = max(0, expires - (SELECT max(since) FROM ledger WHERE 
 WHERE expires IS NOT NULL;
 """
 
+_WAKES = """
+ALTER TABLE waiters RENAME COLUMN ear TO wakes;
+"""
+
 # Script number n brings a file of version n to version n + 1; a new file is of version 0.
-MIGRATIONS = (_TABLES, _PROCESSES)
+MIGRATIONS = (_TABLES, _PROCESSES, _WAKES)
 VERSION = len(MIGRATIONS)
 
 

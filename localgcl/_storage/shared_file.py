@@ -17,7 +17,7 @@ from localgcl._storage.forking import crossed, register, registered
 from localgcl._storage.gate import GateTimeoutError
 from localgcl._storage.location import identity_of
 from localgcl._storage.open_files import drop, files_of, is_lost, tied_to
-from localgcl._storage.problems import explained, is_foreign
+from localgcl._storage.problems import database_error, is_foreign
 from localgcl.errors import DatabaseError, GreenThreadsError
 
 TYPE_CHECKING = False
@@ -68,7 +68,7 @@ class SharedFile:
         try:
             return identity_of(self.path) is not None
         except OSError as error:
-            raise explained(self.path, error) from error
+            raise database_error(self.path, error) from error
 
     def _alone(self, deadline: float | None, do: Callable[[*Args], T], *args: *Args) -> T:
         """Keep this process's other threads out; GateTimeoutError if `deadline` comes first.
@@ -157,7 +157,7 @@ class SharedFile:
         except (GateTimeoutError, InUseError):
             pass
         except (sqlite3.Error, OSError) as error:
-            raise explained(self.path, error) from error
+            raise database_error(self.path, error) from error
 
     def _discard(self, deadline: float | None = None) -> None:
         file = self._file

@@ -1,6 +1,6 @@
 """One transaction of SQLite and FIFOs: what `_engine/transaction.py` asks for.
 
-An address is the name of a lifeline, a wake-up address is the name of an ear.
+An address is the name of a lifeline, a wake-up address is the name of a wake-up FIFO.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from localgcl._engine.request import Listener
     from localgcl._storage.file import File
 
-    Rings = dict[str, set[int]]  # the tickets that each ear is to hear of
-    Ends = dict[str, int]  # the write ends of ears among them that are open already
+    Wakeups = dict[str, set[int]]  # the tickets that each wake-up FIFO is to hear of
+    Ends = dict[str, int]  # the write ends of wake-up FIFOs among them that are open already
 
 # How many places in queues one transaction decides on, some 10 ms of work at the most; what is left
 # it leaves to the next ones, between which others have their turn at the gate.
@@ -39,16 +39,16 @@ class Transaction:
         "later",
         "now",
         "rest",
-        "rings",
         "share",
+        "wakeups",
     )
 
-    def __init__(self, file: File, rings: Rings, ends: Ends) -> None:
+    def __init__(self, file: File, wakeups: Wakeups, ends: Ends) -> None:
         self.execute = file.execute
         self.folder = file.folder
         self.known = file.known
         self.inode = file.identity[1]
-        self.rings = rings
+        self.wakeups = wakeups
         self.ends = ends
         self.now = 0.0  # until it has begun
         # Where several requests share a transaction: limits whose queues are served at its end.
@@ -57,11 +57,11 @@ class Transaction:
         # For the next transaction.
         self.rest: Callable[[transaction.Transaction], object] | None = None
 
-    def wake(self, ear: str, ticket: int) -> None:
-        self.rings.setdefault(ear, set()).add(ticket)
+    def wake(self, wakes: str, ticket: int) -> None:
+        self.wakeups.setdefault(wakes, set()).add(ticket)
 
     def listening_address(self, listener: Listener) -> str:
-        return listener.ear(self.folder)
+        return listener.wake_address(self.folder)
 
     def own_address(self) -> str:
         return lifeline(self.folder).name
@@ -85,7 +85,7 @@ class Transaction:
         """Whether the process of a lifeline lives; this one does, whatever a cleaner takes."""
         ours = existing_lifeline(self.folder)
         if ours is not None and ours.name == address:
-            ours.mend()
+            ours.recreate()
             return True
         if self.folder.is_alive(address):
             return True
@@ -96,21 +96,21 @@ class Transaction:
         process, _, inode = (row[0] or "").rpartition(" ") if row is not None else ("", "", "")
         return inode == str(self.inode) and self.folder.outlives(address, process)
 
-    def can_wake(self, ear: str) -> bool:
-        """Whether the process of a waiter lives; its ear is open then, for the ring that follows.
+    def can_wake(self, wakes: str) -> bool:
+        """Whether the process of a waiter lives; its FIFO is open then, for the wake-up to come.
 
         Who is granted slots by somebody else sees to its lifeline before it takes them for its own.
         """
         ours = existing_lifeline(self.folder)
-        if ours is not None and lifeline_of(ear) == ours.name:
+        if ours is not None and lifeline_of(wakes) == ours.name:
             return True
-        if ear not in self.ends:
+        if wakes not in self.ends:
             try:
-                end = self.folder.open_end(ear)
+                end = self.folder.open_end(wakes)
             except ProcessLookupError:
                 return False
             if end is not None:
-                self.ends[ear] = end
+                self.ends[wakes] = end
         return True
 
     def clear_away(self, address: str) -> None:

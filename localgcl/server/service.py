@@ -22,7 +22,7 @@ from localgcl.server.addresses import address_of
 from localgcl.server.credentials import USER, Credentials
 from localgcl.server.events import Events
 from localgcl.server.live import Live
-from localgcl.server.shown import Shown
+from localgcl.server.shown import ReadCache
 from localgcl.server.waiting_room import WaitingRoom
 
 T = TypeVar("T")
@@ -38,7 +38,7 @@ class Service:
         self.room = WaitingRoom(path, most_connections)
         self.live = Live(self.limiter, most_connections)
         self.events = Events(most_connections)
-        self.shown = Shown()
+        self.shown = ReadCache()
         self.empty_leases: deque[str] = deque()
         self.credentials = credentials
 

@@ -20,7 +20,7 @@ _SHOWN_SECONDS = 3600.0
 _WRITTEN_SECONDS = 60.0
 
 
-class Shown:
+class ReadCache:
     """Which slots in use each client was shown of late, and has written, of each limit.
 
     Some clients write back all that they have read, at times minutes later. That is no wish to

@@ -49,7 +49,7 @@ async def increment(request: Request) -> Response:
     take = await body_of(request, Take)
 
     client = client_of(request, None)
-    _, limits = await _take(request, take, client, clients.let_go)
+    _, limits = await _take(request, take, client, clients.detach)
     return JSONResponse(_minimal(limits))
 
 
@@ -62,7 +62,7 @@ async def increment_with_lease(request: Request) -> Response:
     empty = service_of(request).empty_leases
 
     def settle(tx: Transaction, asked: _outcomes.Request) -> None:
-        clients.entrust(tx, asked, client, take.lease_duration)
+        clients.assign_to_client(tx, asked, client, take.lease_duration)
         if asked.granted is None or not (asked.holds and asked.granted.taken):
             # Nothing bounds those of names that no limit has, except this.
             empty.append(asked.id)
@@ -179,7 +179,7 @@ async def decrement(request: Request) -> Response:
     """Give back slots that were taken without a lease."""
     give = await body_of(request, GiveBack)
     work = functools.partial(
-        clients.take_back,
+        clients.return_slots,
         names=_possible(give.names),
         slots=give.slots,
         occupancy_seconds=give.occupancy_seconds,

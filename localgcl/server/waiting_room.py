@@ -178,7 +178,7 @@ class WaitingRoom:
                 await session.transact(
                     functools.partial(clients.undo, request=place.request),
                     create=False,
-                    insists=True,
+                    retry=True,
                 )
 
     def _keep(self, place: Place, connection: Connection | None, seconds: float) -> None:

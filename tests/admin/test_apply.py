@@ -151,7 +151,7 @@ def test_slots_and_leases_stay(apply: Apply, limiter: Limiter, processes: Proces
     holder = processes().ask("database")
     waiter = processes().ask("database")
     done(apply(FILE))
-    assert waiter.is_rung
+    assert waiter.is_woken
     waiter.look()
     assert waiter.granted
     assert len(limiter.holders("database")) == 2

@@ -50,7 +50,7 @@ def test_decay_that_begins_under_waiters(
     limiter.acquire("api")
     waiting = [processes().ask("api") for _ in range(4)]
     limiter.update("api", slot_decay_per_second=20.0)
-    assert [ask.is_rung for ask in waiting] == [True] * 4
+    assert [ask.is_woken for ask in waiting] == [True] * 4
     for number, ask in enumerate(waiting, 1):
         ask.look()
         due = clock.now + number / 20

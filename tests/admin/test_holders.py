@@ -71,7 +71,7 @@ def test_a_reader_sees_no_dead(limiter: Limiter, processes: Processes) -> None:
     assert (limit.active_slots, limit.waiting) == (1, 0)
     assert [one.lease for one in limiter.holders()] == [waiting.request.id]
     assert limiter.waiters() == []
-    assert waiting.is_rung
+    assert waiting.is_woken
 
 
 def test_release_frees_all_of_a_lease(limiter: Limiter, processes: Processes) -> None:

@@ -183,7 +183,7 @@ def test_a_raised_limit_admits_at_once(
         limiter.update("database", limit=3)
     else:
         limiter.upsert("database", 3)
-    assert [ask.is_rung for ask in waiting] == [True, True, False]
+    assert [ask.is_woken for ask in waiting] == [True, True, False]
     for ask in waiting:
         ask.look()
     assert [ask.granted for ask in waiting] == [True, True, False]
@@ -208,7 +208,7 @@ def test_a_limit_lowered_below_what_is_waited_for(limiter: Limiter, processes: P
     limiter.acquire("database", 3)
     small, large, last = (processes().ask("database", occupy=occupy) for occupy in (1, 3, 1))
     limiter.update("database", limit=2)
-    assert [ask.is_rung for ask in (small, large, last)] == [False, True, False]
+    assert [ask.is_woken for ask in (small, large, last)] == [False, True, False]
     assert large.look().reason == "over_limit"
     assert small.look() is small.outcome
     assert limiter.read("database").waiting == 2

@@ -12,7 +12,7 @@ import pytest
 from localgcl import AcquireConcurrencySlotTimeoutError, Limiter
 from localgcl._admin.changes import key_of
 from localgcl._engine import clients
-from localgcl._engine.watchers import in_the_way
+from localgcl._engine.watchers import blockers_of
 from tests.helpers.played import Ask, Clock, Process
 
 # What begins or ends a transaction, and what a trigger does, which has its own plan.
@@ -36,8 +36,8 @@ class Traced:
         for statement in self._statements:
             if statement.startswith(_NO_QUERY):
                 continue
-            explained = "EXPLAIN QUERY PLAN " + re.sub(r"\bInf\b", "9e999", statement)
-            plan = [row[3] for row in self._connection.execute(explained)]
+            database_error = "EXPLAIN QUERY PLAN " + re.sub(r"\bInf\b", "9e999", statement)
+            plan = [row[3] for row in self._connection.execute(database_error)]
             scans = [step for step in plan if step.startswith("SCAN") and step not in _SMALL]
             if scans:
                 found[statement] = scans
@@ -120,7 +120,9 @@ def test_a_lease_of_a_client(others: tuple[Process, Process], traced: Traced) ->
 
     def entrusted() -> Ask:
         ask = server.ask("a", "b")
-        server.do(partial(clients.entrust, request=ask.request, client=client, seconds=60.0))
+        server.do(
+            partial(clients.assign_to_client, request=ask.request, client=client, seconds=60.0)
+        )
         return ask
 
     lease = entrusted().request.id
@@ -129,7 +131,7 @@ def test_a_lease_of_a_client(others: tuple[Process, Process], traced: Traced) ->
     assert not server.do(partial(clients.release, lease=lease))
     server.do(partial(clients.undo, request=entrusted().request))
     by_number = server.ask("a")
-    server.do(partial(clients.let_go, request=by_number.request))
+    server.do(partial(clients.detach, request=by_number.request))
     server.do(partial(clients.undo, request=by_number.request))
     assert server.ask("a", "b").granted
     assert traced.scans() == {}
@@ -155,7 +157,7 @@ def steps_to_holders(limiter: Limiter) -> int:
         return 0
 
     file.connection.set_progress_handler(step, 1)
-    limiter._database.transact(lambda tx: in_the_way(tx, key_of(tx, "many")))
+    limiter._database.transact(lambda tx: blockers_of(tx, key_of(tx, "many")))
     file.connection.set_progress_handler(None, 0)
     return taken
 

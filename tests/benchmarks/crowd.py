@@ -69,7 +69,7 @@ def hold(line: Line, path: str) -> None:
 def wait(line: Line, path: str, first: int, count: int) -> None:
     """Have `count` threads wait for slots of the limits that are full."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # each thread has an ear and a watch
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # each thread has a FIFO and a watch
     limiter = Limiter(path)
     for index in range(first, first + count):
         name = f"other-{index % _FULL}"

@@ -297,7 +297,7 @@ def wrong_usage(result: Result) -> None:
     assert [line for line in lines if line.startswith("Error:")] == lines[-1:]
 
 
-def explained(result: Result) -> None:
+def database_error(result: Result) -> None:
     """Check that a command failed with one line."""
     assert result.exit_code == 1, result.output
     assert result.stdout == ""
@@ -451,7 +451,7 @@ def test_wrong_usage(command: list[str], invoke: Invoke, unchanged: Callable[[],
 def test_unknown_names_in_commands(command: list[str], invoke: Invoke, known: Limiter) -> None:
     """A name or a lease that is not there is an error, before any question is asked."""
     before = tables(known)
-    explained(invoke(*command))
+    database_error(invoke(*command))
     assert tables(known) == before
 
 
@@ -470,7 +470,7 @@ def test_unknown_names_in_commands(command: list[str], invoke: Invoke, known: Li
 )
 def test_unknown_names_without_a_database(command: list[str], invoke: Invoke, path: str) -> None:
     """Where no database is, no name is; and asking makes none."""
-    explained(invoke(*command))
+    database_error(invoke(*command))
     _not_there(path)
 
 
@@ -488,7 +488,7 @@ def test_what_is_so_already(command: list[str], invoke: Invoke, known: Limiter) 
     """What is so already is an error, so that a script learns of it."""
     known.create("sleeping", 1, active=False)
     before = tables(known)
-    explained(invoke(*command))
+    database_error(invoke(*command))
     assert tables(known) == before
 
 
@@ -505,7 +505,7 @@ def test_an_error_is_one_line_whatever_the_name(
 ) -> None:
     """What separates lines in some program does not separate them in an error."""
     limiter.create(name if command[0] in ("create", "enable") else "other", 1)
-    explained(invoke(*command, name))
+    database_error(invoke(*command, name))
 
 
 @pytest.mark.parametrize("database", ["", ":memory:", "file:limits.db", "file:///x?mode=memory"])

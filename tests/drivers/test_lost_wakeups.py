@@ -26,13 +26,13 @@ from tests.helpers.played import Ask, Clock, Processes
 def killed_after_commit() -> Iterator[None]:
     """Have nobody woken by what is done inside."""
 
-    def lose(_: object, rings: dict[str, set[int]], ends: dict[str, int]) -> None:
-        rings.clear()
+    def lose(_: object, wakeups: dict[str, set[int]], ends: dict[str, int]) -> None:
+        wakeups.clear()
         while ends:
             os.close(ends.popitem()[1])
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(database, "_ring", lose)
+        patch.setattr(database, "_wake", lose)
         yield
 
 
@@ -64,7 +64,7 @@ def settle(check: Check, asks: list[Ask]) -> None:
     """Have everybody who was woken, or is to look, do so, until nobody is."""
     for _ in range(3):
         for ask in asks:
-            if ask.waits and ask.is_rung:
+            if ask.waits and ask.is_woken:
                 ask.look()
         for place in check.concerned(asks):
             asks[place].look()
@@ -106,7 +106,7 @@ def test_an_operators_call(name: str, limiter: Limiter, asks: list[Ask], check: 
     call, concerned = CALLS[name]
     with killed_after_commit():
         call(limiter)
-    assert not any(ask.is_rung for ask in asks)
+    assert not any(ask.is_woken for ask in asks)
     assert set(check.concerned(asks)) == concerned
     for place in concerned:
         asks[place].look()

@@ -105,10 +105,10 @@ def no_own(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def by_others(monkeypatch: pytest.MonkeyPatch) -> None:
     """Hints come from other processes, and nothing else helps who misses one."""
-    monkeypatch.setattr(lifeline.Lifeline, "ring", lambda *_: False)
+    monkeypatch.setattr(lifeline.Lifeline, "wake", lambda *_: False)
     monkeypatch.setattr(_waiting, "PERIOD_SECONDS", 1e6)
     monkeypatch.setattr(wait, "NET_SECONDS", 1e6)
-    monkeypatch.setattr(blocking.Listener, "far_net_seconds", 1e6)
+    monkeypatch.setattr(blocking.Listener, "recheck_seconds", 1e6)
 
 
 @pytest.fixture
@@ -128,12 +128,12 @@ def rounds(monkeypatch: pytest.MonkeyPatch) -> list[None]:
 needs = pytest.mark.usefixtures
 
 
-@pytest.mark.parametrize("ring", ["by a thread", "by another process"])
+@pytest.mark.parametrize("wake", ["by a thread", "by another process"])
 def test_many_are_served_in_order(
-    limiter: Limiter, held: dict[str, Lease], request: pytest.FixtureRequest, ring: str
+    limiter: Limiter, held: dict[str, Lease], request: pytest.FixtureRequest, wake: str
 ) -> None:
     """Those with a FIFO of their own and those without, each with its own timeout."""
-    if ring == "by another process":
+    if wake == "by another process":
         request.getfixturevalue("by_others")
     waiters = wait_for(limiter, *["a"] * 30, timeout=DEADLINE_SECONDS)
     assert len(open_files(lifeline_of(limiter).folder.path)) < 30
@@ -267,7 +267,7 @@ def receiver_ring(limiter: Limiter) -> None:
     """Wake whoever waits, as another process does; none of it is true."""
     with contextlib.suppress(AssertionError):  # nobody waits yet
         receiver = receiver_of(limiter)
-        receiver.folder.ring(receiver.name, [fifo.HINT_AT_ALL])
+        receiver.folder.wake(receiver.name, [fifo.HINT_AT_ALL])
 
 
 @needs("no_own")
@@ -386,7 +386,7 @@ def test_what_is_taken_is_noticed_by_all(
     """One looks round for all, be it at the poll or not, and all go on."""
     monkeypatch.setattr(blocking, "_OWN_FIFOS", own)
     monkeypatch.setattr(wait, "NET_SECONDS", 1e6)
-    monkeypatch.setattr(blocking.Listener, "far_net_seconds", 1e6)
+    monkeypatch.setattr(blocking.Listener, "recheck_seconds", 1e6)
     waiters = wait_for(limiter, *"abcdef", *"abcdef")
     ours, folder = lifeline_of(limiter), f"{path}-run"
     if taken == "the file":
@@ -399,13 +399,17 @@ def test_what_is_taken_is_noticed_by_all(
         for fifo in ours.folder.fifos():
             if "." in fifo:
                 os.unlink(f"{folder}/{fifo}")
-        until(lambda: all(lifeline.seems_there(place.ear) for place in asleep(limiter)))
-        until(lambda: {place.ear.name for place in asleep(limiter)} <= set(os.listdir(folder)))
+        until(lambda: all(lifeline.seems_there(place.wake_fifo) for place in asleep(limiter)))
+        until(
+            lambda: {place.wake_fifo.name for place in asleep(limiter)} <= set(os.listdir(folder))
+        )
     if taken == "the folder":
         until(lambda: os.path.exists(f"{folder}/{ours.name}"))
-        until(lambda: {place.ear.name for place in asleep(limiter)} <= set(os.listdir(folder)))
+        until(
+            lambda: {place.wake_fifo.name for place in asleep(limiter)} <= set(os.listdir(folder))
+        )
     if taken != "the file":
-        monkeypatch.setattr(lifeline.Lifeline, "ring", lambda *_: False)
+        monkeypatch.setattr(lifeline.Lifeline, "wake", lambda *_: False)
         for name, lease in held.items():
             lease.release()
             waiters["abcdef".index(name)].end()

@@ -42,10 +42,10 @@ class Interrupter:
 
     def __init__(self) -> None:
         self._armed = False
-        signal.signal(signal.SIGALRM, self._ring)
+        signal.signal(signal.SIGALRM, self._wake)
         sys.unraisablehook = _heed_no_alarm
 
-    def _ring(self, _: int, __: FrameType | None) -> None:
+    def _wake(self, _: int, __: FrameType | None) -> None:
         if self._armed:
             self._armed = False
             raise BrokenOffError

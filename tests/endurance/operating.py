@@ -61,7 +61,7 @@ class Operator:
             time.sleep(self.rng.uniform(0.02, 0.4))
         for name in LIMITS:
             with self.shaken(name):
-                self.insist(name)
+                self.run_until_committed(name)
 
     # What keeps the witness informed
 
@@ -82,7 +82,7 @@ class Operator:
             return False
         return True
 
-    def insist(self, name: str) -> None:
+    def run_until_committed(self, name: str) -> None:
         """Bring a limit to what it is meant to be, however long the disk is full."""
         slots, decay = self.limits[name]
 
@@ -101,11 +101,11 @@ class Operator:
         if self.limits[name][1]:
             with self.shaken(name):
                 self.limits[name] = slots, self.limits[name][1]
-                self.insist(name)
+                self.run_until_committed(name)
             return
         self.say("resize", name, slots)
         self.limits[name] = slots, 0.0
-        self.insist(name)
+        self.run_until_committed(name)
         self.say("resized", name, slots)
 
     def disable(self, name: str) -> None:
@@ -113,14 +113,14 @@ class Operator:
         with self.shaken(name):
             self.attempt(lambda: self.limiter.update(name, active=False))
             time.sleep(self.rng.uniform(0, 0.2))
-            self.insist(name)
+            self.run_until_committed(name)
 
     def delete(self, name: str) -> None:
         """Delete a limit, and create it again."""
         with self.shaken(name):
             self.attempt(lambda: self.limiter.delete(name))
             time.sleep(self.rng.choice([0, 0, self.rng.uniform(0, 0.1)]))
-            self.insist(name)
+            self.run_until_committed(name)
 
     def reset(self, name: str) -> None:
         """Free every slot."""
@@ -136,7 +136,7 @@ class Operator:
             while away and not back:
                 back = self.attempt(lambda: self.limiter.update(f"{name} moved", new_name=name))
                 time.sleep(0 if back else _RETRY_SECONDS)
-            self.insist(name)
+            self.run_until_committed(name)
 
     def by_hand(self, name: str) -> None:
         """Set slots in use by hand, and free them again."""
@@ -153,7 +153,7 @@ class Operator:
         decay = LIMITS[name][1] or self.rng.choice([0.0, 30.0])
         with self.shaken(name):
             self.limits[name] = slots, decay * self.rng.choice([0.5, 1.0, 2.0])
-            self.insist(name)
+            self.run_until_committed(name)
 
     def release(self, name: str) -> None:
         """Free the lease of somebody who holds."""
@@ -235,7 +235,7 @@ class Operator:
         with contextlib.ExitStack() as stack:
             for name in LIMITS:
                 stack.enter_context(self.shaken(name))
-                self.insist(name)
+                self.run_until_committed(name)
             self.say("calm", "*")
         self.say("better", self.actor.now())
 

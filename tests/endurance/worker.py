@@ -102,14 +102,14 @@ def fork(
 
 def leave(caller: Blocking, rng: random.Random) -> None:
     """End: holding slots or not, with or without a word."""
-    ways = {
+    blockers = {
         "exit with a slot": True,
         "leave with a slot": True,
         "exit": False,
         "leave": False,
     }
-    way = rng.choice(list(ways))
-    if ways[way]:
+    way = rng.choice(list(blockers))
+    if blockers[way]:
         caller.keep(wish(rng))
     caller.actor.journal.write("kill", caller.actor.name, caller.actor.now())
     if way.startswith("leave"):

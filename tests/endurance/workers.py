@@ -83,8 +83,10 @@ class Server(Worker):
     def complaint(self) -> str | None:
         said = self._said()
         serving, *lines = said.split("\n")
-        strange = [line for line in lines if _CANNOT not in line]  # a full disk is told of
-        if not serving.startswith("Serving ") or strange or self.process.returncode:
+        corrupt_rows_error = [
+            line for line in lines if _CANNOT not in line
+        ]  # a full disk is told of
+        if not serving.startswith("Serving ") or corrupt_rows_error or self.process.returncode:
             return f"the server ended with status {self.process.returncode}: {said[-2000:]}"
         return None
 

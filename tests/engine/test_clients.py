@@ -31,13 +31,15 @@ def entrusted(server: Process, *names: str, occupy: int = 1, seconds: float = 60
     """Have a client hold slots, as the server does for it."""
     ask = server.ask(*names, occupy=occupy)
     assert ask.granted
-    entrust(server, ask, seconds)
+    assign_to_client(server, ask, seconds)
     return ask
 
 
-def entrust(server: Process, ask: Ask, seconds: float = 60.0) -> None:
+def assign_to_client(server: Process, ask: Ask, seconds: float = 60.0) -> None:
     """Hand a granted lease over to a client."""
-    work = functools.partial(clients.entrust, request=ask.request, client=CLIENT, seconds=seconds)
+    work = functools.partial(
+        clients.assign_to_client, request=ask.request, client=CLIENT, seconds=seconds
+    )
     server.do(work)
 
 
@@ -116,7 +118,7 @@ def test_what_was_freed_before_it_was_handed_over_is_lost(
     limiter.create("db", 1)
     ask = server.ask("db")
     assert limiter.release(ask.request.id)
-    entrust(server, ask)
+    assign_to_client(server, ask)
     assert used(limiter) == 0
     assert not renew(server, ask)
     assert [row for row in tables(limiter)["owners"] if row[5] is not None] == []
@@ -130,7 +132,7 @@ def test_what_is_left_of_a_grant_is_handed_over(
     limiter.create("api", 1)
     ask = server.ask("db", "api")
     limiter.delete("api")
-    entrust(server, ask)
+    assign_to_client(server, ask)
     assert renew(server, ask)
     server.die()
     assert used(limiter) == 1
@@ -149,7 +151,7 @@ def test_an_undone_lease_is_gone(
     """Of a client that has hung up nothing is left, and nothing to renew."""
     limiter.create("api", 2, slot_decay_per_second=0.01)
     ask = server.ask("api", holds=holds)
-    entrust(server, ask)
+    assign_to_client(server, ask)
     server.do(functools.partial(clients.undo, request=ask.request))
     assert used(limiter, "api") == 0
     assert not renew(server, ask)
@@ -294,10 +296,10 @@ def test_slots_without_a_lease(clock: Clock, limiter: Limiter, server: Process) 
     limiter.create("api", 5, slot_decay_per_second=1)
     for occupy in (2, 1):
         ask = server.ask("db", "api", occupy=occupy)
-        server.do(functools.partial(clients.let_go, request=ask.request))
+        server.do(functools.partial(clients.detach, request=ask.request))
     server.die()
     assert (used(limiter), used(limiter, "api"), limiter.holders()) == (3, 3, [])
-    limits = server.do(lambda tx: clients.take_back(tx, ["db", "api", "none"], 1, 0.5))
+    limits = server.do(lambda tx: clients.return_slots(tx, ["db", "api", "none"], 1, 0.5))
     assert [(name, limit) for _, name, limit in limits] == [("db", 5), ("api", 5)]
     assert used(limiter) == 2
     assert limiter.read("db").avg_slot_occupancy_seconds == pytest.approx(1.85)
@@ -316,7 +318,7 @@ def test_giving_back_takes_from_no_holder(
     waiter = processes().ask("db", occupy=4)
     ask = server.ask("other")
     assert ask.granted
-    server.do(lambda tx: clients.take_back(tx, ["db"], 9, None))
+    server.do(lambda tx: clients.return_slots(tx, ["db"], 9, None))
     assert used(limiter) == 2
     assert waiter.waits
 
@@ -328,7 +330,7 @@ def test_giving_back_serves_the_queue(
     limiter.create("db", 1, active_slots=1)
     waiter = processes().ask("db")
     assert waiter.waits
-    server.do(lambda tx: clients.take_back(tx, ["db"], 1, None))
+    server.do(lambda tx: clients.return_slots(tx, ["db"], 1, None))
     waiter.look()
     assert waiter.granted
     assert isinstance(waiter.outcome, request.Granted)

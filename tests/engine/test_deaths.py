@@ -76,7 +76,7 @@ def test_who_stands_far_behind_many_dead_is_served(
     waiting = living.ask("database")
     dying.die()
     for _ in range(5):
-        if waiting.reported_dead or waiting.is_rung or waiting.outcome.look_at <= clock.now:
+        if waiting.reported_dead or waiting.is_woken or waiting.outcome.look_at <= clock.now:
             waiting.look()
         if waiting.granted:
             return
@@ -98,7 +98,7 @@ def test_who_stands_far_behind_many_processes_that_died_is_served(
     for process in dying:
         process.die()
     for _ in range(10):
-        if waiting.reported_dead or waiting.is_rung or waiting.outcome.look_at <= clock.now:
+        if waiting.reported_dead or waiting.is_woken or waiting.outcome.look_at <= clock.now:
             waiting.look()
         if waiting.granted:
             return

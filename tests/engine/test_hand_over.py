@@ -47,7 +47,7 @@ def test_the_first_is_served(limiter: Limiter, holder: Ask, processes: Processes
     """It alone, with its place in the queue and its turn at the slot."""
     first, second = processes().ask("database"), processes().ask("database")
     assert holder.release()
-    assert [ask.is_rung for ask in (first, second)] == [True, False]
+    assert [ask.is_woken for ask in (first, second)] == [True, False]
     first.look()
     assert first.granted
     assert limiter.read("database").active_slots == 1
@@ -62,7 +62,7 @@ def test_the_lease_is_gone_already(limiter: Limiter, holder: Ask, processes: Pro
     limiter.update("database", active_slots=1)
     first = processes().ask("database")
     assert not holder.release()
-    assert not first.is_rung
+    assert not first.is_woken
     assert limiter.read("database").active_slots == 1
 
 
@@ -79,8 +79,8 @@ def test_what_is_handed_over_may_leave_room_for_others(
     large, small = processes().ask("database", occupy=2), processes().ask("database")
     assert large.waits
     assert heir.release()
-    assert large.is_rung
-    assert small.is_rung
+    assert large.is_woken
+    assert small.is_woken
     assert limiter.read("database").active_slots == 5
 
 
@@ -156,7 +156,7 @@ def test_an_operator_frees_its_lease_before_it_looks(
     first, second = processes().ask("database"), processes().ask("database")
     assert holder.release()
     assert limiter.release(first.request.id)
-    assert isinstance(first.look(), _outcomes.Gone)
+    assert isinstance(first.look(), _outcomes.Lost)
     first.ask_again()
     assert first.waits
     second.look()
@@ -171,7 +171,7 @@ def test_it_has_died(limiter: Limiter, holder: Ask, processes: Processes) -> Non
     dead, second = processes().ask("database"), processes().ask("database")
     dead.process.die()
     assert holder.release()
-    assert second.is_rung
+    assert second.is_woken
     second.look()
     assert second.granted
     assert not tables(limiter)["waits"]
@@ -181,7 +181,7 @@ def test_its_ear_was_taken(limiter: Limiter, holder: Ask, processes: Processes) 
     """A cleaner's work is no death: it has the slot when it looks."""
     first, second = processes().ask("database"), processes().ask("database")
     assert first.listener._place is not None
-    first.process.folder.discard(first.listener._place.ear.name)
+    first.process.folder.discard(first.listener._place.wake_fifo.name)
     assert holder.release()
     second.look()
     first.look()
@@ -195,12 +195,12 @@ def test_it_does_not_fit_yet(limiter: Limiter, holder: Ask, processes: Processes
     others = [processes().ask("database") for _ in range(2)]
     large, small = processes().ask("database", occupy=2), processes().ask("database")
     assert holder.release()
-    assert not large.is_rung
-    assert not small.is_rung
+    assert not large.is_woken
+    assert not small.is_woken
     assert others[0].release()
     large.look()
     assert large.granted
-    assert not small.is_rung
+    assert not small.is_woken
 
 
 def test_several_fit(limiter: Limiter, processes: Processes) -> None:
@@ -209,7 +209,7 @@ def test_several_fit(limiter: Limiter, processes: Processes) -> None:
     holder = processes().ask("database", occupy=3)
     asks = [processes().ask("database") for _ in range(4)]
     assert holder.release()
-    assert [ask.is_rung for ask in asks] == [True] * 3 + [False]
+    assert [ask.is_woken for ask in asks] == [True] * 3 + [False]
 
 
 def test_it_waits_for_another_limit_too(holder: Ask, processes: Processes) -> None:
@@ -217,7 +217,7 @@ def test_it_waits_for_another_limit_too(holder: Ask, processes: Processes) -> No
     elsewhere = processes().ask("other")
     both = processes().ask("database", "other")
     assert holder.release()
-    assert not both.is_rung
+    assert not both.is_woken
     assert elsewhere.release()
     both.look()
     assert both.granted
@@ -242,7 +242,7 @@ def test_whoever_comes_to_the_front_is_told_to_watch(holder: Ask, processes: Pro
     """Beside the one that is served."""
     asks = [processes().ask("database") for _ in range(WATCHERS + 2)]
     assert holder.release()
-    assert [ask.is_rung for ask in asks] == [True] + [False] * (WATCHERS - 1) + [True, False]
+    assert [ask.is_woken for ask in asks] == [True] + [False] * (WATCHERS - 1) + [True, False]
 
 
 def test_the_queue_behind_it_is_not_searched(
@@ -253,7 +253,7 @@ def test_the_queue_behind_it_is_not_searched(
     searched: list[int] = []
     monkeypatch.setattr(queue, "_first", lambda _, key: searched.append(key))
     assert holder.release()
-    assert asks[0].is_rung
+    assert asks[0].is_woken
     assert not searched
 
 

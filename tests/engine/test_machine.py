@@ -235,7 +235,7 @@ class World(RuleBasedStateMachine):
             return
         ask = self.asks.pop(request)
         verdict, at, names = self.verdicts.pop(request)
-        if isinstance(outcome, _outcomes.Gone):
+        if isinstance(outcome, _outcomes.Lost):
             self.check_taken_back(verdict, place)
         elif isinstance(outcome, _outcomes.Granted):
             assert (verdict, at) == ("granted", outcome.at)
@@ -295,7 +295,7 @@ class World(RuleBasedStateMachine):
                 if self.number(ask) in self.dead | self.stopped or not ask.waits:
                     continue
                 due = ask.outcome.look_at <= self.now
-                if ask.is_rung or ask.reported_dead or due:
+                if ask.is_woken or ask.reported_dead or due:
                     outcome = ask.look()
                     self.after(told=(ask.request.id, outcome))
                     # A timer that is due again at once would be a waiter that polls.
@@ -557,7 +557,7 @@ class World(RuleBasedStateMachine):
             return
         self.places[place.id] = place
         self.asks[place.id] = ask
-        if isinstance(ask.outcome, _outcomes.NotNow):
+        if isinstance(ask.outcome, _outcomes.NotGranted):
             assert once
             self.refuse_a_try(place)
             return
@@ -582,7 +582,7 @@ class World(RuleBasedStateMachine):
         asks = self.mine(self.asks.values())
         ask = asks[which % len(asks)]
         outcome = ask.withdraw()
-        if not isinstance(outcome, _outcomes.NotNow):
+        if not isinstance(outcome, _outcomes.NotGranted):
             self.after(told=(ask.request.id, outcome))
             return
         place = self.places[ask.request.id]

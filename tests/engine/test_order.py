@@ -28,7 +28,7 @@ def test_first_come_first_served(limiter: Limiter, processes: Processes) -> None
     queue = [processes().ask("database") for _ in range(4)]
     lease.release()
     for index, ask in enumerate(queue):
-        assert [one.is_rung for one in queue[index:]] == [True] + [False] * (3 - index)
+        assert [one.is_woken for one in queue[index:]] == [True] + [False] * (3 - index)
         ask.look()
         assert ask.granted
         ask.release()
@@ -73,7 +73,7 @@ def test_who_gives_up_makes_way(limiter: Limiter, processes: Processes) -> None:
     limiter.acquire("database")
     large, small = processes().ask("database", occupy=2), processes().ask("database")
     large.withdraw()
-    assert small.is_rung
+    assert small.is_woken
     small.look()
     assert small.granted
 
@@ -116,7 +116,7 @@ def test_nothing_is_granted_for_a_moment_after_its_waiter_has_given_up(
     clock.advance(0.01)
     brief.withdraw()
     assert not brief.granted
-    assert patient.is_rung
+    assert patient.is_woken
     patient.look()
     assert patient.outcome.at == pytest.approx(1_000.1)
 
@@ -126,9 +126,9 @@ def test_who_comes_to_the_front_is_told_to_watch(limiter: Limiter, processes: Pr
     limiter.create("database", 1)
     processes().ask("database")
     asks = [processes().ask("database") for _ in range(WATCHERS + 2)]
-    assert not any(ask.is_rung for ask in asks)
+    assert not any(ask.is_woken for ask in asks)
     asks[0].withdraw()
-    assert [ask.is_rung for ask in asks[1:]] == [False] * (WATCHERS - 1) + [True, False]
+    assert [ask.is_woken for ask in asks[1:]] == [False] * (WATCHERS - 1) + [True, False]
 
 
 @pytest.mark.parametrize("leave", ["withdraw", "abandon"])
@@ -143,7 +143,7 @@ def test_who_stands_behind_one_that_leaves_is_told_to_watch_another(
         dies.ask("database")
     between, last = goes_on.ask("database"), waits.ask("database")
     getattr(between, leave)()
-    assert last.is_rung
+    assert last.is_woken
     last.look()
     dies.die()
     assert last.reported_dead
@@ -163,7 +163,7 @@ def test_who_waits_at_a_limit_that_is_enabled_is_told_to_watch(
     limiter.update("database", active=False)
     asks = [processes().ask("full", "database") for _ in range(WATCHERS + 2)]
     limiter.update("database", active=True)
-    assert all(ask.is_rung for ask in asks)
+    assert all(ask.is_woken for ask in asks)
     for ask in asks:
         ask.look()
     full.release()

@@ -54,7 +54,7 @@ def test_a_stopped_waiter_at_a_rate_delays_nobody(
     clock.advance(2)
     second.look()
     assert second.granted
-    assert stopped.is_rung
+    assert stopped.is_woken
     third.look()
     assert third.waits
     clock.advance(1)
@@ -82,7 +82,7 @@ def test_a_timer_is_set_anew_when_one_ahead_leaves(
     limiter.create("api", 5, slot_decay_per_second=10.0, active_slots=5)
     ahead, behind = (processes().ask("api", occupy=occupy, holds=False) for occupy in (5, 1))
     ahead.withdraw()
-    assert behind.is_rung
+    assert behind.is_woken
     behind.look()
     assert behind.outcome.look_at == pytest.approx(clock.now + 0.1 - HORIZON_SECONDS)
 
@@ -102,10 +102,10 @@ def test_who_waits_elsewhere_does_not_wake_itself_at_a_rate(
     held.release()
     for _ in range(3):
         for ask in (waiting, behind):
-            if ask.is_rung:
+            if ask.is_woken:
                 ask.look()
-    assert not waiting.is_rung
-    assert not behind.is_rung
+    assert not waiting.is_woken
+    assert not behind.is_woken
     assert waiting.waits
     assert waiting.outcome.look_at > clock.now
 
@@ -119,9 +119,9 @@ def test_who_waits_elsewhere_does_not_wake_itself_at_an_inactive_rate(
     waiting = processes().ask("full", "asleep")
     limiter.update("asleep", limit=2)
     for _ in range(3):
-        if waiting.is_rung:
+        if waiting.is_woken:
             waiting.look()
-    assert not waiting.is_rung
+    assert not waiting.is_woken
     assert waiting.outcome.look_at > clock.now + 1
 
 
@@ -137,9 +137,9 @@ def test_who_comes_to_the_front_of_an_inactive_limit_sleeps_on(
         ask.withdraw()
     for _ in range(3):
         for ask in asks[6:]:
-            if ask.is_rung:
+            if ask.is_woken:
                 ask.look()
-    assert [ask.is_rung for ask in asks[6:]] == [False] * 6
+    assert [ask.is_woken for ask in asks[6:]] == [False] * 6
     assert all(ask.waits for ask in asks[6:])
 
 

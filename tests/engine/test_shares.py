@@ -26,7 +26,7 @@ def _small_shares(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
 def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     """How many were decided on in each transaction."""
     counts: list[int] = []
-    serve, grant_next, enter = grant.serve, grant.grant_next, Gate.enter
+    try_grant, grant_next, enter = grant.try_grant, grant.grant_next, Gate.enter
 
     def count(function: Callable[..., object]) -> Callable[..., object]:
         def counting(*args: object) -> object:
@@ -39,7 +39,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
         enter(self, deadline)
         counts.append(0)
 
-    monkeypatch.setattr(queue, "serve", count(serve))
+    monkeypatch.setattr(queue, "try_grant", count(try_grant))
     monkeypatch.setattr(queue, "grant_next", count(grant_next))
     monkeypatch.setattr(Gate, "enter", begin)
     yield counts
@@ -61,7 +61,7 @@ def asks(limiter: Limiter, processes: Processes) -> list[Ask]:
 def look(asks: list[Ask]) -> list[str]:
     """Have everybody who was woken look, and return what became of each."""
     for ask in asks:
-        if ask.is_rung:
+        if ask.is_woken:
             ask.look()
     return ["granted" if ask.granted else "waits" if ask.waits else "refused" for ask in asks]
 

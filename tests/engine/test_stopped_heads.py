@@ -20,7 +20,7 @@ from tests.helpers.played import Ask, Clock, Process, Processes
 def _time(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     """Have every test move its time itself, with no safety net."""
     monkeypatch.setattr(wait, "NET_SECONDS", math.inf)
-    monkeypatch.setattr(blocking.Listener, "far_net_seconds", math.inf)
+    monkeypatch.setattr(blocking.Listener, "recheck_seconds", math.inf)
 
 
 def run_on(clock: Clock, asks: list[Ask], seconds: float) -> list[float]:
@@ -28,7 +28,7 @@ def run_on(clock: Clock, asks: list[Ask], seconds: float) -> list[float]:
     ends, granted = clock.now + seconds, {}
     while True:
         for ask in asks:
-            while ask.waits and (ask.is_rung or ask.reported_dead):
+            while ask.waits and (ask.is_woken or ask.reported_dead):
                 ask.look()
         granted.update({ask: ask.outcome.at for ask in asks if ask.granted and ask not in granted})
         waiting = [ask for ask in asks if ask.waits]
@@ -105,7 +105,7 @@ def test_who_comes_to_stand_in_is_told(
         run_on(clock, asks[:1], 2.0)
     else:
         asks.pop(1).withdraw()
-    assert last.is_rung
+    assert last.is_woken
     head = asks[0] if how == "given up" else asks[1]
     last.look()
     assert head.waits

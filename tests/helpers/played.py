@@ -86,12 +86,12 @@ class Ask:
         return isinstance(self.outcome, _outcomes.Granted)
 
     @property
-    def is_rung(self) -> bool:
+    def is_woken(self) -> bool:
         """Whether somebody has woken it since it last looked."""
         place = self.listener._place
         if place is None:
             return False
-        return place.hinted or bool(select.select([place.ear.descriptor], [], [], 0)[0])
+        return place.hinted or bool(select.select([place.wake_fifo.descriptor], [], [], 0)[0])
 
     @property
     def reported_dead(self) -> list[str]:
@@ -99,11 +99,11 @@ class Ask:
         place = self.listener._place
         if place is None or not self.waits:
             return []
-        return place._watch(self.outcome.ways)
+        return place._watch(self.outcome.blockers)
 
     def look(self) -> Any:
         """Look at the database, as it does when it wakes."""
-        if self.is_rung:
+        if self.is_woken:
             granted = self.process._database.read(wait.peek, self.request)
             if granted is not None:
                 return self._conclude(granted)
@@ -175,7 +175,7 @@ class Process:
             lifelines = lifeline._lifelines
             ours = lifelines.pop(tx.folder.path, None)
             if self.lifeline is not None:
-                self.lifeline.mend()  # as each transaction does for its own process
+                self.lifeline.recreate()  # as each transaction does for its own process
                 lifelines[tx.folder.path] = self.lifeline
             try:
                 return work(tx)

@@ -1,4 +1,4 @@
-"""The watch over other processes' lifelines, and the ears, which the threads of a process share."""
+"""The watch over other processes' lifelines, and the wake-up FIFOs, which threads share."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from localgcl._liveness import folder as _folder
 from localgcl._liveness import lifeline as _lifeline
 from localgcl._liveness.access import Access
 from localgcl._liveness.folder import Folder
-from localgcl._liveness.lifeline import Ear, Lifeline, Watch
+from localgcl._liveness.lifeline import Lifeline, LifelineWatch, WakeFifo
 from tests.helpers.database import tables
 from tests.helpers.descriptors import open_files
 
@@ -58,7 +58,7 @@ def test_many_watch_one_lifeline_with_one_descriptor(
     """However many threads wait for a process, the limit of what is watched is not reached."""
     monkeypatch.setattr(_folder, "MAX_WATCHED", 1)
     before = open_in(folder)
-    watches = [Watch() for _ in range(500)]
+    watches = [LifelineWatch() for _ in range(500)]
     for watch in watches:
         assert watch.turn_to(folder, [other.name]) == []
         assert not watch.unwatched
@@ -76,7 +76,7 @@ def test_beyond_the_limit_a_watch_is_not_whole(
     """Whoever cannot watch somebody knows it, and still learns who is dead."""
     monkeypatch.setattr(_folder, "MAX_WATCHED", 1)
     one_more = Lifeline(folder)
-    watch, late = Watch(), Watch()
+    watch, late = LifelineWatch(), LifelineWatch()
     watch.turn_to(folder, [other.name])
     assert late.turn_to(folder, [other.name, one_more.name]) == []
     assert late.unwatched == {one_more.name}
@@ -86,7 +86,7 @@ def test_beyond_the_limit_a_watch_is_not_whole(
 
 def test_everybody_who_watches_sees_a_death(folder: Folder, other: Lifeline) -> None:
     """The first to see it does not keep it from the next, nor from who begins to watch then."""
-    first, second, third = Watch(), Watch(), Watch()
+    first, second, third = LifelineWatch(), LifelineWatch(), LifelineWatch()
     for watch in (first, second):
         watch.turn_to(folder, [other.name])
     other.drop()
@@ -97,12 +97,12 @@ def test_everybody_who_watches_sees_a_death(folder: Folder, other: Lifeline) -> 
 
 def test_who_is_watched_lives_by_name(folder: Folder, other: Lifeline) -> None:
     """A lifeline that was removed counts as dead, whoever reads it still and whoever watches it."""
-    watch = Watch()
+    watch = LifelineWatch()
     watch.turn_to(folder, [other.name])
     assert folder.is_alive(other.name)
     folder.discard(other.name)
     assert not folder.is_alive(other.name)
-    other.mend()
+    other.recreate()
     assert folder.is_alive(other.name)
     other.drop()
     assert not folder.is_alive(other.name)
@@ -115,7 +115,7 @@ def test_a_watch_that_ends_is_no_longer_found(folder: Folder, other: Lifeline) -
 
     def watch() -> None:
         while not over.is_set():
-            watch = Watch()
+            watch = LifelineWatch()
             watch.turn_to(folder, [other.name])
             watch.close()
 
@@ -143,7 +143,7 @@ def test_a_watch_is_closed_when_nobody_can_find_it(
         return close(descriptor)
 
     monkeypatch.setattr(descriptors, "close_if_ours", look_and_close)
-    watch = Watch()
+    watch = LifelineWatch()
     watch.turn_to(folder, [other.name])
     end = weakref.ref(watch.ends[other.name])
     watch.close()
@@ -154,16 +154,16 @@ def test_a_file_in_place_of_a_lifeline_is_dead(folder: Folder) -> None:
     """Nobody reads it, and nothing would ever report so."""
     name = "a" * 32
     Path(folder.path, name).touch()
-    assert Watch().turn_to(folder, [name]) == [name]
+    assert LifelineWatch().turn_to(folder, [name]) == [name]
     assert not folder.is_alive(name)
 
 
 def test_a_lifeline_made_anew_is_watched_anew(folder: Folder, other: Lifeline) -> None:
     """Also by who begins while another one has not yet noticed that the former is gone."""
-    slow, quick = Watch(), Watch()
+    slow, quick = LifelineWatch(), LifelineWatch()
     slow.turn_to(folder, [other.name])
     folder.discard(other.name)
-    other.mend()
+    other.recreate()
     assert quick.turn_to(folder, [other.name]) == []
     assert not quick.ends[other.name].has_ended()
     assert slow.ends[other.name].has_ended()
@@ -175,9 +175,9 @@ def test_an_ear_that_cannot_be_made_anew(
     folder: Folder, other: Lifeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It stays as it was, to be tried again, and nothing more is open than before."""
-    ear = other.borrow_ear()
-    other.return_ear(ear)
-    folder.discard(ear.name)
+    wake_fifo = other.borrow_wake_fifo()
+    other.return_wake_fifo(wake_fifo)
+    folder.discard(wake_fifo.name)
     before = open_in(folder)
 
     def too_many(*_: object) -> int:
@@ -186,16 +186,16 @@ def test_an_ear_that_cannot_be_made_anew(
     with monkeypatch.context() as patch:
         patch.setattr(Folder, "open_for_writing", too_many)
         with pytest.raises(OSError, match="Too many"):
-            other.borrow_ear()
+            other.borrow_wake_fifo()
         with pytest.raises(OSError, match="Too many"):
-            Ear(folder, f"{other.name}.7")
+            WakeFifo(folder, f"{other.name}.7")
     assert open_in(folder) == before
     assert not other.is_listening()
-    assert other.borrow_ear() is ear
-    folder.ring(ear.name, [7])
-    assert ear.drain()
+    assert other.borrow_wake_fifo() is wake_fifo
+    folder.wake(wake_fifo.name, [7])
+    assert wake_fifo.drain()
     poll = select.poll()
-    poll.register(ear.descriptor, select.POLLIN)
+    poll.register(wake_fifo.descriptor, select.POLLIN)
     assert poll.poll(0) == []
 
 
@@ -223,16 +223,16 @@ def test_who_is_granted_less_than_it_asked_for_is_told(
 
 def test_an_ear_that_was_lost_is_closed(folder: Folder, other: Lifeline) -> None:
     """Ctrl-C may keep whoever has borrowed it from giving it back, and from keeping it."""
-    other.borrow_ear()
+    other.borrow_wake_fifo()
     before = open_in(folder)
     for _ in range(2):
-        other.borrow_ear()  # and nobody has it
+        other.borrow_wake_fifo()  # and nobody has it
         gc.collect()
     assert open_in(folder) == before
     assert not other.is_listening()
-    kept = other.borrow_ear()
+    kept = other.borrow_wake_fifo()
     assert other.is_listening()
-    other.return_ear(kept)
+    other.return_wake_fifo(kept)
     assert not other.is_listening()
     folder.remove(other.name)
     assert folder.fifos() == []
@@ -241,23 +241,23 @@ def test_an_ear_that_was_lost_is_closed(folder: Folder, other: Lifeline) -> None
 
 def test_a_ring_without_a_descriptor_to_spare(folder: Folder, other: Lifeline) -> None:
     """Whoever was granted a slot is woken by a process that can open nothing more, each time."""
-    ears = [other.borrow_ear() for _ in range(3)]
+    wake_fifos = [other.borrow_wake_fifo() for _ in range(3)]
     with no_descriptors_left():
-        assert folder.open_end(ears[0].name) is None
+        assert folder.open_end(wake_fifos[0].name) is None
         for _ in range(2):
-            for ear in ears:
-                folder.ring(ear.name, [7])
-    assert [len(ear.drain()) for ear in ears] == [2 * fifo.HINT_LENGTH] * 3
+            for wake_fifo in wake_fifos:
+                folder.wake(wake_fifo.name, [7])
+    assert [len(wake_fifo.drain()) for wake_fifo in wake_fifos] == [2 * fifo.HINT_LENGTH] * 3
 
 
 def test_ears_that_nobody_needs_are_closed(folder: Folder, other: Lifeline) -> None:
     """After many have waited at once, few are kept open, and files are made for no more."""
     before = open_in(folder)
     for _ in range(3):
-        ears = [other.borrow_ear() for _ in range(100)]
-        assert len({ear.name for ear in ears}) == 100
-        for ear in ears:
-            other.return_ear(ear)
+        wake_fifos = [other.borrow_wake_fifo() for _ in range(100)]
+        assert len({wake_fifo.name for wake_fifo in wake_fifos}) == 100
+        for wake_fifo in wake_fifos:
+            other.return_wake_fifo(wake_fifo)
     assert open_in(folder) == before + 2 * _lifeline._MAX_IDLE
     assert not other.is_listening()
     assert len(folder.fifos()) == 101
@@ -285,11 +285,11 @@ def no_descriptors_left() -> Iterator[None]:
 
 def test_what_the_program_has_closed_is_written_to_no_more(folder: Folder, other: Lifeline) -> None:
     """Nor closed: what has its number by now is the program's."""
-    ear = other.borrow_ear()
-    writer = ear._writer
+    wake_fifo = other.borrow_wake_fifo()
+    writer = wake_fifo._writer
     assert writer is not None
-    assert other.ring(ear.name, [7])
-    assert ear.drain()
+    assert other.wake(wake_fifo.name, [7])
+    assert wake_fifo.drain()
     for closed in (writer, *fifo._spares):
         reader, foreign = os.pipe()
         os.dup2(foreign, closed.descriptor, inheritable=False)  # which closes what was there
@@ -297,23 +297,23 @@ def test_what_the_program_has_closed_is_written_to_no_more(folder: Folder, other
         assert closed.is_lost()
         assert not closed.close()
         os.fstat(closed.descriptor)
-        assert not other.ring(ear.name, [7])
+        assert not other.wake(wake_fifo.name, [7])
         assert select.select([reader], [], [], 0)[0] == []
         os.close(closed.descriptor)
         os.close(reader)
-    assert not other.ring(ear.name, [7])
-    folder.ring(ear.name, [7])
-    assert ear.drain()
+    assert not other.wake(wake_fifo.name, [7])
+    folder.wake(wake_fifo.name, [7])
+    assert wake_fifo.drain()
 
 
 def test_more_hints_than_one_write_takes(folder: Folder, other: Lifeline) -> None:
     """They become one, at all there are."""
-    ear = other.borrow_ear()
+    wake_fifo = other.borrow_wake_fifo()
     most = select.PIPE_BUF // fifo.HINT_LENGTH
-    folder.ring(ear.name, range(1, most + 1))
-    assert len(ear.drain()) == select.PIPE_BUF
-    folder.ring(ear.name, range(1, most + 2))
-    assert ear.drain() == fifo.HINT_AT_ALL.to_bytes(fifo.HINT_LENGTH)
+    folder.wake(wake_fifo.name, range(1, most + 1))
+    assert len(wake_fifo.drain()) == select.PIPE_BUF
+    folder.wake(wake_fifo.name, range(1, most + 2))
+    assert wake_fifo.drain() == fifo.HINT_AT_ALL.to_bytes(fifo.HINT_LENGTH)
 
 
 @pytest.mark.parametrize("disposition", [signal.SIG_IGN, signal.SIG_DFL])
@@ -321,19 +321,19 @@ def test_to_wake_who_has_died_since_ends_nobody(
     folder: Folder, disposition: signal.Handlers
 ) -> None:
     """Where a program wants to be ended by SIGPIPE, it is not by ours."""
-    ears = [Lifeline(folder).borrow_ear() for _ in range(2)]
-    ends = [folder.open_end(ear.name) for ear in ears]
+    wake_fifos = [Lifeline(folder).borrow_wake_fifo() for _ in range(2)]
+    ends = [folder.open_end(wake_fifo.name) for wake_fifo in wake_fifos]
     assert None not in ends
-    ears[1].close()
+    wake_fifos[1].close()
     before = signal.signal(signal.SIGPIPE, disposition)
     try:
-        for ear, end in zip(ears, ends, strict=True):
-            folder.ring(ear.name, [7], end)
+        for wake_fifo, end in zip(wake_fifos, ends, strict=True):
+            folder.wake(wake_fifo.name, [7], end)
         assert signal.SIGPIPE not in signal.sigpending()
         assert signal.SIGPIPE not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
     finally:
         signal.signal(signal.SIGPIPE, before)
-    assert ears[0].drain()
+    assert wake_fifos[0].drain()
 
 
 def switches(thread: threading.Thread) -> int:

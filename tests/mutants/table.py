@@ -209,7 +209,7 @@ MUTANTS = (
         "who has a lifeline takes every waiter for alive",
         2,
         "Transaction.can_wake",
-        Code("ours is not None and lifeline_of(ear) == ours.name", "ours is not None"),
+        Code("ours is not None and lifeline_of(wakes) == ours.name", "ours is not None"),
     ),
     Mutant(
         "nobody is found dead",
@@ -295,14 +295,14 @@ MUTANTS = (
     Mutant(
         "a ring needs a descriptor that there may not be",
         2,
-        "Folder.ring",
+        "Folder.wake",
         Code("end is None and give_up_spare()", "False"),
         (WATCH,),
     ),
     Mutant(
         "an event loop does not see a holder die",
         2,
-        "Watch.hear",
+        "LoopWatch.hear",
         Code(
             "return None in found, [name for name in found if name is not None]",
             "return None in found, []",
@@ -417,15 +417,15 @@ MUTANTS = (
         "a lifeline that was taken is not made anew",
         3,
         "Database._inside",
-        Code("ours.mend()", ""),
+        Code("ours.recreate()", ""),
     ),
     Mutant(
         "a release in a forked child frees its parent's",
         3,
         "Lease.release",
         Code(
-            "if self._pid == os.getpid():\n    insist(database, self._release)",
-            "if self._pid:\n    insist(database, self._release)",
+            "if self._pid == os.getpid():\n    run_until_committed(database, self._release)",
+            "if self._pid:\n    run_until_committed(database, self._release)",
         ),
     ),
     Mutant(
@@ -479,7 +479,7 @@ MUTANTS = (
     Mutant(
         "who is not first at each limit is served",
         4,
-        "_engine:serve",
+        "_engine:try_grant",
         Code("first = False", "pass"),
     ),
     Mutant(
@@ -643,7 +643,10 @@ MUTANTS = (
         "nobody is woken",
         7,
         "Transaction.wake",
-        Code("self.rings.setdefault(ear, set()).add(ticket)", "self.rings.setdefault(ear, set())"),
+        Code(
+            "self.wakeups.setdefault(wakes, set()).add(ticket)",
+            "self.wakeups.setdefault(wakes, set())",
+        ),
     ),
     Mutant(
         "a waiter polls",
@@ -758,7 +761,7 @@ MUTANTS = (
         "who is granted a slot goes on without a lifeline",
         3,
         "Listener.grant",
-        Code("seems_whole(place.ear.folder)", "place.ear.folder"),
+        Code("seems_whole(place.wake_fifo.folder)", "place.wake_fifo.folder"),
         (OWNERS,),
     ),
     Mutant(
@@ -952,7 +955,7 @@ MUTANTS = (
         10,
         "Database._inside",
         Code(
-            "if is_foreign(error):\n    raise\nraise explained(self.path, error) from error",
+            "if is_foreign(error):\n    raise\nraise database_error(self.path, error) from error",
             "if is_foreign(error):\n    raise\nreturn None",
         ),
     ),

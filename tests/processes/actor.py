@@ -62,11 +62,11 @@ class Script:
 
     def sleep_soundly(self) -> None:
         """Look at nothing by itself while it waits, but for what the periodic check tells."""
-        _wait.NET_SECONDS = Listener.far_net_seconds = math.inf
+        _wait.NET_SECONDS = Listener.recheck_seconds = math.inf
 
     def raise_and_die(self, name: str, limit: int) -> None:
         """Raise a limit, and be killed between the commit and whatever comes after it."""
-        _database._ring = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+        _database._wake = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
         self.limiter.update(name, limit=limit)
 
     def rate_limit(self, name: str, timeout: float | None = None) -> None:

@@ -138,7 +138,7 @@ class Fault:
         return None
 
 
-def insist(call: Callable[[], object]) -> None:
+def run_until_committed(call: Callable[[], object]) -> None:
     """Make a call until it succeeds, as another program would that is let."""
     while True:
         with contextlib.suppress(DatabaseError):
@@ -200,7 +200,7 @@ def held(limiter: Limiter, **arguments: Any) -> Iterator[None]:
             with contextlib.suppress(DatabaseError):
                 if limiter.waiters():
                     break
-        insist(lease.release)
+        run_until_committed(lease.release)
 
     releasing = threading.Thread(target=release)
     releasing.start()
@@ -246,7 +246,7 @@ def forked(limiter: Limiter) -> Iterator[None]:
         lease.release()
     finally:
         _, status = os.waitpid(child, 0)
-        insist(lease.release)
+        run_until_committed(lease.release)
     assert status == 0, f"the child ended with {status}"
 
 

@@ -222,7 +222,7 @@ def crowded(limiter: Limiter, names: list[str], max_waiting: int, *, holds: bool
     process = Process(limiter._database)
     ask = Ask(process, request)
     ask._conclude(process.do(lambda tx: acquire.acquire(tx, request, ask.listener)))
-    refused = isinstance(ask.outcome, _outcomes.NotNow)
+    refused = isinstance(ask.outcome, _outcomes.NotGranted)
     if not refused:
         ask.abandon()
     process.sign_out()

@@ -322,7 +322,7 @@ def test_no_more_is_kept_of_what_was_shown_than_that(monkeypatch: pytest.MonkeyP
     """Of each limit the latest values, and of the limits the latest."""
     monkeypatch.setattr(shown, "_MAX_VALUES", 2)
     monkeypatch.setattr(shown, "_MAX_SHOWN", 1)
-    known = shown.Shown()
+    known = shown.ReadCache()
     for slots in (1, 2, 1, 3):
         known.note("here", "a", slots)
     assert [known.is_written_back("here", "a", slots) for slots in (1, 2, 3)] == [True, False, True]

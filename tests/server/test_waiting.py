@@ -177,7 +177,7 @@ def test_a_grant_that_cannot_be_handed_over(
             full()
         undo(tx, request)
 
-    monkeypatch.setattr(_clients, "entrust", full)
+    monkeypatch.setattr(_clients, "assign_to_client", full)
     monkeypatch.setattr(_clients, "undo", full_at_first)
     assert take(client, "db").status_code == 503
     until(lambda: limiter.read("db").active_slots == 0)

@@ -23,7 +23,9 @@ def entrusted(process: Process, name: str, seconds: float) -> str:
     """Have a client hold a slot for so many seconds; return the lease."""
     ask = process.ask(name)
     process.do(
-        functools.partial(clients.entrust, request=ask.request, client=CLIENT, seconds=seconds)
+        functools.partial(
+            clients.assign_to_client, request=ask.request, client=CLIENT, seconds=seconds
+        )
     )
     return ask.request.id
 

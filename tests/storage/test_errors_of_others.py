@@ -161,8 +161,8 @@ def test_a_row_that_makes_no_sense(
     limiter.acquire("a")
     limiter._database.transact(
         lambda tx: tx.execute(
-            "INSERT INTO waiters (ticket, request, owner, ear, limits, slots, holds, strict, since,"
-            " until, wakes_at) VALUES (1, 'r', 1, 'x', '1', 1, 1, 0, 0, 1e300, 0)"
+            "INSERT INTO waiters (ticket, request, owner, wakes, limits, slots, holds, strict,"
+            " since, until, wakes_at) VALUES (1, 'r', 1, 'x', '1', 1, 1, 0, 0, 1e300, 0)"
         )
     )
     limiter._database.transact(lambda tx: tx.execute("INSERT INTO waits VALUES (1, 1, 1, 0)"))

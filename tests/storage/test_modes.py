@@ -38,7 +38,7 @@ def test_modes_follow_the_folder(
         limiter.create("database", 1)
         limiter.acquire("database")
         process = Process(limiter._database)
-        process.ask("database")  # with an ear
+        process.ask("database")  # with a wake-up FIFO
     files = files_of(path)
     kinds = {stat.S_IFMT(one.stat().st_mode) for one in files}
     assert kinds == {stat.S_IFREG, stat.S_IFDIR, stat.S_IFIFO}
@@ -121,16 +121,16 @@ def test_without_permission(public: Path, file: str, mode: int) -> None:
     limiter = Limiter(path)
     limiter.create("database", 1)
     limiter.acquire("database")  # so that the companions stay
-    denied = Path(f"{path}{file}")
-    denied.chmod(mode)
+    permission_error = Path(f"{path}{file}")
+    permission_error.chmod(mode)
     answer = as_nobody(REFUSED, str(path))
-    shown = stat.filemode(denied.stat().st_mode)
-    denied.chmod(0o700)  # for whoever clears up
+    shown = stat.filemode(permission_error.stat().st_mode)
+    permission_error.chmod(0o700)  # for whoever clears up
     assert answer.stderr == ""
     lines = answer.stdout.splitlines()
     assert len(lines) == 3
     for line in lines:
-        assert f"{denied}," in line
+        assert f"{permission_error}," in line
         assert shown in line
 
 
@@ -147,7 +147,7 @@ def test_what_vanishes_while_it_is_looked_for_is_not_forbidden(
         return access(file, mode)
 
     monkeypatch.setattr(os, "access", too_late)
-    assert problems.denied(path) is None
+    assert problems.permission_error(path) is None
 
 
 def test_on_a_file_system_that_is_mounted_read_only(

@@ -174,7 +174,7 @@ def waiting(database: Database) -> tuple[Listener, Place]:
     request = HoldingTerms("database", 1, None).request()
     request.settled = True
     listener = Listener(database, request)
-    database.transact(lambda tx: listener.ear(tx.folder))
+    database.transact(lambda tx: listener.wake_address(tx.folder))
     place = listener._place
     assert place is not None
     place.until = math.inf
@@ -200,7 +200,7 @@ def test_who_waits_notices_that_another_thread_opened_the_new_file(
     assert is_woken_in_a_round(place)
     database.transact(lambda tx: tx.now)
     assert is_woken_in_a_round(place)
-    listener.mend()  # as a look does that has found its row
+    listener.recreate()  # as a look does that has found its row
     assert not is_woken_in_a_round(place)
     listener.close()
     database.close()

@@ -127,8 +127,8 @@ def test_a_negative_decay_admits_nobody(limiter: Limiter) -> None:
 
 
 def test_an_ear_that_is_no_text(busy: Limiter) -> None:
-    """An ear that is bytes is an error of ours, also where it was to be rung."""
-    write(busy, "UPDATE waiters SET ear = x'ff'")
+    """A wake-up FIFO that is bytes is an error of ours, also where it was to be rung."""
+    write(busy, "UPDATE waiters SET wakes = x'ff'")
     with pytest.raises(DatabaseError, match="did not write"):
         busy.update("database", limit=3)
 

@@ -109,7 +109,7 @@ class _Round:
 
 def _wait(line: Line, path: str, count: int) -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # each thread has an ear and a watch
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # each thread has a FIFO and a watch
     limiter, round_ = Limiter(path), _Round()
     for _ in range(count):
         threading.Thread(target=_go_round, args=(limiter, round_), daemon=True).start()

@@ -371,8 +371,8 @@ def test_a_cleaner_takes_the_ear_of_a_loop(path: Path, monkeypatch: pytest.Monke
     limiter, other = AsyncLimiter(path), Limiter(path)
     other.create("b", 1)
 
-    def mend(session: Session, _: Transaction) -> None:
-        session.worker.mend()
+    def recreate(session: Session, _: Transaction) -> None:
+        session.worker.recreate()
 
     async def main() -> None:
         for _ in range(3):
@@ -384,10 +384,10 @@ def test_a_cleaner_takes_the_ear_of_a_loop(path: Path, monkeypatch: pytest.Monke
 
             await until(waits)
             for name in os.listdir(f"{path}-run"):
-                if len(name) > 32:  # an ear, not a lifeline
+                if len(name) > 32:  # a wake-up FIFO, not a lifeline
                     os.unlink(f"{path}-run/{name}")
             session = await session_of(limiter.path)
-            await session.transact(functools.partial(mend, session))
+            await session.transact(functools.partial(recreate, session))
             second = asyncio.create_task(limiter.acquire("b"))
             await until(functools.partial(waits, "b"))
             for lease in leases:
@@ -451,8 +451,8 @@ def test_what_was_looked_for_a_request_that_is_over(path: Path) -> None:
         begun, go_on = threading.Event(), threading.Event()
 
         def look(tx: Transaction) -> None:
-            assert session.worker.ear_in_use is not None
-            tx.rings[session.worker.ear_in_use.name] = set(session.worker.requests)
+            assert session.worker.wake_fifo_in_use is not None
+            tx.wakeups[session.worker.wake_fifo_in_use.name] = set(session.worker.requests)
             begun.set()
             go_on.wait(DEADLINE_SECONDS)
 

@@ -283,8 +283,8 @@ def test_a_look_that_serves_its_own_request(path: Path) -> None:
 
         def hint(tx: Transaction) -> None:
             tx.execute("UPDATE ledger SET level = 0 WHERE owner = -1")
-            ((ear, ticket),) = tx.execute("SELECT ear, ticket FROM waiters").fetchall()
-            tx.rings[ear] = {ticket}
+            ((wake_fifo, ticket),) = tx.execute("SELECT wakes, ticket FROM waiters").fetchall()
+            tx.wakeups[wake_fifo] = {ticket}
 
         await session.transact(hint)
         async with asyncio.timeout(DEADLINE_SECONDS):
