@@ -25,7 +25,7 @@ def apply(wanted: Mapping[str, Settings], *, prune: bool, dry_run: bool) -> Acti
     def work(tx: Transaction) -> Plan:
         promote(tx, owners.sweep(tx))
         ours = plan(wanted, _present(tx), _busy(tx), prune=prune)
-        if not dry_run and not ours.blockers_of:
+        if not dry_run and not ours.in_the_way:
             _carry_out(tx, ours)
         return ours
 

@@ -116,7 +116,7 @@ class Plan:
     updated: dict[str, dict[str, tuple[Any, Any]]]
     deleted: tuple[str, ...]
     unchanged: int
-    blockers_of: tuple[str, ...] = ()
+    in_the_way: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
         """Return the plan as people read it, a line for each change."""
@@ -162,5 +162,5 @@ def plan(
         updated=updated,
         deleted=deleted,
         unchanged=len(wanted.keys() & present.keys()) - len(updated),
-        blockers_of=tuple(name for name in deleted if name in busy),
+        in_the_way=tuple(name for name in deleted if name in busy),
     )

@@ -1,7 +1,7 @@
 """Where a thread sleeps that waits, and what one of those that wait looks after for all of them.
 
 The first few threads of a process have a wake-up FIFO each: they sleep in the kernel, which wakes
-them as soon as somebody writes to it. All others share one, see `_receiver`.
+them as soon as somebody writes to it. All others share one, see `receiver`.
 """
 
 from __future__ import annotations

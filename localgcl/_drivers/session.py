@@ -87,7 +87,7 @@ class Session:
         """Run `work` in one transaction, in the thread, and return what it returns.
 
         If this is cancelled, or `deadline` comes first (GateTimeoutError), it is run all the same;
-        if it fails and `insists`, it is run again later, too.
+        if it fails and `retry`, it is run again later, too.
         """
         if request is not None:
             self._unsettled.add(request)

@@ -1,7 +1,7 @@
 """Deciding on one waiter: it is granted, refused, too late, dead, or goes on to wait.
 
 It is granted when it fits everywhere and nobody older stands before it anywhere. `grant_next` is
-the common case of `serve`, in fewer statements, and decides as that would.
+the common case of `try_grant`, in fewer statements, and decides as that would.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ AND holds AND limits = ? AND until >= ? AND passed = ''
 def grant_next(tx: Transaction, key: int, concerned: set[int]) -> bool:
     """Grant to the first of a queue if it is the common case; return whether nobody else can go on.
 
-    What it decides is what `serve` would. Where others are to watch now, the limit is `concerned`.
+    What it decides is what `try_grant` would. Where others are to watch now, the limit is `concerned`.
     """
     found = next_waiter(tx, key)
     if found is None:

@@ -73,7 +73,7 @@ class Request:
         self.place: tuple[int, list[int]] | None = None
         # What it saw of each of its limits as it last looked, None of one that was passed by.
         self.stood: dict[int, tuple[object, ...] | None] = {}
-        # What had been committed when it was last checked whether it is to look; see `_recheck`.
+        # What had been committed when it was last checked whether it is to look; see `recheck`.
         self.checked: tuple[int, int] | None = None
         self.due = 0.0  # the moment at which rates have room for it, as far as is known
         self.granted: Granted | None = None

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Owner:
-    """A process as the others see it; `process` is what `_process` tells it by."""
+    """A process as the others see it; `process` is what the module `process` tells it by."""
 
     __slots__ = ("command", "process", "user")
 

@@ -136,7 +136,7 @@ CREATE TRIGGER wait_ended AFTER DELETE ON waits BEGIN
 END;
 """
 
-# Which process an owner is (see `_process`), and for how long a client has its lease, as that was
+# Which process an owner is (see `process`), and for how long a client has its lease, as that was
 # last granted or renewed.
 _PROCESSES = """
 ALTER TABLE owners ADD COLUMN process TEXT;

@@ -68,9 +68,9 @@ def apply(ctx: click.Context, file: str, dry_run: bool, prune: bool, output: str
             " `localgcl delete NAME` deletes one"
         )
     plan = _apply.apply(wanted, prune=prune, dry_run=dry_run).run(database)
-    if plan.blockers_of:
+    if plan.in_the_way:
         raise _refusal(
-            f"--prune would delete {quoted(plan.blockers_of)}, held or waited for; nothing was"
+            f"--prune would delete {quoted(plan.in_the_way)}, held or waited for; nothing was"
             " changed. `localgcl ps` shows by whom; try again when it is free"
         )
     if output:

@@ -171,7 +171,7 @@ def test_a_plan() -> None:
     )
     assert list(ours.created.items()) == [("also new", one(2)), ("new", one(1))]
     assert ours.updated == {"changed": {"limit": (5, 4), "active": (False, True)}}
-    assert (ours.deleted, ours.unchanged, ours.blockers_of) == ((), 1, ())
+    assert (ours.deleted, ours.unchanged, ours.in_the_way) == ((), 1, ())
     assert ours.lines() == [
         "+ also new",
         "+ new",
@@ -184,11 +184,11 @@ def test_a_plan_that_prunes() -> None:
     """What the file does not name is deleted, unless somebody is in the way."""
     present = {"b": one(1), "a": one(1), "kept": one(1)}
     ours = plan({"kept": one(1)}, present, busy=("kept",), prune=True)
-    assert (ours.deleted, ours.blockers_of, ours.unchanged) == (("a", "b"), (), 1)
+    assert (ours.deleted, ours.in_the_way, ours.unchanged) == (("a", "b"), (), 1)
     assert ours.lines() == ["- a", "- b"]
     assert ours.summary(dry_run=True) == "Would create 0, update 0, delete 2, unchanged 1."
     ours = plan({"kept": one(1)}, present, busy=("kept", "b"), prune=True)
-    assert (ours.deleted, ours.blockers_of) == (("a", "b"), ("b",))
+    assert (ours.deleted, ours.in_the_way) == (("a", "b"), ("b",))
 
 
 def test_rates_in_a_plan() -> None:
