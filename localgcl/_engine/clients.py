@@ -77,7 +77,7 @@ def release(tx: Transaction, lease: str) -> bool:
 
 
 def detach(tx: Transaction, request: Request) -> None:
-    """Leave slots in use with nobody behind them, until `return_slots` or a rate gives them back."""
+    """Leave slots in use with nobody behind them, until they are returned or a rate frees them."""
     granted = request.granted
     if granted is None:
         return  # of no limit

@@ -61,7 +61,8 @@ AND holds AND limits = ? AND until >= ? AND passed = ''
 def grant_next(tx: Transaction, key: int, concerned: set[int]) -> bool:
     """Grant to the first of a queue if it is the common case; return whether nobody else can go on.
 
-    What it decides is what `try_grant` would. Where others are to watch now, the limit is `concerned`.
+    What it decides is what `try_grant` would. Where others have to watch now, the limit is
+    `concerned`.
     """
     found = next_waiter(tx, key)
     if found is None:
