@@ -27,7 +27,7 @@ R = TypeVar("R")
 async def obtain(terms: Terms, path: str | None, lease_type: Callable[..., L]) -> L:
     """Drive a new request to its grant, and return its lease.
 
-    `path` is None for the database of the environment, or the default.
+    `path` None means the database of the environment, or the default.
     """
     request = terms.request()
     if not terms.names:
@@ -42,7 +42,7 @@ async def obtain(terms: Terms, path: str | None, lease_type: Callable[..., L]) -
 
 
 async def grant(terms: Terms, request: Request, session: Session) -> Granted:
-    """Drive a request to its grant, or undo whatever it has left when it ends otherwise."""
+    """Drive a request to its grant; if it ends otherwise, undo whatever it has left."""
     with session:
         try:
             granted = await _drive(terms, request, session)
@@ -51,8 +51,8 @@ async def grant(terms: Terms, request: Request, session: Session) -> Granted:
                 session.forget(request)
                 raise
             undone = session.abandon(request)
-            # A coroutine that is thrown away cannot wait, and a second cancellation need not: the
-            # thread does it in any case.
+            # A coroutine that is thrown away cannot wait. A second cancellation need not wait
+            # either: the thread undoes the request in any case.
             if not isinstance(error, GeneratorExit):
                 late = isinstance(error, LocalGCLError)
                 await asyncio.wait([undone], timeout=LEAST_SECONDS if late else PATIENCE_SECONDS)
@@ -87,7 +87,7 @@ async def _drive(terms: Terms, request: Request, session: Session) -> Granted:
 
 
 class AwaitedLease(Protocol):
-    """A lease, whose class is the public one."""
+    """A lease; its class is the public one."""
 
     _of_block: bool
 
@@ -96,9 +96,9 @@ class AwaitedLease(Protocol):
 
 
 class AsyncBlock:
-    """Slots for as long as an `async with` block runs, which is entered once; also a decorator.
+    """Slots that are held while one `async with` block runs; also a decorator.
 
-    The flavour's own class says what its lease is.
+    A block can be entered once. The flavour's own subclass says what its lease is.
     """
 
     __slots__ = ("_entered", "_lease", "_path", "_terms")
@@ -131,7 +131,7 @@ class AsyncBlock:
     def __call__(
         self, function: Callable[P, Coroutine[Any, Any, R]]
     ) -> Callable[P, Coroutine[Any, Any, R]]:
-        # An object may be called as well.
+        # An object with an async `__call__` is accepted as well.
         if not any(map(inspect.iscoroutinefunction, (function, type(function).__call__))):
             raise TypeError(
                 f"{function!r} is not an async def; decorate it with localgcl.sync.concurrency"

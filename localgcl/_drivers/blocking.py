@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from localgcl._storage.database import Transaction
 
     class HeldLease(Protocol):
-        """A lease, whose class is the public one."""
+        """A lease; its class is the public one."""
 
         _of_block: bool
 
@@ -45,18 +45,18 @@ if TYPE_CHECKING:
     P = ParamSpec("P")
     R = TypeVar("R")
 
-# So many threads of a process that wait have a wake-up FIFO each; the others share one.
+# This many waiting threads of a process have a wake-up FIFO each. The others share one.
 _OWN_FIFOS = 8
 
-# How long a clean-up waits for the gate; then a thread waits, and the caller goes on.
+# How long a clean-up waits for the gate. Then another thread waits, and the caller goes on.
 _CLEAN_UP_SECONDS = 1.0
 
-# After so many errors that are no Ctrl-C, the next is taken for one that comes each time.
+# After this many errors that are not a Ctrl-C, the next one counts as one that comes every time.
 _MAX_FAULTS = 3
 
 
 class Listener:
-    """What one blocked thread sleeps on: a place, for as long as its request waits."""
+    """What one blocked thread sleeps on: a place, while its request waits."""
 
     recheck_seconds = 10.0
     _request: Request | None = None
@@ -66,7 +66,7 @@ class Listener:
         self._database = database
         self._place: Place | None = None
         self._pid = os.getpid()
-        self._request = request  # the last, for `__del__`
+        self._request = request  # set last: `__del__` uses the others
 
     def wake_address(self, folder: Folder) -> str:
         ours = lifeline(folder)
@@ -98,7 +98,7 @@ class Listener:
     def recreate(self) -> None:
         place = self._place
         if place is not None:
-            place.openings = self._database.openings  # its row has been found there
+            place.openings = self._database.openings  # its row was found in this open file
             place.wake_fifo.recreate()
 
     def sleep(self, step: Sleep) -> list[str]:
@@ -113,12 +113,13 @@ class Listener:
         return dead
 
     def grant(self, request: Request) -> Granted | None:
-        """Return the grant that this was woken for, if a read without the gate finds it."""
+        """Return the grant that this was woken for, if a read outside the gate finds it."""
         place = self._place
         if place is None:
             return None
-        # Who has its slots need not stand at the gate to learn of it, unless others may take it
-        # for dead by now: a transaction mends that.
+        # A holder need not enter the gate to learn that it holds its slots. But if its lifeline may
+        # be gone, others may take it for dead by now. Then it needs a transaction, which makes the
+        # lifeline again.
         if seems_whole(place.wake_fifo.folder):
             granted = self._database.read(wait.peek, request)
             if granted is not None:
@@ -132,7 +133,7 @@ class Listener:
             place.close()
 
     def __del__(self) -> None:
-        # Ctrl-C upon Ctrl-C can keep a frame from clearing up after itself, but not from ending.
+        # Repeated Ctrl-C can keep a frame from clearing up after itself, but not from ending.
         request = self._request
         if request is not None and self._pid == os.getpid():
             if not request.settled:
@@ -141,7 +142,7 @@ class Listener:
 
 
 def drive(terms: Terms, request: Request, database: Database, listener: Listener) -> Granted:
-    """Take the steps of a request until it is granted; its refusal is raised."""
+    """Take the steps of a request until it is granted; raise an error if it is refused."""
     steps = flow(terms, request, listener)
     advance: Callable[[Any], Transact | Sleep] = steps.send
     result: Any = None
@@ -152,8 +153,8 @@ def drive(terms: Terms, request: Request, database: Database, listener: Listener
             granted: Granted = stop.value
             return granted
         finally:
-            # An error that was thrown in leads to this frame, and would keep it, and the listener,
-            # after a Ctrl-C.
+            # The traceback of an error that was thrown in leads to this frame. It would keep the
+            # frame alive, and the listener with it, after a Ctrl-C.
             advance, result = steps.send, None
         if isinstance(step, Transact):
             try:
@@ -185,10 +186,10 @@ def obtain(
     lease_type: Callable[..., L],
     block: Block | None = None,
 ) -> L:
-    """Drive a request to its grant, or undo whatever it has left when it ends otherwise.
+    """Drive a request to its grant; if it ends otherwise, undo whatever it has left.
 
-    `database` is None for that of the environment, or the default. A `block` is given
-    its lease here, while an interruption still undoes the request.
+    `database` None means that of the environment, or the default. A `block` is given its lease
+    here, while an interruption still undoes the request.
     """
     request = terms.request()
     if not terms.names:
@@ -215,9 +216,9 @@ def obtain(
 
 
 class Block:
-    """Slots for as long as a `with` block runs, which is entered once; also a decorator.
+    """Slots that are held while one `with` block runs; also a decorator.
 
-    A flavour's own class says what its lease is.
+    A block can be entered once. The flavour's own subclass says what its lease is.
     """
 
     __slots__ = ("_database", "_entered", "_lease", "_terms")
@@ -236,7 +237,7 @@ class Block:
         try:
             return obtain(self._terms, self._database, self.lease_type, self)
         except BaseException:
-            if self._lease is not None:  # interrupted on the way out
+            if self._lease is not None:  # interrupted just after the grant
                 self._lease.release()
             raise
 
@@ -252,7 +253,7 @@ class Block:
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
         import inspect
 
-        # An object may be called as well.
+        # An object with a `__call__` is accepted as well.
         for code in (function, type(function).__call__):
             if inspect.iscoroutinefunction(code) or inspect.isasyncgenfunction(code):
                 raise TypeError(
@@ -277,11 +278,11 @@ databases: dict[str, Database] = {}
 
 
 def database_of(chosen: str | os.PathLike[str] | None) -> Database:
-    """Return this process's one connection to a database; None is as for `Limiter`."""
+    """Return this process's one connection to a database; None means the same as for `Limiter`."""
     path = choose(chosen)[0]
     database = databases.get(path)
     if database is None:
-        database = databases.setdefault(path, Database(path))  # two threads may come to this
+        database = databases.setdefault(path, Database(path))  # two threads may get here at once
     return database
 
 
@@ -293,13 +294,14 @@ def run_until_committed(
 ) -> None:
     """Run a transaction that may be run twice, however often Ctrl-C interrupts it.
 
-    Where this has itself interrupted a transaction of its thread, a thread of ours runs it; or
-    where it fails each time, as a signal's handler does not.
+    In two cases a thread of ours runs it. Either this call interrupted a transaction of its own
+    thread, or the transaction fails every time. (An error from a signal's handler does not come
+    every time.)
     """
     try:
         database.transact(work, deadline=deadline, create=False)
     except NoDatabaseError:
-        pass  # and so nothing to free
+        pass  # so there is nothing to free
     except NestedCallError:
         run_later(database, work)
     except (LocalGCLError, GateTimeoutError):
@@ -322,7 +324,7 @@ def release_by_id(database: Database, lease_id: str) -> bool:
 
 
 def clean_up(database: Database, request: Request) -> None:
-    """Undo a request; later where that fails, or where somebody was stopped in a transaction."""
+    """Undo a request; do it later if that fails, or if somebody is stopped in a transaction."""
     work = functools.partial(wait.abandon, request=request)
     try:
         run_until_committed(database, work, clock.now() + _CLEAN_UP_SECONDS)

@@ -1,7 +1,7 @@
 """The flow of one request, without I/O: what is done, and in which order, for both flavours.
 
-A flow yields what it wants done, a transaction or a sleep, and is sent what came of it. Two small
-loops drive it, a blocking one and an awaiting one; neither decides anything.
+A flow yields what it wants done, a transaction or a sleep, and is sent the result. Two small loops
+drive it, a blocking one and an awaiting one. Neither of them decides anything.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ if TYPE_CHECKING:
 
     Flow = Generator["Transact | Sleep", Any, Granted]
 
-# Whoever tries only once still has to get through the gate, which busy neighbours keep for moments
-# and a process stopped inside a transaction for longer.
+# A request that tries only once still has to get through the gate. Busy neighbours keep the gate
+# for moments. A process that is stopped inside a transaction keeps it for longer.
 _GATE_PATIENCE_SECONDS = 1.0
 
 
 class Transact:
-    """Run `work` in one transaction, the gate entered before `deadline`."""
+    """Run `work` in one transaction; the gate must be entered before `deadline`."""
 
     __slots__ = ("deadline", "work")
 
@@ -54,10 +54,10 @@ class Transact:
 
 
 class Sleep:
-    """Sleep until the moment `until`, or until woken, or until one of `ways` ends.
+    """Sleep until the moment `until`, or until woken, or until one of the `blockers` ends.
 
-    It is sent the list of those of `ways` that have ended, or what a look made for it has given.
-    With no `ways` (None) nothing wakes.
+    The flow is sent the list of the blockers that have ended, or the outcome of a look that was
+    made for it. If `blockers` is None, nothing wakes it.
     """
 
     __slots__ = ("blockers", "until")
@@ -70,7 +70,7 @@ class Sleep:
 class Terms:
     """The arguments of `concurrency` and `rate_limit`, checked."""
 
-    holds: bool  # until they are released; or else they decay by themselves
+    holds: bool  # until they are released; otherwise they decay by themselves
 
     __slots__ = (
         "holder",
@@ -98,7 +98,7 @@ class Terms:
         self.strict = bool(strict)
         self.max_retries = None if max_retries is None else check_max_retries(max_retries)
         self.holder = None if holder is None else check_holder(holder)
-        self.max_waiting = max_waiting  # of `localgcl run` alone: gives up where so many wait
+        self.max_waiting = max_waiting  # only `localgcl run` has it: it gives up if this many wait
 
     def request(self) -> Request:
         """Return a new request on these terms."""
@@ -113,7 +113,7 @@ class Terms:
         )
 
 
-# Classes, and not functions that make one, because a function would be one more call to each slot.
+# These are classes, not functions that make one: a function would add a call to every slot.
 
 
 class HoldingTerms(Terms):
@@ -131,7 +131,7 @@ class RateTerms(Terms):
 
 
 def flow(terms: Terms, request: Request, listener: Listener) -> Flow:
-    """Yield the steps of a request, and return its grant; raise the error of its refusal."""
+    """Yield the steps of a request, and return its grant; raise an error if it is refused."""
     began = clock.now()
     timeout, tries = terms.timeout_seconds, terms.max_retries
     deadline = request.until = math.inf if timeout is None else began + timeout
@@ -143,7 +143,7 @@ def flow(terms: Terms, request: Request, listener: Listener) -> Flow:
         try:
             outcome = yield Transact(ask, gate)
         except GateTimeoutError as error:
-            request.settled = not error.under_way  # or else nothing was begun
+            request.settled = not error.under_way  # nothing was begun unless it is under way
             raise
         except LocalGCLError:
             request.settled = True  # it was rolled back
@@ -168,7 +168,7 @@ def flow(terms: Terms, request: Request, listener: Listener) -> Flow:
                 try_ends = clock.now() + outcome.expected_seconds
             woken = yield Sleep(min(outcome.look_at, deadline, try_ends), outcome.blockers)
             if not isinstance(woken, list):
-                outcome = woken  # somebody has looked for it
+                outcome = woken  # a look was made for it
                 continue
             now = clock.now()
             work: Callable[..., Any] = look
@@ -186,7 +186,7 @@ def flow(terms: Terms, request: Request, listener: Listener) -> Flow:
     _warn(outcome.missing, warned)
     if isinstance(outcome, Refused):
         raise ConcurrencySlotAcquisitionError(outcome.names, request.occupy, waited, outcome.reason)
-    if timeout is not None and (late or waited >= timeout):  # a timer may be early by its rounding
+    if timeout is not None and (late or waited >= timeout):  # rounding may make a timer early
         raise AcquireConcurrencySlotTimeoutError(request.names, request.occupy, waited, timeout)
     reason: Refusal = "retries" if terms.max_waiting is None else "crowded"
     raise ConcurrencySlotAcquisitionError(request.names, request.occupy, waited, reason)
@@ -198,7 +198,9 @@ def _warn(missing: tuple[str, ...], warned: set[str]) -> None:
             try:
                 import logging
             except (OSError, MemoryError, ImportError):
-                return  # without descriptors, say; the slots are taken, and the next one is told
+                # For example, no descriptor is free. The slots are taken, and the next request
+                # warns.
+                return
 
             warned.add(name)
             logging.getLogger("localgcl").warning(

@@ -1,7 +1,7 @@
-"""Where a thread sleeps that waits, and what one of those that wait looks after for all of them.
+"""Where a waiting thread sleeps, and what one of these threads looks after for all of them.
 
-The first few threads of a process have a wake-up FIFO each: they sleep in the kernel, which wakes
-them as soon as somebody writes to it. All others share one, see `receiver`.
+The first few waiting threads of a process have a wake-up FIFO each. They sleep in the kernel, which
+wakes them as soon as somebody writes to the FIFO. All others share one FIFO, see `receiver`.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
     from localgcl._liveness.lifeline import Lifeline, WakeFifo
     from localgcl._storage.database import Database
 
-# How often one of the threads that wait looks, for all of them, at what no event tells.
+# How often one of the waiting threads checks, for all of them, what no event tells.
 PERIOD_SECONDS = 1.0
 
-# How long the others sleep at a stretch; poll takes no infinity.
+# How long the other threads sleep at a stretch. Poll takes no infinity.
 _LONGEST_SECONDS = 60.0
 
-# What HINT_AT_NONE consists of, and what no ticket begins with.
+# The byte that HINT_AT_NONE consists of. No ticket begins with it.
 _AT_NONE = b"\xff"
 
 
 class Place:
-    """Where one thread sleeps for as long as its request waits."""
+    """Where one thread sleeps while its request waits."""
 
     __slots__ = (
         "database",
@@ -57,12 +57,12 @@ class Place:
         self.lifeline = lifeline
         self.wake_fifo = wake_fifo
         self.thread = get_ident()
-        self.openings = 0  # of the database, when the request's row was last seen there
+        self.openings = 0  # of the database, when it last had the request's row
         self.until = 0.0  # the moment at which its sleep ends
-        self.unwatched: Collection[str] = ()  # lifelines of which no event tells that they end
-        # What other threads of this process set, before they `poke` it:
+        self.unwatched: Collection[str] = ()  # lifelines whose end no event tells
+        # Other threads of this process set these before they `poke` it:
         self.hinted = False  # it was woken since it last looked
-        self.told: list[str] | None = None  # it is to look; with these lifelines, which have ended
+        self.told: list[str] | None = None  # it must look; these lifelines have ended
         self.stirred = False  # it was poked
 
     def sleep(self, until: float, lifelines: Collection[str]) -> list[str]:
@@ -100,11 +100,11 @@ class Place:
                 raise
 
     def _watch(self, lifelines: Collection[str]) -> list[str]:
-        """See to it that a sleep ends with these lifelines; return those that have ended."""
+        """Watch these lifelines during the sleep; return those that have ended."""
         raise NotImplementedError
 
     def _rest(self, seconds: float) -> None:
-        """Sleep for so long, or until something happens."""
+        """Sleep for `seconds`, or until something happens."""
         raise NotImplementedError
 
     def _rise(self) -> None:
@@ -115,7 +115,7 @@ class Place:
         raise NotImplementedError
 
     def settle(self) -> None:
-        """Do with hints, before a look, so that none is missed."""
+        """Discard the hints before a look, so that none is missed."""
 
     def close(self) -> None:
         """Give back what was borrowed."""
@@ -144,7 +144,7 @@ class OwnPlace(Place):
         for descriptor, _ in self._poll.poll(seconds * 1000):
             if descriptor != wake_fifo.descriptor:
                 self.told = wake_fifo.watch.turn_to(wake_fifo.folder, self._lifelines)
-            # Mostly it is a hint, which is read away when the FIFO is used again.
+            # Mostly it is a hint, which is read and discarded when the FIFO is used again.
             elif not self.stirred or (self.told is None and wake_fifo.drain().strip(_AT_NONE)):
                 self.hinted = True
 
@@ -161,11 +161,11 @@ class OwnPlace(Place):
 
 
 def look_round(places: list[Place]) -> None:
-    """Look at what no event tells, once for all who sleep, and wake those whom it concerns.
+    """Check what no event tells, once for all who sleep, and wake those concerned.
 
-    Was the file replaced, or a FIFO taken away? Has somebody died who could not be watched? Was
-    somebody killed who had committed, and was about to wake? Is a time over that no timer has
-    counted, while the machine slept?
+    Was the file replaced, or a FIFO removed? Did somebody die who could not be watched? Was a
+    process killed after its commit and before its wake-ups? Was a sleep due to end while the
+    machine was suspended and no timer counted?
     """
     now, me = clock.now(), get_ident()
     whole = all(seems_whole(folder) for folder in {place.lifeline.folder for place in places})

@@ -1,11 +1,12 @@
 """The wake-up FIFO that many waiting threads of a process share.
 
-One of them is at the poll, of the FIFO and of the lifelines of all that are in their way; it reads
-the hints, which are tickets, and wakes those whom they concern. The others sleep on a lock of their
-own. A thread that leaves the poll, for whatever reason, has another one take its place.
+One of them is at the poll. It polls the FIFO and the lifelines of all their blockers. It reads the
+hints, which are tickets, and wakes the threads concerned. Each of the others sleeps on a lock of
+its own. If a thread leaves the poll, for whatever reason, another one takes its place.
 
-Threads meet here without a lock that all would take, which a signal might leave taken. Each tells
-first (it registers, it asks to be woken) and looks then, so of two that meet one sees the other.
+The threads share no lock here, because a signal might leave it taken. Each thread first announces
+itself (it registers, or it asks to be woken) and then looks. So of two threads that meet, one sees
+the other.
 """
 
 from __future__ import annotations
@@ -30,11 +31,11 @@ if TYPE_CHECKING:
     from localgcl._liveness.lifeline import Lifeline
     from localgcl._storage.database import Database
 
-# How many lifelines are watched before those are dropped that are in nobody's way any more.
+# How many lifelines are watched before those that block nobody any more are dropped.
 _MANY_WATCHED = 32
 
-# Seats are kept in so many sets, by ticket. A ticket may be given out again, while whoever had it
-# leaves; from a set just that one is removed, in one step.
+# Seats are kept in this many sets, by ticket. A ticket may be given out again while its former
+# owner leaves. Exactly that one seat is removed from a set, in one step.
 _SETS = 64
 
 
@@ -44,25 +45,26 @@ class Receiver(WakeFifo):
     def __init__(self, folder: Folder, name: str) -> None:
         self.poller = Duty()  # the thread at the poll, among those who sleep here
         self._seats: tuple[set[Seat], ...] = tuple(set() for _ in range(_SETS))
-        self._arriving: set[Seat] = set()  # whose ticket may be known to others already
-        # One for each reading of hints or of deaths that was begun. What is in it where a new one
-        # begins was interrupted, by a Ctrl-C perhaps, and nobody knows what has been lost.
+        self._arriving: set[Seat] = set()  # others may know their tickets already
+        # It has one entry for each reading of hints or of deaths that was begun. An entry that is
+        # still here when a new reading begins was interrupted, perhaps by a Ctrl-C. Nobody knows
+        # what was lost then.
         self._begun: list[None] = []
-        self._replaced: list[Descriptor] = []  # which the thread at the poll has to close
+        self._replaced: list[Descriptor] = []  # the thread at the poll must close them
         self._many_watched = _MANY_WATCHED
         super().__init__(folder, name)
 
     def is_used(self) -> bool:
         return bool(any(self._seats) or self._arriving)
 
-    # Those who wait
+    # Waiters
 
     def expect(self, seat: Seat) -> None:
-        """Hear hints for a seat whose ticket is not known yet; before anybody can learn of it."""
+        """Accept hints for a seat; called before anybody can learn its ticket."""
         self._arriving.add(seat)
 
     def seat(self, seat: Seat) -> None:
-        """Hear hints for a seat, by its ticket."""
+        """Accept hints for a seat, by its ticket."""
         ticket = seat.request.ticket
         if seat.ticket != ticket:
             self._unseat(seat)
@@ -70,7 +72,7 @@ class Receiver(WakeFifo):
         formers = self._seated_by(ticket)
         self._seats[ticket % _SETS].add(seat)
         for former in formers:
-            if former is not seat:  # of a file that was replaced, and it has to ask again
+            if former is not seat:  # its file was replaced, and it must ask again
                 former.told = []
                 former.poke()
         self._arriving.discard(seat)
@@ -85,7 +87,7 @@ class Receiver(WakeFifo):
         return [seat for seat in tuple(self._seats[ticket % _SETS]) if seat.ticket == ticket]
 
     def forget(self, seat: Seat) -> None:
-        """Hear no hints for a seat any more."""
+        """Accept no more hints for a seat."""
         self._arriving.discard(seat)
         self._unseat(seat)
         if not self.is_used() and self.watch.ends:
@@ -94,8 +96,8 @@ class Receiver(WakeFifo):
     # Hints
 
     def wake(self, tickets: Iterable[int]) -> bool:
-        """Wake threads of this process, which needs no FIFO unless one of them is at the poll."""
-        arriving = tuple(self._arriving)  # first: whoever is not among them has its seat by now
+        """Wake threads of this process; only a thread at the poll needs the FIFO for that."""
+        arriving = tuple(self._arriving)  # read first: all others have their seats by now
         found: list[Seat] = []
         for ticket in tickets:
             if ticket == HINT_AT_ALL:
@@ -111,7 +113,7 @@ class Receiver(WakeFifo):
         return True
 
     def wake_poller(self) -> None:
-        """Have the thread at the poll look round."""
+        """Make the thread at the poll look round."""
         if not super().wake((HINT_AT_NONE,)):
             self.folder.wake(self.name, (HINT_AT_NONE,))
 
@@ -122,14 +124,15 @@ class Receiver(WakeFifo):
             int.from_bytes(hints[start : start + HINT_LENGTH])
             for start in range(0, len(hints), HINT_LENGTH)
         }
-        # Where it was closed under us, whoever looks makes it again.
+        # If the program has closed the FIFO, all are woken. The first one that looks makes it
+        # again.
         self.wake(tickets if seems_there(self) else (HINT_AT_ALL,))
-        del self._begun[-1:]  # which may be empty by now
+        del self._begun[-1:]  # the list may be empty by now
 
     # The poll
 
     def listen(self, seat: Seat, seconds: float) -> None:
-        """Be at the poll for so long, for all, or until something happens."""
+        """Be at the poll for all, for `seconds` or until something happens."""
         while self._replaced:
             close_if_ours(self._replaced[-1])
             del self._replaced[-1:]
@@ -139,9 +142,9 @@ class Receiver(WakeFifo):
         if len(self.watch.ends) > self._many_watched:
             self._watch_less()
         if seat.stirred:
-            return  # before it was known to be here
+            return  # others poked it before they could see it at the poll
         fifo = self.descriptor
-        watched = self.watch.ends.copy()  # which keeps them open meanwhile
+        watched = self.watch.ends.copy()  # the copy keeps them open meanwhile
         names = {}
         poll = threads.poll()
         poll.register(fifo, select.POLLIN)
@@ -149,7 +152,7 @@ class Receiver(WakeFifo):
             names[end.descriptor] = name
             poll.register(end.descriptor, end.events)
         events = poll.poll(seconds * 1000)
-        if self.descriptor >= 0:  # or else this is a child, forked by a signal's handler
+        if self.descriptor >= 0:  # otherwise this is a child that a signal's handler forked
             ended = [names[descriptor] for descriptor, _ in events if descriptor != fifo]
             if len(ended) < len(events):
                 self._read()
@@ -179,7 +182,7 @@ class Receiver(WakeFifo):
         self._begun.append(None)
         for name in names:
             self.watch.ends.pop(name, None)
-        # Whether the owner made it anew, only opening it by name tells.
+        # Only opening it by name tells whether the owner has made it again.
         ends, dead = self.folder.open_to_watch(names)
         self.watch.ends.update({name: end for name, end in ends.items() if end is not None})
         lost = {*dead, *(name for name, end in ends.items() if end is None)}
@@ -188,17 +191,17 @@ class Receiver(WakeFifo):
             if ended:
                 seat.told = ended
                 seat.poke()
-        del self._begun[-1:]  # which may be empty by now
+        del self._begun[-1:]  # the list may be empty by now
 
     def _watch_less(self) -> None:
-        """Watch no more what is in nobody's way."""
+        """Stop watching the lifelines that block nobody."""
         ends = self.watch.ends
         before = ends.copy()
         try:
             for name in before.keys() - self._wanted():
                 ends.pop(name, None)
         finally:
-            # Who came meanwhile may have found that it is watched.
+            # A thread that came meanwhile may have relied on a lifeline that was dropped here.
             missed = (self._wanted() & before.keys()) - ends.keys()
             if missed:
                 ends.update({name: before[name] for name in missed})
@@ -216,7 +219,7 @@ class Receiver(WakeFifo):
         self._begun.append(None)  # hints may have been in it
         taken = self.renew()
         if taken is not None:
-            # The thread at the poll wakes, as the last writer of the old one is gone.
+            # The last writer of the old FIFO is gone now, so the thread at the poll wakes.
             self._replaced.append(taken)
 
     def close(self) -> None:
@@ -242,7 +245,7 @@ class Seat(Place):
         self._bell.acquire()
 
     def expect(self) -> None:
-        """Be heard before its ticket is known."""
+        """Accept hints before its ticket is known."""
         self._receiver.expect(self)
 
     def _watch(self, lifelines: Collection[str]) -> list[str]:
@@ -251,7 +254,8 @@ class Seat(Place):
 
     def _rest(self, seconds: float) -> None:
         receiver = self._receiver
-        # One that has the same thread was interrupted there, by a handler that waits as well.
+        # If the thread at the poll is this same thread, it was interrupted there by a signal's
+        # handler, which waits as well.
         if receiver.poller.claim(self).thread == self.thread:
             receiver.listen(self, seconds)
         else:
@@ -263,7 +267,7 @@ class Seat(Place):
         poller.leave(self)
         holder = poller.holder()
         if holder is not None and holder.thread == self.thread:
-            self._receiver.wake_poller()  # what came meanwhile may have been for that one
+            self._receiver.wake_poller()  # what came meanwhile may have been for that seat
 
     def wake(self) -> None:
         """Wake its thread, unless that is at the poll."""

@@ -1,8 +1,8 @@
-"""The periodic check of those who wait: whether a wake-up was lost.
+"""The periodic check of the waiters: whether a wake-up was lost.
 
-Whoever commits wakes after that those whom it concerns, and may be killed between the two. What was
-committed says all the same who was to be woken. To look at that needs no gate and no transaction,
-and where nobody has committed since the last check, not even a look.
+A process first commits, and then wakes those concerned. It may be killed between the two. The
+database still says who had to be woken. Reading that needs no gate and no transaction. If nobody
+has committed since the last check, no request is looked at.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from localgcl._engine.request import Request
     from localgcl._storage.database import Database
 
-# Other threads of this process may be at the database, one after another.
+# Other threads of this process may be using the database, one after another.
 _PATIENCE_SECONDS = 0.1
 
 
 def concerned(database: Database, waiting: Iterable[Request]) -> list[Request]:
-    """Return those who are to look now, though nobody may have woken them.
+    """Return the requests that must look now, although nobody may have woken them.
 
-    None of them where that cannot be read now; it can at the next check.
+    It returns none if the database cannot be read now. The next check can read it.
     """
     found = database.read(
         _concerned, database.openings, waiting, patience_seconds=_PATIENCE_SECONDS
@@ -35,7 +35,7 @@ def concerned(database: Database, waiting: Iterable[Request]) -> list[Request]:
 def _concerned(
     execute: Callable[..., sqlite3.Cursor], openings: int, waiting: Iterable[Request]
 ) -> list[Request]:
-    # Another number means that another connection has committed since.
+    # A different number means that another connection has committed since.
     seen = openings, execute("PRAGMA data_version").fetchone()[0]
     found = []
     for request in waiting:

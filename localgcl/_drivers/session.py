@@ -1,4 +1,4 @@
-"""One event loop's use of one database: its tasks wait here, for transactions and for their turn.
+"""One event loop's use of one database: its tasks wait here for transactions and for wake-ups.
 
 The transactions run in the thread of a worker. Nothing here blocks the loop.
 """
@@ -24,16 +24,16 @@ from localgcl._storage.database import Transaction
 from localgcl._storage.gate import GateTimeoutError
 from localgcl.errors import LocalGCLError
 
-# How often a loop looks, for all its waiters, whether an event was missed.
+# How often a loop checks, for all its waiters, whether an event was missed.
 _NET_SECONDS = 1.0
 
-# How often the thread of a loop in which tasks wait looks whether the loop was closed.
+# How often the thread checks, while tasks wait in a loop, whether the loop was closed.
 _LOOP_SECONDS = 0.25
 
-# Nobody waits longer than this for a clean-up or an end; the thread goes on by itself.
+# Nobody waits longer than this for a clean-up or an end. The thread goes on by itself.
 PATIENCE_SECONDS = 1.0
 
-# A transaction has at least so long, or the last look of a timeout would never be a look.
+# A transaction gets at least this long. With less, a timeout's last look might never happen.
 LEAST_SECONDS = 0.05
 
 
@@ -48,20 +48,20 @@ class Session:
     ) -> None:
         self.loop = loop
         self.path = path
-        self._on_end = on_end  # called once it ends; returns whether it was the first time
+        self._on_end = on_end  # called when it ends; returns whether it was the first time
         self._sleepers: dict[Request, asyncio.Future[Any]] = {}
-        self._outcomes: dict[Request, Any] = {}  # looked for while awake
-        self._unsettled: set[Request] = set()  # which their tasks have begun, and not ended
+        self._outcomes: dict[Request, Any] = {}  # of looks made while the task was awake
+        self._unsettled: set[Request] = set()  # begun by their tasks, and not ended
         self._watch = LoopWatch(loop)
         self._net_timer: asyncio.TimerHandle | None = None
         self._uses = 0
-        self.ends_when_idle = False  # where nothing tells it of the loop's end any more
+        self.ends_when_idle = False  # set if nothing tells it of the loop's end any more
         self.until_loop_ends: AsyncGenerator[None, None] | None = None
         self.closed = False
-        # The last, for it starts a thread: without the rest that would stay.
+        # Set last, because it starts a thread: if the rest failed, the thread would stay.
         self.worker = Worker(loop, path, self)
 
-    # In use, inside a `with` block, it is not closed
+    # A session in use, inside a `with` block, is not closed
 
     def __enter__(self) -> None:
         self._uses += 1
@@ -86,8 +86,8 @@ class Session:
     ) -> Any:
         """Run `work` in one transaction, in the thread, and return what it returns.
 
-        If this is cancelled, or `deadline` comes first (GateTimeoutError), it is run all the same;
-        if it fails and `retry`, it is run again later, too.
+        If this is cancelled, or if `deadline` comes first (GateTimeoutError), `work` is run all the
+        same. If it fails, and `retry` is set, it is run again later.
         """
         if request is not None:
             self._unsettled.add(request)
@@ -117,13 +117,13 @@ class Session:
                 timer.cancel()
 
     def abandon(self, request: Request) -> asyncio.Future[Any]:
-        """Undo a request after whatever of it is under way; to be waited for or not."""
+        """Undo a request after its transactions under way; the caller may wait for it or not."""
         future: asyncio.Future[Any] = self.loop.create_future()
 
         def undone(_: object) -> None:
-            self._outcomes.pop(request, None)  # of a look before, and by now there are no more
+            self._outcomes.pop(request, None)  # of an earlier look, and no more will come
             if not future.cancelled():
-                future.exception()  # it is tried again, and nobody need know
+                future.exception()  # it is tried again, so nobody has to know
 
         future.add_done_callback(undone)
         undo = functools.partial(self.worker.undo, request=request)
@@ -134,13 +134,13 @@ class Session:
     # Waiting
 
     def forget(self, request: Request) -> None:
-        """Do no more for a request that has come to its end."""
+        """Drop all that is kept for a request that has ended."""
         self._unsettled.discard(request)
         self._outcomes.pop(request, None)
         self.worker.decided.pop(request, None)
 
     async def sleep(self, request: Request, step: Sleep) -> Any:
-        """Sleep as `Sleep` says."""
+        """Sleep as `step` says."""
         if step.blockers is None:
             while (seconds := step.until - clock.now()) > 0:
                 await asyncio.sleep(seconds)
@@ -148,7 +148,7 @@ class Session:
         if request in self._outcomes:
             return self._outcomes.pop(request)
         wake_fifo = self.worker.wake_fifo_in_use
-        assert wake_fifo is not None  # nobody waits without
+        assert wake_fifo is not None  # nobody waits without one
         if not self._watch.is_on:
             self._watch.begin(wake_fifo.descriptor, self._woken)
             self._net_timer = self.loop.call_later(_NET_SECONDS, self._net)
@@ -170,7 +170,7 @@ class Session:
             self._watch.discard(request, step.blockers)
 
     def give(self, request: Request, outcome: Any) -> None:
-        """Hand a request what a look has found, at once or when it is about to sleep."""
+        """Hand a request the outcome of a look, at once or when it is about to sleep."""
         sleeper = self._sleepers.get(request)
         if sleeper is not None and not sleeper.done():
             sleeper.set_result(outcome)
@@ -178,7 +178,7 @@ class Session:
             self._outcomes[request] = outcome
 
     def turn_to_wake_fifo(self, former: Descriptor) -> None:
-        """Listen to the wake-up FIFO that was made in place of one that a cleaner took."""
+        """Listen to the wake-up FIFO that replaces one that a cleaner took."""
         wake_fifo = self.worker.wake_fifo_in_use
         try:
             if self._watch.is_on and not self.closed and wake_fifo is not None:
@@ -210,7 +210,7 @@ class Session:
             self.worker.look_for(requests)
 
     def _net(self) -> None:
-        """See, for all who sleep here, whether an event was missed or the file was replaced."""
+        """Check, for all who sleep here, whether an event was missed or the file was replaced."""
         if self.closed:
             return
         self._net_timer = self.loop.call_later(_NET_SECONDS, self._net)
@@ -226,14 +226,14 @@ class Session:
     # The end
 
     async def close_if_idle(self) -> None:
-        """Close all that is open, or, where other tasks are at it, what is opened again."""
+        """Close all that is open; if other tasks use it, only the file, which is opened again."""
         if not self._uses:
             await self.close()
             return
         closed: asyncio.Future[None] = self.loop.create_future()
 
         def close_file() -> None:
-            with contextlib.suppress(LocalGCLError):  # whoever looks next finds out
+            with contextlib.suppress(LocalGCLError):  # the next one that looks finds out
                 self.worker.database.close(clock.now() + PATIENCE_SECONDS)
             self.loop.call_soon_threadsafe(_succeed, closed, None)
 
@@ -241,7 +241,7 @@ class Session:
         await asyncio.wait([closed], timeout=PATIENCE_SECONDS)
 
     async def close(self) -> None:
-        """Close all that is open; what is held here stays with the process."""
+        """Close all that is open; slots that are held here stay with the process."""
         if self.closed:
             return
         self.stop()
@@ -255,10 +255,10 @@ class Session:
         self.worker.thread.post_last(end)
         await asyncio.wait([stopped], timeout=PATIENCE_SECONDS)
         while stopped.done() and self.worker.thread.is_alive():
-            await asyncio.sleep(0)  # it has done its last, and ends within microseconds
+            await asyncio.sleep(0)  # it has run its last function, and ends within microseconds
 
     def stop(self) -> None:
-        """Have no more to do with the loop."""
+        """Have nothing more to do with the loop."""
         self.closed = True
         self._on_end(self)
         if self._net_timer is not None:
@@ -266,18 +266,18 @@ class Session:
         self._watch.close()
 
     def pause(self) -> float | None:
-        """Return after how long the thread looks at the loop; None where that makes no odds."""
+        """Return after how long without work the thread checks the loop; None for never."""
         return _LOOP_SECONDS if self._unsettled and not self.closed else None
 
     def look_at_loop(self) -> None:
-        """Undo what waits in a loop that was closed: nobody else would, and it can be granted."""
+        """Undo what waits in a loop that was closed: nobody else would, and it might be granted."""
         if self.loop.is_closed():
             self.end_without_loop()
 
     def end_without_loop(self) -> None:
-        """Close what a loop has left that was closed without a word."""
+        """Close what is left of a loop that was closed without notice."""
         if not self._on_end(self):
-            return  # another thread is at it
+            return  # another thread does it
         for request in tuple(self._unsettled):
             abandon = functools.partial(wait.abandon, request=request)
             self.worker.run_unawaited(abandon, retry=True)
@@ -289,7 +289,7 @@ class Session:
 
     def _close_file(self) -> None:
         self.worker.return_wake_fifo()
-        # A full disk, a corrupt file: whoever looks next finds out.
+        # The disk is full, or the file is corrupt: the next one that looks finds out.
         with contextlib.suppress(LocalGCLError):
             departure.depart(self.worker.database, if_idle=True)
             self.worker.database.close(clock.now() + PATIENCE_SECONDS)

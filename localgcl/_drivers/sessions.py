@@ -1,7 +1,7 @@
 """The registry of sessions: one for each event loop and database, from its first use to its end.
 
-A loop says that it ends by closing its asynchronous generators, as `asyncio.run` does. One that was
-closed without that is noticed by the thread of its session, or when another loop begins.
+A loop announces its end by closing its asynchronous generators, as `asyncio.run` does. If a loop
+was closed without that, the thread of its session notices it, or the next loop that begins.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ from localgcl.errors import GreenThreadsError
 
 _sessions: dict[tuple[asyncio.AbstractEventLoop, str], Session] = {}
 
-# What loops have left held goes with the process, which signs out of the databases that are there.
+# Slots that an ended loop still holds stay with the process. The process signs out of all databases
+# that still exist as objects, so these are kept.
 _last_databases: dict[str, Database] = {}
 
 
 def last_database(path: str) -> Database:
-    """Return the connection that the newest session with the database at `path` has, or had."""
+    """Return the connection of the newest session with the database at `path`, ended or not."""
     return _last_databases[path]
 
 
@@ -44,18 +45,19 @@ async def session_of(path: str) -> Session:
         if loop in _ending:
             session.ends_when_idle = True
         else:
-            # `asyncio.run` closes asynchronous generators at its end, and so this one.
+            # `asyncio.run` closes asynchronous generators at its end, and so also this one.
             session.until_loop_ends = _until_the_loop_ends(session)
             await anext(session.until_loop_ends)
     return session
 
 
 def _leave(session: Session) -> bool:
-    """Have a session be none of its loop any more; return whether it was until now."""
+    """Remove a session from the registry; return whether it was still there."""
     return _sessions.pop((session.loop, session.path), None) is not None
 
 
-# Loops that close their asynchronous generators; one may release a lease after ours was closed.
+# Loops that close their asynchronous generators. Another generator may release a lease after ours
+# was closed.
 _ending: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
 
 
@@ -63,19 +65,19 @@ async def _until_the_loop_ends(session: Session) -> AsyncGenerator[None, None]:
     try:
         yield
     finally:
-        if not session.closed:  # or else the collector found this, after an `aclose`
+        if not session.closed:  # otherwise the garbage collector found this, after an `aclose`
             _ending.add(session.loop)
         await session.close()
 
 
 def _forget_after_fork() -> None:
-    # The threads are not in the child, and the selectors are shared with the parent's loops.
+    # The child has none of the threads, and it shares the selectors with the parent's loops.
     for session in _sessions.values():
         session.closed = True
     _kept.extend(_sessions.values())
     _sessions.clear()
 
 
-_kept: list[Session] = []  # lest the child close what is its parent's
+_kept: list[Session] = []  # so that the child does not close what belongs to its parent
 
 at_fork(after_in_child=_forget_after_fork)

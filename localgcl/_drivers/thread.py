@@ -1,4 +1,4 @@
-"""The thread of one event loop, which runs what it is given, one function after another."""
+"""The thread of one event loop: it runs the functions that it is given, one after another."""
 
 from __future__ import annotations
 
@@ -16,10 +16,12 @@ from localgcl._storage.database import Database
 class Thread(aiosqlite.Connection):
     """aiosqlite's thread, which is given whole functions.
 
-    It has no public call for that: the queue is the smallest way in. What it holds as its
-    connection is the `Database`, which opens the file itself, and again where it was replaced.
+    aiosqlite has no public call for that. Its queue is the smallest way in. What the thread holds
+    as its connection is the `Database`, which opens the file itself, and opens it again if it was
+    replaced.
 
-    When it has had nothing to do for `pause()` seconds, it calls `look`; None: it does not.
+    When the thread has had nothing to do for `pause()` seconds, it calls `look`. If `pause()`
+    returns None, it does not.
     """
 
     def __init__(
@@ -31,7 +33,7 @@ class Thread(aiosqlite.Connection):
         self._pause = pause
         self._look = look
         self._thread.name = f"{threads.NAME}-loop"
-        self._thread.daemon = True  # one that was never closed is not to keep the process
+        self._thread.daemon = True  # one that was never closed must not keep the process alive
         self._tx.put_nowait((None, self._work))
         self._thread.start()
 
@@ -54,7 +56,7 @@ class Thread(aiosqlite.Connection):
         self._functions.put(function)
 
     def post_last(self, function: Callable[[], object]) -> None:
-        """Run a function in the thread, after those before it, and have the thread end."""
+        """Run a function in the thread, after those before it, and then end the thread."""
 
         def last() -> None:
             self._is_over = True

@@ -1,6 +1,6 @@
 """What wakes one event loop: its wake-up FIFO, and the lifelines that block its requests.
 
-They are behind one selector, so that the loop has one descriptor to read for all of them.
+They are all behind one selector, so that the loop has only one descriptor to read.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from localgcl._liveness.folder import Folder
 
 
 class LoopWatch:
-    """A wake-up FIFO and other processes' lifelines, heard by an event loop."""
+    """A wake-up FIFO and other processes' lifelines, to which an event loop listens."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.is_on = False
@@ -30,7 +30,7 @@ class LoopWatch:
         self._selector = _Selector(self)
 
     def begin(self, wake_fifo: Descriptor, woken: Callable[[], None]) -> None:
-        """Hear this wake-up FIFO; the loop calls `woken` when there is something to `hear`."""
+        """Listen to this wake-up FIFO; the loop calls `woken` when there is something to `hear`."""
         self._wake_fifo = wake_fifo
         self._woken = woken
         if self._selector.is_lost():
@@ -40,27 +40,28 @@ class LoopWatch:
         self._hear_all()
 
     def turn_to(self, wake_fifo: Descriptor) -> None:
-        """Hear this wake-up FIFO in place of the one before."""
+        """Listen to this wake-up FIFO in place of the one before."""
         self._wake_fifo = wake_fifo
         self._renew()
 
     def recreate(self) -> None:
-        """Hear again where the program has closed what the loop waits for."""
+        """Listen again if the program has closed what the loop waits for."""
         if self.is_on and self._selector.is_lost():
             self._renew()
 
     def _renew(self) -> None:
-        # The loop first forgets the number, which may be that of the new selector as well.
+        # The loop forgets the old number first, since the new selector may get the same number.
         self._loop.remove_reader(self._selector.number)
         self._selector.close()
         self._selector = _Selector(self)
-        # The deaths of those that are lost are found by the looks that are made every second.
+        # The ends that are lost are dropped. The check that is made every second finds those
+        # deaths.
         self._ends = {name: end for name, end in self._ends.items() if not end.is_lost()}
         self._hear_all()
 
     def _hear_all(self) -> None:
         register = self._selector.real.register
-        if is_ours(self._wake_fifo):  # or else it is made again, and turned to
+        if is_ours(self._wake_fifo):  # otherwise it is made again, and `turn_to` is called
             register(self._wake_fifo, selectors.EVENT_READ)
         for name, end in self._ends.items():
             register(end.descriptor, selectors.EVENT_READ, name)
@@ -74,7 +75,7 @@ class LoopWatch:
         return None in found, [name for name in found if name is not None]
 
     def add(self, request: Request, folder: Folder, lifelines: Iterable[str]) -> list[str]:
-        """Watch these lifelines for a request; where some are dead, none, and return those."""
+        """Watch these lifelines for a request; if some are dead, watch none and return the dead."""
         self.recreate()
         for name in lifelines:
             self._concerned.setdefault(name, set()).add(request)
@@ -95,7 +96,7 @@ class LoopWatch:
         self._ends[name] = end
 
     def discard(self, request: Request, lifelines: Iterable[str]) -> None:
-        """Watch these lifelines no more for a request."""
+        """Stop watching these lifelines for a request."""
         for name in lifelines:
             concerned = self._concerned.get(name)
             if concerned is not None:
@@ -104,14 +105,14 @@ class LoopWatch:
                     self.pop(name)
 
     def pop(self, lifeline: str) -> set[Request]:
-        """Watch a lifeline no more, and return the requests for which it was watched."""
+        """Stop watching a lifeline, and return the requests for which it was watched."""
         end = self._ends.pop(lifeline, None)
         if end is not None and is_ours(self._selector.number):
             self._selector.real.unregister(end.descriptor)
         return self._concerned.pop(lifeline, set())
 
     def close(self) -> None:
-        """Hear nothing any more."""
+        """Stop listening."""
         if self.is_on and not self._loop.is_closed():
             self._loop.remove_reader(self._selector.number)
         self.is_on = False
@@ -123,8 +124,9 @@ class LoopWatch:
 class _Selector:
     """A selector that the loop waits for, and nobody else.
 
-    It belongs to a watch, and is closed with that, unless the program has closed it before: to
-    close it or to let go of it would then close what has its number by now.
+    It belongs to a watch, and is closed with that watch, unless the program has closed it before.
+    Its number may then be that of another file. To close the selector, or to drop it, would close
+    that file.
     """
 
     def __init__(self, watch: LoopWatch) -> None:
@@ -149,7 +151,7 @@ def _end(selector: selectors.DefaultSelector, number: Descriptor) -> None:
         _lost.append(selector)
 
 
-# They have no way to be let go without closing their numbers.
+# These selectors are kept: dropping them would close their numbers.
 _lost: list[selectors.DefaultSelector] = []
 
 

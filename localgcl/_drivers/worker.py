@@ -1,7 +1,7 @@
 """The transactions of one event loop's tasks: each runs whole, in the thread of the loop.
 
-Those that gathered while the thread was busy share one. In it, the thread also looks for the
-requests of its own loop that the transaction has decided, so that their tasks need not ask.
+Calls that gathered while the thread was busy share one transaction. In it, the thread also looks
+for those requests of its own loop that the transaction has decided. So their tasks need not ask.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from localgcl._liveness.lifeline import Lifeline, WakeFifo, lifeline
 from localgcl._storage.backlog import run_later
 from localgcl._storage.database import Database, NoDatabaseError, Transaction
 
-# Transactions that share one: enough to be quick, few enough to hold up no other process.
+# How many calls share one transaction: enough to be quick, and few enough not to hold up others.
 _MAX_TOGETHER = 32
-_LONG_SECONDS = 0.01  # after so long, the rest of them get a transaction of their own
+_LONG_SECONDS = 0.01  # after this long, the remaining calls get a transaction of their own
 
 _Outcome = tuple[Any, BaseException | None]
 
 
 class Call:
-    """A transaction that a task waits for, or nobody does."""
+    """A transaction that one task waits for, or nobody."""
 
     __slots__ = ("alone", "create", "durable", "future", "request", "retry", "work")
 
@@ -53,31 +53,31 @@ class Call:
         self.alone = alone
         self.durable = durable
         self.create = create
-        self.retry = retry  # where it fails, it is tried again until it succeeds
+        self.retry = retry  # if it fails, it is tried again until it succeeds
 
 
 class Tasks(Protocol):
-    """What a worker needs of the event loop's side."""
+    """What a worker needs from the side of the event loop."""
 
     closed: bool
 
     def give(self, request: Request, outcome: Any) -> None:
-        """Hand a request what a look has found; called in the loop."""
+        """Hand a request the outcome of a look; called in the loop."""
 
     def turn_to_wake_fifo(self, former: Descriptor) -> None:
         """Listen to the worker's FIFO in place of the former one; called in the loop."""
 
     def pause(self) -> float | None:
-        """Return after how long without work to call `look_at_loop`; None: never."""
+        """Return after how long without work to call `look_at_loop`; None for never."""
 
     def look_at_loop(self) -> None:
-        """See whether the loop was closed."""
+        """Check whether the loop was closed."""
 
 
 class Worker:
     """Runs the transactions of one event loop's tasks, and listens for all their requests."""
 
-    recheck_seconds = float("inf")  # the session looks for all who wait there
+    recheck_seconds = float("inf")  # the session checks for all who wait there
 
     def __init__(self, loop: asyncio.AbstractEventLoop, path: str, tasks: Tasks) -> None:
         self.database = Database(path)
@@ -86,14 +86,14 @@ class Worker:
         self._loop = loop
         self._tasks = tasks
         self._jobs: deque[Call] = deque()
-        self._displaced: list[Request] = []  # whose ticket is another's, in a file put in its place
-        self.decided: dict[Request, Granted | Refused] = {}  # of requests that have no row now
+        self._displaced: list[Request] = []  # a new file gave their tickets to others
+        self.decided: dict[Request, Granted | Refused] = {}  # of requests that have no row
         self._lifeline: Lifeline | None = None
-        # The last: without the rest it would stay.
+        # Set last: if the rest failed, the thread would stay.
         self.thread = Thread(self.database, tasks.pause, tasks.look_at_loop)
         self._processor = Processor(loop, self.thread.native_id())
 
-    # What it is given, in the loop
+    # Called in the loop
 
     def run(self, job: Call) -> None:
         """Run a transaction for which a task waits."""
@@ -105,7 +105,7 @@ class Worker:
         self.thread.post(self._run_jobs)
 
     def post(self, job: Call) -> None:
-        """Run a transaction for which no task waits, or none that is in a hurry."""
+        """Run a transaction that no task waits for, or none that is in a hurry."""
         if self._tasks.closed:
             self._run_elsewhere(job)
             return
@@ -120,11 +120,11 @@ class Worker:
             job.future.set_result(None)
 
     def run_unawaited(self, work: Callable[[Transaction], Any], *, retry: bool = False) -> None:
-        """Run a transaction for which nobody waits, as soon as may be."""
+        """Run a transaction that nobody waits for, as soon as possible."""
         self.post(Call(work, None, create=False, retry=retry))
 
     def look_for(self, requests: Iterable[Request]) -> None:
-        """Look for requests on which something may have been decided."""
+        """Look for requests that may have been decided."""
 
         def work(tx: Transaction) -> None:
             for request in requests:
@@ -134,7 +134,7 @@ class Worker:
         self.run_unawaited(work)
 
     def look_round(self) -> None:
-        """Look for all who were decided on, and ahead for those who wait."""
+        """Look for all requests that were decided, and look ahead for those that wait."""
 
         def work(tx: Transaction) -> None:
             if self.wake_fifo_in_use is None:
@@ -150,7 +150,7 @@ class Worker:
                 and (known := self.requests.get(ticket)) is not None
                 and known.id == request
             }
-            # Of those that wait, the first at each limit looks ahead for all of them.
+            # The first waiter at each limit looks ahead for all of them.
             firsts = tx.execute(
                 "SELECT min(ticket) FROM waits JOIN waiters USING (ticket)"
                 " WHERE wakes = ? GROUP BY limit_key",
@@ -178,14 +178,14 @@ class Worker:
                 # Only the loop knows when nothing refers to the old end by its number any more.
                 self._loop.call_soon_threadsafe(self._tasks.turn_to_wake_fifo, taken)
             except RuntimeError:
-                close_if_ours(taken)  # the loop is closed, and so nobody listens
+                close_if_ours(taken)  # the loop is closed, so nobody listens
 
     def return_wake_fifo(self) -> None:
-        """Listen no more."""
+        """Stop listening."""
         if self.wake_fifo_in_use is not None and self._lifeline is not None:
             self._lifeline.return_wake_fifo(self.wake_fifo_in_use)
 
-    # Transactions; in the thread
+    # Transactions, in the thread
 
     def _run_jobs(self) -> None:
         while self._jobs:
@@ -225,7 +225,8 @@ class Worker:
                 elif isinstance(outcome, Lost):
                     self._drop(request)  # it has no row by this ticket any more
         except BaseException as error:
-            # It is of the machine, not of one transaction's own: everybody who shared it is told.
+            # The machine caused the error, not one of the calls. So all that shared the transaction
+            # are told.
             outcomes = [(None, error)] * len(jobs)
             for job in jobs:
                 if job.request is not None:
@@ -260,29 +261,29 @@ class Worker:
         else:
             self._drop(request)
             if isinstance(outcome, Granted):
-                request.granted = outcome  # should its task be cancelled before it learns of it
+                request.granted = outcome  # its task may be cancelled before it learns of it
         return outcome
 
     def _drop(self, request: Request) -> None:
-        # Its ticket may be another's by now.
+        # Another request may have its ticket by now.
         if self.requests.get(request.ticket) is request:
             del self.requests[request.ticket]
 
     def _looked_for(self, tx: Transaction) -> dict[Request, Any]:
-        """Look for those of our own requests that the transaction has decided or wants awake."""
+        """Look for those of our own requests that the transaction has decided or wakes."""
         looked: dict[Request, Any] = {}
         while self.wake_fifo_in_use is not None and (
             tickets := tx.wakeups.pop(self.wake_fifo_in_use.name, None)
         ):
             for ticket in tickets:
                 request = self.requests.get(ticket)
-                # A look that grants to the request itself wakes it once more.
+                # If a look grants to its own request, the request is woken once more.
                 if request is not None and not _is_decided(looked.get(request)):
                     looked[request] = wait.look(tx, request, self)
         return looked
 
     def undo(self, tx: Transaction, request: Request) -> None:
-        """Undo a request, which a look may have been granted meanwhile."""
+        """Undo a request, which may have been granted by a look meanwhile."""
         decided = self.decided.pop(request, None)
         if isinstance(decided, Granted):
             request.granted = decided
@@ -308,7 +309,7 @@ class Worker:
         if answers or looked:
             try:
                 self._loop.call_soon_threadsafe(deliver)
-            except RuntimeError:  # the loop is closed, and so nobody waits any more
+            except RuntimeError:  # the loop is closed, so nobody waits any more
                 self.thread.post(self._tasks.look_at_loop)
 
 

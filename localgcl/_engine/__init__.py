@@ -1,10 +1,10 @@
 """The transactions that decide: who is admitted, who waits, who is next, what is freed.
 
-Read `transaction` (what an engine must provide), `tables` (what the statements share), `request`
-(what is asked and what comes of it), `decay` (the arithmetic of rates) and `admission` (whether a
-request fits, and taking what it asks for). Then `owners` (who holds, and what the dead leave),
-`watchers` (who watches whom, and who is woken), `grant` (deciding on one waiter), `queue` (who is
-next) and `release` (what is freed). A request goes through `acquire` (slots at once, or a place in
-the queue), `at_once` (the short way where nobody waits) and `wait` (how it looks and how it
-leaves). At last `clients` (who holds through the server).
+Read first `transaction` (what an engine must provide), `tables` (what the statements share),
+`request` (a request and its outcomes), `decay` (the arithmetic of rates) and `admission` (whether a
+request fits, and how it takes its slots). Then read `owners` (who holds, and how the dead are
+cleared away), `watchers` (who watches whom, and who is woken), `grant` (the decision on one
+waiter), `queue` (who is next) and `release` (what is freed). A request goes through `acquire` (it
+takes slots at once, or joins the queue), `at_once` (the short path where nobody waits) and `wait`
+(how a waiter looks, and how it leaves). Last comes `clients` (the holders behind the server).
 """

@@ -1,4 +1,4 @@
-"""A new request: it takes its slots at once where that is possible, or else joins the queue."""
+"""A new request: it takes its slots at once if that is possible, and otherwise joins the queue."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from localgcl._engine.request import Listener, Request
     from localgcl._engine.transaction import Transaction
 
-# The first column, this process's key, comes along lest it cost a statement of its own.
+# The first column is the owner key of this process. It is selected here to save a statement.
 _ROW = (
     f"SELECT (SELECT owners.key FROM owners WHERE lifeline = ?), {LIMIT_COLUMNS}"
     " FROM limits WHERE name = ?"
@@ -35,7 +35,7 @@ _ROW = (
 def acquire(
     tx: Transaction, request: Request, listener: Listener
 ) -> Granted | Refused | Waiting | NotGranted:
-    """Take the slots if that is possible at once, or else join the queue."""
+    """Take the slots at once if that is possible, and otherwise join the queue."""
     if request.holds and len(request.names) == 1:
         (name,) = request.names
         keys = at_once.take(tx, name, request.occupy, request.id, request.holder)
@@ -63,7 +63,7 @@ def acquire(
     most = request.max_waiting
     crowded = most is not None and any(row.active and row.waiting >= most for row in rows)
     if request.once or crowded:
-        # The dead are not in the way and do not count, however deep they stand in a queue.
+        # Dead processes do not block and do not count, wherever they stand in a queue.
         freed = (
             owners.sweep(tx)
             if crowded
@@ -73,12 +73,15 @@ def acquire(
             count_timeout(tx, [row.key for row in rows])
             return NotGranted(tuple(missing))
         promote(tx, freed)
-        return acquire(tx, request, listener)  # which finds nobody dead any more
+        return acquire(tx, request, listener)  # which finds no dead ones this time
     return _enqueue(tx, request, listener, owner, rows, missing)
 
 
 def _rows(tx: Transaction, request: Request) -> tuple[int | None, list[LimitRow], list[str]]:
-    """Return this process's key if it will hold and has signed in, and the limits asked for."""
+    """Return the owner key, the limits asked for, and the names that no limit has.
+
+    The key is None if the request does not hold, or if this process has not signed in.
+    """
     ours = tx.own_address() if request.holds else None
     owner, rows, missing = None, [], []
     for name in request.names:
@@ -121,7 +124,7 @@ def _enqueue(
             "\n".join(missing),
         ),
     ).lastrowid
-    assert ticket is not None  # an INSERT has one
+    assert ticket is not None  # every INSERT sets it
     request.ticket = ticket
     request.place = owner, [row.key for row in rows]
     for row in rows:
@@ -129,11 +132,11 @@ def _enqueue(
             "INSERT INTO waits (limit_key, ticket, slots, watches) VALUES (?, ?, ?, ?)",
             (row.key, ticket, request.occupy, row.waiting < WATCHERS),
         )
-    # Whatever frees slots serves the queue itself; time alone does not, nor does a death.
+    # What frees slots also promotes the queue. Time alone does not, and a death does not.
     if freed or any(row.decay or not row.active for row in rows):
         promote(tx, freed)
         outcome = look(tx, request, listener)
-        assert not isinstance(outcome, Lost)  # it has just been put there
+        assert not isinstance(outcome, Lost)  # its row was inserted above
         return outcome
     return waiting_state(tx, request, listener, [row.key for row in rows], tuple(missing), new=True)
 
@@ -141,9 +144,10 @@ def _enqueue(
 def ask_again(
     tx: Transaction, request: Request, listener: Listener
 ) -> Granted | Refused | Waiting | NotGranted:
-    """Acquire anew what the database knew nothing of, unless it does by now.
+    """Acquire again for a request that the database did not know, unless it knows it by now.
 
-    A task may learn twice that its request is gone: it would wait twice, and be granted twice.
+    A task may be told twice that its request is lost. Without the look, the request would wait
+    twice and be granted twice.
     """
     outcome = look(tx, request, listener)
     return acquire(tx, request, listener) if isinstance(outcome, Lost) else outcome

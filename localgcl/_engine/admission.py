@@ -1,7 +1,7 @@
-"""Whether a request fits at its limits, and taking what it asks for: the rule, written once.
+"""Whether a request fits at its limits, and how it takes its slots: the rule, written once.
 
-A request fits at a limit without decay where enough slots are free, and at one with decay from the
-moment at which its level has sunk far enough. An inactive limit is passed by.
+A request fits at a limit without decay if enough slots are free. It fits at a limit with decay from
+the moment at which the level has sunk far enough. Inactive limits are ignored.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class LimitRow:
 
     def __init__(self, columns: Sequence[Any]) -> None:
         (
-            _,  # what the caller asked for beside them
+            _,  # a column that the caller selects for itself
             self.key,
             self.name,
             self.active,
@@ -54,7 +54,7 @@ class LimitRow:
 def opening(rows: Iterable[LimitRow], slots: int, now: float) -> float:
     """Return the first moment, `now` or later, at which `slots` fit at all of these limits.
 
-    Infinity where that takes a release. Inactive limits do not count.
+    It is infinity if only a release can make room. Inactive limits do not count.
     """
     at = now
     for row in rows:
@@ -68,7 +68,7 @@ def opening(rows: Iterable[LimitRow], slots: int, now: float) -> float:
 
 
 def refusal(rows: Iterable[LimitRow], slots: int, holds: bool) -> tuple[Refusal, list[str]] | None:
-    """Return why no wait would help, and with which limits; None where waiting makes sense."""
+    """Return why no wait would help, and at which limits; None if waiting can help."""
     over = [row.name for row in rows if row.active and slots > row.limit]
     if over:
         return "over_limit", over
@@ -90,9 +90,10 @@ def take(
     holder: str | None,
     asked: float | None = None,
 ) -> list[int]:
-    """Take `slots` of each active limit as of the moment `at`; `owner` None leaves no lease.
+    """Take `slots` of each active limit as of the moment `at`; return the keys of those limits.
 
-    `asked` is since when it was waited for. Return the keys of those limits.
+    With `owner` None, this leaves no lease. `asked` is the moment at which the request began to
+    wait.
     """
     taken = []
     for row in rows:
@@ -101,7 +102,7 @@ def take(
         if row.decay:
             then = max(at, row.level_at)
             level = decay.level_at(row.level, row.level_at, row.decay, then) + slots
-            # What leaves a lease is counted by that.
+            # A grant that leaves a lease is counted when the lease is inserted.
             counts = owner is None
             waited = 0.0 if asked is None or not counts else at - asked
             tx.execute(
@@ -116,12 +117,12 @@ def take(
 
 
 def count_refusal(tx: Transaction, names: Iterable[str]) -> None:
-    """Count a request that no wait would have served, at each limit that is the reason."""
+    """Count a request that no wait could satisfy, at each limit that is the reason."""
     for name in names:
         tx.execute(_COUNT_REFUSAL, (name,))
 
 
 def count_timeout(tx: Transaction, limits: Iterable[int]) -> None:
-    """Count a request that was given up, at each of its limits."""
+    """Count a request that gave up, at each of its limits."""
     for key in limits:
         tx.execute(f"UPDATE ledger SET timeouts = timeouts + 1 WHERE {COUNTERS}", (key,))

@@ -1,8 +1,8 @@
 """The common case of acquire, in one statement: one limit, free, without decay.
 
-It looks for itself whether this is that case, and changes nothing where it is not; what it decides
-is what the general way of `acquire` would. The keys that a general acquire has found are kept, as
-hints, with the open file.
+The statement checks for itself whether this is that case. If not, it changes nothing. It decides as
+the general `acquire` would. The keys that a general acquire has found are kept with the open file,
+as hints.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from localgcl._engine.transaction import Transaction
 
-# Where the subquery finds no row, limit_key is NULL, which NOT NULL refuses and OR IGNORE passes
-# over.
+# If the subquery finds no row, limit_key is NULL. NOT NULL refuses that, and OR IGNORE then skips
+# the row.
 _TAKE = """
 INSERT OR IGNORE INTO ledger (limit_key, owner, lease, slots, since, decays_from, holder)
 VALUES (
@@ -26,12 +26,12 @@ VALUES (
 """
 
 
-# Names may be many, and made up as they come.
+# There may be many names, and a program may make them up as it goes.
 _MAX_KNOWN = 1000
 
 
 def remember(tx: Transaction, name: str, limit: int, owner: int) -> None:
-    """Keep the keys of a limit, and of the owner that this process is, for the next `take`."""
+    """Keep the key of a limit and the owner key of this process for the next `take`."""
     if len(tx.known) >= _MAX_KNOWN:
         tx.known.clear()
     tx.known[name] = limit, owner
@@ -49,5 +49,5 @@ def take(
     values = (key, name, slots, owner, ours, owner, lease, slots, tx.now, tx.now, holder)
     if tx.execute(_TAKE, values).rowcount:
         return known
-    del tx.known[name]  # until the general way has found it free again
+    del tx.known[name]  # until the general acquire has found it free again
     return None

@@ -1,7 +1,7 @@
-"""The transactions of clients elsewhere, for whom `localgcl serve` asks and holds.
+"""The transactions of the clients of `localgcl serve`, which asks and holds for them.
 
-A client's request waits as the server's own, and so ends with it. What it is granted is handed over
-to an owner that needs no process, before the client hears of it.
+A client's request waits as one of the server's own, and so it ends with the server. A grant is
+assigned to an owner that needs no process, before the client hears of it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Client:
-    """Who asks from elsewhere, as `ps` shows it."""
+    """A client of `localgcl serve` that asks, as `ps` shows it."""
 
     __slots__ = ("command", "holder", "user")
 
@@ -32,7 +32,7 @@ class Client:
 
 
 def limits_called(tx: Transaction, names: Iterable[str]) -> list[tuple[str, str, int]]:
-    """Return id, name and limit of those that are there, in the order of the names."""
+    """Return id, name and slots of the limits that exist, in the order of the names."""
     found: list[Any] = [
         tx.execute("SELECT id, name, slots FROM settings WHERE name = ?", (name,)).fetchone()
         for name in names
@@ -41,12 +41,12 @@ def limits_called(tx: Transaction, names: Iterable[str]) -> list[tuple[str, str,
 
 
 def assign_to_client(tx: Transaction, request: Request, client: Client, seconds: float) -> None:
-    """Hand what was granted over to a client, as its lease for so many seconds or for as renewed.
+    """Assign a grant to a client, as its lease for `seconds`, which the client can renew.
 
-    What an operator has freed since is lost: the client finds so as it renews.
+    Slots that an operator has freed meanwhile are lost. The client learns of it when it renews.
     """
     granted = request.granted
-    # A lease of nothing is one of names that no limit has, or of what was taken by rate.
+    # The lease is empty if no limit has these names, or if the slots were taken by rate.
     taken = [] if granted is None or not request.holds else granted.taken
     owner = owners.insert_client(tx, request.id, client.user, client.command, seconds, taken)
     if granted is None or not taken:
@@ -63,7 +63,7 @@ def assign_to_client(tx: Transaction, request: Request, client: Client, seconds:
 
 
 def renew(tx: Transaction, lease: str, seconds: float) -> bool:
-    """Have a client keep its lease for so many seconds from now; False where it has lost it."""
+    """Extend a client's lease to `seconds` from now; return False if the client has lost it."""
     return owners.renew_client(tx, lease, seconds)
 
 
@@ -77,13 +77,13 @@ def release(tx: Transaction, lease: str) -> bool:
 
 
 def detach(tx: Transaction, request: Request) -> None:
-    """Leave slots in use with nobody behind them, until they are returned or a rate frees them."""
+    """Leave the slots in use without a holder, until `return_slots` or decay gives them back."""
     granted = request.granted
     if granted is None:
-        return  # of no limit
+        return  # it asked for no limit
     for key in granted.taken:
         place = (key, granted.owner, request.id)
-        # What decays comes back by itself, and its lease has no part in that.
+        # Slots that decay come back by themselves, and their lease has no part in that.
         tx.execute(
             "DELETE FROM ledger WHERE limit_key = ? AND owner = ? AND lease = ?"
             " AND EXISTS (SELECT 1 FROM settings WHERE key = limit_key AND decay)",
@@ -97,7 +97,7 @@ def detach(tx: Transaction, request: Request) -> None:
 
 
 def undo(tx: Transaction, request: Request) -> None:
-    """Undo a request that was granted, whoever's its slots are by now."""
+    """Undo a request that was granted, no matter who owns its slots now."""
     granted = request.granted
     freed = [
         key
@@ -114,9 +114,9 @@ def undo(tx: Transaction, request: Request) -> None:
 def return_slots(
     tx: Transaction, names: Iterable[str], slots: int, occupancy_seconds: float | None
 ) -> list[tuple[str, str, int]]:
-    """Free up to so many slots of each limit that nobody is behind; return the limits.
+    """Free up to `slots` slots of each limit that have no holder; return the limits.
 
-    A holder keeps its own, whatever a client that holds nothing here may think.
+    Holders keep their slots, whatever a client that holds nothing here asks for.
     """
     found = limits_called(tx, names)
     keys = set()
@@ -142,7 +142,7 @@ def _free_by_hand(tx: Transaction, key: int, slots: int) -> None:
         " ORDER BY lease",
         (key,),
     ).fetchall()
-    left: tuple[object, ...] = ()  # what is left of the last one, if it is
+    left: tuple[object, ...] = ()  # the rest of the last lease, if only a part of it is freed
     last = ""
     for lease, held, since, decays_from in rows:
         if not slots:
@@ -152,7 +152,7 @@ def _free_by_hand(tx: Transaction, key: int, slots: int) -> None:
         last = lease
         if held > freed:
             left = (key, lease, held - freed, since, decays_from)
-    # One statement for all of them, of which there may be thousands.
+    # One statement deletes all of them, as there may be thousands.
     tx.execute("DELETE FROM ledger WHERE limit_key = ? AND owner = 0 AND lease <= ?", (key, last))
     if left:
         tx.execute(

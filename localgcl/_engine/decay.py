@@ -1,24 +1,25 @@
 """The arithmetic of levels: how full a decaying limit is, and when it has room again.
 
 A limit with decay `rate` (slots per second) keeps a `level` (slots in use, a float) and the moment
-`then` at which that was true. The level sinks at the rate until it is empty, which makes it the
-"leaky bucket as a meter" (https://en.wikipedia.org/wiki/Leaky_bucket#As_a_meter) and equal to GCRA
+`then` at which that level was true. The level sinks at the rate until it is zero. This is the
+"leaky bucket as a meter" (https://en.wikipedia.org/wiki/Leaky_bucket#As_a_meter). It equals GCRA
 with an emission interval of `1 / rate`. Nothing is rounded. All times are seconds on one clock.
 
-`then` may lie a moment ahead of now: slots can be granted for a moment that is about to come (see
-`HORIZON_SECONDS`), and until then the level counts as if it had come.
+`then` may lie a moment ahead of now, because slots can be granted for a moment that is about to
+come (see `HORIZON_SECONDS`). Until that moment, the level counts as if it had come already.
 """
 
 from __future__ import annotations
 
 import math
 
-# Sums of floats are off by their last bits; slots are whole, so this much is never a slot.
+# Sums of floats are off in their last bits. Slots are whole, so a difference this small is never a
+# slot.
 DUST = 1e-9
 
-# A waiter's slot may be granted this much ahead of its moment; the waiter sleeps out the rest. A
-# process that wakes a little late thereby costs itself a little time, and the rate nothing; a busy
-# machine wakes a process 10 to 20 ms late.
+# A waiter may be granted its slot this long before the slot's moment. It sleeps until that moment.
+# A process that wakes a little late loses a little of its own time, and the rate loses nothing. A
+# busy machine wakes a process 10 to 20 ms late.
 HORIZON_SECONDS = 0.025
 
 
@@ -39,7 +40,7 @@ def moment(level: float, then: float, rate: float, limit: int, slots: int, now: 
     """
     ahead = then - now
     if ahead > 0 and level + rate * ahead + slots <= limit + DUST:
-        return now  # even if all that is in use then were in use already
+        return now  # it fits even on top of what has yet to decay until `then`
     at = max(now, then)
     excess = level_at(level, then, rate, at) + slots - limit
     if excess <= DUST:

@@ -1,7 +1,7 @@
-"""Deciding on one waiter: it is granted, refused, too late, dead, or goes on to wait.
+"""The decision on one waiter: it is granted, refused, too late, dead, or it keeps waiting.
 
-It is granted when it fits everywhere and nobody older stands before it anywhere. `grant_next` is
-the common case of `try_grant`, in fewer statements, and decides as that would.
+It is granted if it fits at all of its limits and nobody older stands before it at any of them.
+`grant_next` is the common case of `try_grant` in fewer statements. It decides as `try_grant` would.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ _BEHIND = (
     " WHERE limit_key = ? AND ticket > ? ORDER BY ticket LIMIT 1"
 )
 
-# The first of a queue, if it stands in no other and fits with so many slots more than are free;
-# whether that leaves nothing for anybody else there, and whether those behind it who are to watch
-# do so already.
+# The first waiter of a queue, if it waits at no other limit and fits once the given number of slots
+# is freed. The last two columns tell whether it leaves nothing for anybody else there, and whether
+# those behind it that must watch do so already.
 _NEXT = """
 SELECT
     ticket, request, owner, wakes, waits.slots, holder, since,
@@ -59,10 +59,10 @@ AND holds AND limits = ? AND until >= ? AND passed = ''
 
 
 def grant_next(tx: Transaction, key: int, concerned: set[int]) -> bool:
-    """Grant to the first of a queue if it is the common case; return whether nobody else can go on.
+    """Grant to the first waiter of a queue in the common case.
 
-    What it decides is what `try_grant` would. Where others have to watch now, the limit is
-    `concerned`.
+    Return whether nobody else there can be granted now. The decision is that of `try_grant`. The
+    limit is added to `concerned` if other waiters must watch from now on.
     """
     found = next_waiter(tx, key)
     if found is None:
@@ -77,14 +77,14 @@ def grant_next(tx: Transaction, key: int, concerned: set[int]) -> bool:
 
 
 def next_waiter(tx: Transaction, key: int, freed: int = 0) -> Any:
-    """Return what `_NEXT` selects once so many slots are freed, if it is such a case and lives."""
+    """Return what `_NEXT` selects with `freed` more slots free; None without a living waiter."""
     values = (freed, key, WATCHERS, MAX_SLOTS, key, freed, key, str(key), tx.now)
     found = tx.execute(_NEXT, values).fetchone()
     return found if found is not None and tx.can_wake(found[3]) else None
 
 
 def tell_by_lease(tx: Transaction, key: int, ticket: int, wakes: str) -> None:
-    """Take a waiter of one limit out of the queue, and wake it: its lease tells it all."""
+    """Take a waiter of one limit out of the queue and wake it; its lease tells it the rest."""
     tx.execute(_LEAVE, (key, ticket))
     tx.execute(_FORGET, (ticket,))
     tx.wake(wakes, ticket)
@@ -93,7 +93,8 @@ def tell_by_lease(tx: Transaction, key: int, ticket: int, wakes: str) -> None:
 def try_grant(tx: Transaction, ticket: int) -> dict[int, bool]:
     """Decide on one waiter if it is its turn.
 
-    Return the limits whose queues it has left, and whether the next one there may fit now.
+    Return the limits whose queues it has left. The value of each says whether the next waiter there
+    may fit now.
     """
     waiter = tx.execute(
         "SELECT request, owner, wakes, limits, slots, holds, holder, until, since, passed"
@@ -101,7 +102,7 @@ def try_grant(tx: Transaction, ticket: int) -> dict[int, bool]:
         (ticket,),
     ).fetchone()
     if waiter is None:
-        return {}  # reaped while others were served
+        return {}  # reaped while others were granted
     request, owner, wakes, limits, slots, holds, holder, until, since, passed = waiter
     rows, first = [], True
     tx.share -= 1
@@ -123,7 +124,7 @@ def try_grant(tx: Transaction, ticket: int) -> dict[int, bool]:
         refuse(tx, ticket, wakes, *refused)
         return dict.fromkeys(leave_queues(tx, ticket, limits), True)
     if until < tx.now:
-        # It would have given up by now if it could run; nobody is to wait until it can.
+        # It would have given up by now if it could run. Nobody should wait until it can.
         tx.execute("UPDATE waiters SET verdict = 'late' WHERE ticket = ?", (ticket,))
         tx.wake(wakes, ticket)
         count_timeout(tx, keys_in(limits))
@@ -134,7 +135,7 @@ def try_grant(tx: Transaction, ticket: int) -> dict[int, bool]:
     lifeline = lifeline_of(wakes)
     if not tx.lives(lifeline):
         freed = owners.reap(tx, [lifeline])
-        # Where the owner has no row any more, the waiter still has.
+        # If the owner has no row any more, the waiter still has one.
         return dict.fromkeys(freed | leave_queues(tx, ticket, limits), True)
     taken = take(
         tx,
@@ -147,20 +148,21 @@ def try_grant(tx: Transaction, ticket: int) -> dict[int, bool]:
         asked=since,
     )
     if holds and taken and not passed:
-        tx.execute(_FORGET, (ticket,))  # its leases tell all there is to tell
+        tx.execute(_FORGET, (ticket,))  # its leases tell everything
     else:
         tx.execute(_TELL_GRANT, (at, text_of(taken), ticket))
     tx.wake(wakes, ticket)
     left = dict.fromkeys(leave_queues(tx, ticket, limits), True)
     for row in rows:
-        # Who asks for more than the limit was told so when the limit changed.
+        # The limit is full, so the next waiter there cannot fit. One that asks for more than the
+        # limit was refused when the limit changed.
         if row.active and not row.decay and row.used + slots >= row.limit:
             left[row.key] = False
     return left
 
 
 def refuse(tx: Transaction, ticket: int, wakes: str, reason: Refusal, names: Iterable[str]) -> None:
-    """Tell a waiter that waiting cannot help; it is still to be taken out of the queues."""
+    """Tell a waiter that waiting cannot help; the caller then takes it out of the queues."""
     tx.execute(
         "UPDATE waiters SET verdict = ?, names = ? WHERE ticket = ?",
         (reason, "\n".join(names), ticket),
@@ -176,5 +178,5 @@ def leave_queues(tx: Transaction, ticket: int, limits: str) -> set[int]:
         tx.execute(_LEAVE, (key, ticket))
         behind = tx.execute(_BEHIND, (key, ticket)).fetchone()
         if behind is not None and not behind[0]:
-            tx.wake(behind[2], behind[1])  # it watched this one alone
+            tx.wake(behind[2], behind[1])  # it watched only this waiter
     return set(keys)

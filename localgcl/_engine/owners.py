@@ -1,7 +1,8 @@
 """The transactions of owners: a process signs in, and the dead are cleared away.
 
-An owner is a process, alive while its lifeline is, or a client of `localgcl serve`, alive until it
-expires. Neither comes back to life: a client is renewed only before its end.
+An owner is a process or a client of `localgcl serve`. A process is alive while its lifeline is. A
+client is alive until it expires. Neither comes back to life: a client can be renewed only before it
+expires.
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ KEY_OF_OWNER = "SELECT key FROM owners WHERE lifeline = ?"
 
 
 def sign_in(tx: Transaction) -> tuple[int, set[int]]:
-    """Return this process's key among the owners, and the limits at which that freed something.
+    """Return this process's owner key, and the limits at which the sign-in freed something.
 
-    The first call in a process writes its row and clears away what the dead left; either is done
-    again where the lifeline or the row was taken away.
+    The first call in a process inserts its row and clears away what the dead left. It happens again
+    if the lifeline or the row was taken away.
     """
     ours = tx.own_address()
     row = tx.execute(KEY_OF_OWNER, (ours,)).fetchone()
@@ -40,19 +41,19 @@ def _insert(tx: Transaction, ours: str) -> int:
         "INSERT INTO owners (lifeline, pid, user, command, process) VALUES (?, ?, ?, ?, ?)",
         (ours, *tx.own_description()),
     )
-    assert cursor.lastrowid is not None  # an INSERT has one
+    assert cursor.lastrowid is not None  # every INSERT sets it
     return cursor.lastrowid
 
 
 def show_pid(tx: Transaction, pid: int) -> None:
-    """Have `ps` show `pid` for this process: of the command for which it holds its slots."""
+    """Have `ps` show `pid` for this process: that of the command for which it holds slots."""
     ours = tx.own_address_if_any()
     if ours is not None:
         tx.execute("UPDATE owners SET pid = ? WHERE lifeline = ?", (pid, ours))
 
 
 def sweep(tx: Transaction) -> set[int]:
-    """Clear away all the dead with their files; return the limits at which that freed a slot."""
+    """Clear away all dead owners and their files; return the limits at which that freed a slot."""
     alive, dead = set(), {}
     for key, name, expires in tx.execute("SELECT key, lifeline, expires FROM owners").fetchall():
         if tx.lives(name) if expires is None else expires > tx.now:
@@ -65,7 +66,7 @@ def sweep(tx: Transaction) -> set[int]:
 
 
 def reap(tx: Transaction, lifelines: Iterable[str]) -> set[int]:
-    """Free what these owners hold, take them out of the queues, and return the limits concerned."""
+    """Free what these owners hold, and take them out of the queues; return the limits concerned."""
     found = {name: tx.execute(KEY_OF_OWNER, (name,)).fetchone() for name in lifelines}
     return _bury(tx, {name: None if row is None else row[0] for name, row in found.items()})
 
@@ -79,7 +80,10 @@ def _bury(tx: Transaction, dead: dict[str, int | None]) -> set[int]:
 
 
 def sign_out(tx: Transaction, *, if_idle: bool) -> set[int]:
-    """End this process's lifeline, with all it holds or, `if_idle`, only where that is nothing."""
+    """End this process's lifeline and free all that it holds.
+
+    With `if_idle`, do so only if the process holds nothing and nobody in it waits.
+    """
     ours = tx.own_address_if_any()
     if ours is None or (if_idle and tx.is_waiting()):
         return set()
@@ -103,8 +107,8 @@ def _is_busy(tx: Transaction, owner: int) -> bool:
 
 
 def _clear(tx: Transaction, owners: Collection[int], *, died: bool = False) -> set[int]:
-    # A search by owner reads all rows, whoever many they are: an index would cost every slot, and
-    # this is done once in the life of a process. Most leave nothing.
+    # A search by owner reads all rows, however many there are. With an index, every slot would pay
+    # for a search that runs once in the life of a process. Most owners leave nothing.
     theirs = f"owner IN ({', '.join(map(str, owners))})"
     leases = tx.execute(
         "SELECT limit_key, ledger.slots, decays_from, decay"
@@ -135,27 +139,28 @@ def _clear(tx: Transaction, owners: Collection[int], *, died: bool = False) -> s
 
 
 def give_back(tx: Transaction, key: int, slots: int, decays_from: float) -> None:
-    """Lower a decaying limit's level by what of `slots` has not decayed since `decays_from`."""
+    """Lower a decaying limit's level by what has not decayed of `slots` since `decays_from`."""
     level, then, rate = tx.execute(
         "SELECT level, level_at, decay FROM limits WHERE key = ?", (key,)
     ).fetchone()
-    at = max(tx.now, then)  # a level may lie a moment ahead, and they have decayed until then
+    # The level may be that of a moment ahead. The slots have decayed until that moment.
+    at = max(tx.now, then)
     level = decay.level_at(level, then, rate, at)
     level = max(0.0, level - decay.given_back(slots, rate, at - decays_from))
     tx.execute(f"UPDATE ledger SET level = ?, level_at = ? WHERE {COUNTERS}", (level, at, key))
 
 
-# Clients of `localgcl serve`, who hold one lease each
+# Clients of `localgcl serve`, each with one lease
 
 
 def _client(lease: str) -> str:
-    return f"lease {lease}"  # which is no name of a FIFO
+    return f"lease {lease}"  # no FIFO has a name like this
 
 
 def insert_client(
     tx: Transaction, lease: str, user: str, command: str, seconds: float, limits: Iterable[int]
 ) -> int:
-    """Return the key of a new owner that is alive for so many seconds, or for as renewed.
+    """Insert an owner that is alive for `seconds`, or longer if it is renewed; return its key.
 
     It holds its lease of these `limits`.
     """
@@ -171,12 +176,12 @@ def insert_client(
             text_of(limits),
         ),
     )
-    assert cursor.lastrowid is not None  # an INSERT has one
+    assert cursor.lastrowid is not None  # every INSERT sets it
     return cursor.lastrowid
 
 
 def renew_client(tx: Transaction, lease: str, seconds: float) -> bool:
-    """Have a client live for so many seconds from now; False where it has expired or is gone."""
+    """Extend a client's life to `seconds` from now; return False if it has expired or is gone."""
     cursor = tx.execute(
         "UPDATE owners SET expires = ?, lasts = ? WHERE lifeline = ? AND expires > ?",
         (tx.now + seconds, seconds, _client(lease), tx.now),
@@ -185,7 +190,7 @@ def renew_client(tx: Transaction, lease: str, seconds: float) -> bool:
 
 
 def find_client(tx: Transaction, lease: str) -> tuple[int, list[int]] | None:
-    """Return the key of the client that has a lease, and the limits at which it was given it."""
+    """Return the key of the client that has a lease, and the limits that the lease was of."""
     row = tx.execute(
         "SELECT key, limits FROM owners WHERE lifeline = ?", (_client(lease),)
     ).fetchone()
@@ -193,12 +198,12 @@ def find_client(tx: Transaction, lease: str) -> tuple[int, list[int]] | None:
 
 
 def remove_client(tx: Transaction, lease: str) -> None:
-    """Remove the owner behind a client's lease, if it is one, once the lease is released."""
+    """Remove the owner of a lease that is released, if that owner is a client."""
     tx.execute("DELETE FROM owners WHERE lifeline = ?", (_client(lease),))
 
 
 def clients_at(tx: Transaction, key: int) -> list[int]:
-    """Return the clients that hold slots of a limit; an operator who frees these asks before."""
+    """Return the clients that hold slots of a limit; called before an operator frees the slots."""
     return [
         owner
         for (owner,) in tx.execute(
@@ -210,7 +215,7 @@ def clients_at(tx: Transaction, key: int) -> list[int]:
 
 
 def revoke(tx: Transaction, clients: Collection[int]) -> None:
-    """Remove those clients whose lease holds nothing any more, so that they hear of it."""
+    """Remove the clients whose lease holds nothing any more, so that they learn of it."""
     if not clients:
         return
     holding = {owner for (owner,) in tx.execute("SELECT DISTINCT owner FROM leases").fetchall()}

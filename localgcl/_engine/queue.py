@@ -1,8 +1,8 @@
-"""The transactions of the queues: in which order those who wait are asked, and how far.
+"""The transactions of the queues: in which order waiters are tried, and how many at a time.
 
-A request stands in the queue of each of its limits, in the order of its ticket. Whatever may free a
-slot or shorten a queue has the queue promoted. Where that takes long, the next transactions do the
-rest.
+A request stands in the queue of each of its limits, in the order of its ticket. Each transaction
+that may free a slot or shorten a queue promotes that queue. If that takes long, the next
+transactions do the rest.
 """
 
 from __future__ import annotations
@@ -22,21 +22,22 @@ _WAKES_BY_RATE = (
     " AND EXISTS (SELECT 1 FROM settings WHERE key = ? AND decay)"
 )
 
-# The ticket last asked, where not all in a queue are to be, or all were.
+# Used in place of the ticket last tried, if only the first of a queue must be tried, or if all were
+# tried.
 _ASKED = MAX_SLOTS
 
 
 def promote(tx: Transaction, limits: Iterable[int], *, all_of_them: bool = False) -> None:
-    """Grant, in order, to everybody in these queues who fits now, and wake whom it concerns.
+    """Grant, in order, to everybody in these queues who fits now, and wake those concerned.
 
-    Whatever may free a slot or shorten a queue calls this in its own transaction. After a change
-    of a limit `all_of_them` are asked, since the change may concern some who are not first.
+    Each transaction that may free a slot or shorten a queue calls this. After a change of a limit,
+    `all_of_them` are tried, since the change may concern some who are not first.
     """
     _promote(tx, dict.fromkeys(limits, 0 if all_of_them else _ASKED))
 
 
 def try_grant_each(tx: Transaction, tickets: Sequence[int]) -> None:
-    """Serve these waiters, wherever they stand in their queues, and then those behind them."""
+    """Try these waiters, wherever they stand in their queues, and then those behind them."""
     left: set[int] = set()
     for number, ticket in enumerate(tickets):
         if tx.share <= 0:
@@ -47,7 +48,7 @@ def try_grant_each(tx: Transaction, tickets: Sequence[int]) -> None:
 
 
 class _Rest:
-    """What is left to the next transaction: waiters, and queues with the ticket last asked."""
+    """What is left to the next transaction: waiters, and queues with the ticket last tried."""
 
     __slots__ = ("queues", "tickets")
 
@@ -105,7 +106,7 @@ def _promote(tx: Transaction, queues: dict[int, int]) -> None:
 
 
 def _first(tx: Transaction, key: int) -> int | None:
-    """Return the first ticket of a queue, unless it is plain that it does not fit."""
+    """Return the first ticket of a queue; None if there is none, or if it clearly does not fit."""
     row = tx.execute(
         "SELECT ticket FROM limits JOIN waits ON limit_key = key WHERE key = ?"
         " AND (decay OR NOT active OR used < limits.slots OR waits.slots > limits.slots)"

@@ -1,9 +1,9 @@
 """The transactions that free a lease.
 
-There are two ways. `release` deletes the lease, gives back what has not decayed, and promotes the
-queue where somebody waits; mostly two statements do. `hand_over` turns the lease into one of the
-first waiter, where that wants just what is freed. It looks for itself whether that is so, and
-changes nothing where it is not. What it does is what `release` would do.
+There are two paths. `release` deletes the lease, gives back what has not decayed, and promotes the
+queue if somebody waits. Mostly it needs two statements. `hand_over` turns the lease into a lease of
+the first waiter, if that waiter wants exactly what is freed. It checks that itself, and changes
+nothing otherwise. Its effect is that of `release`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from localgcl._engine.request import Granted
     from localgcl._engine.transaction import Transaction
 
-# As Prefect has it: a running mean over about the last 2 * limit releases.
+# As in Prefect, this is a running mean over about the last 2 * limit releases.
 _COUNTS_RELEASE = """
     occupancy = occupancy + (? - occupancy)
         / max(1, 2 * (SELECT settings.slots FROM settings WHERE key = limit_key)),
@@ -36,7 +36,7 @@ _DECAYING = (
     "SELECT decays_from FROM ledger JOIN settings ON key = limit_key"
     " WHERE limit_key = ? AND owner = ? AND lease = ? AND decay"
 )
-# A lease becomes another one of as many slots, which leaves their sum as it is.
+# One lease turns into another with as many slots. So the sum of the slots stays as it is.
 _MOVE = (
     "UPDATE ledger SET owner = ?, lease = ?, since = ?, decays_from = ?, holder = ?, asked = ?"
     " WHERE limit_key = ? AND owner = ? AND lease = ? AND slots = ?"
@@ -49,8 +49,8 @@ _COUNT_MOVE = (
 
 def release_by_id(tx: Transaction, lease: str) -> bool:
     """Free a lease of which only the id is known; return whether it held anything."""
-    # This reads through the leases and tallies of all limits, for an operator, or where Ctrl-C has
-    # hit upon a commit; an index would cost every slot.
+    # This reads the leases and counters of all limits. It runs for an operator, or after a Ctrl-C
+    # during a commit. An index would make it faster, but every slot would pay for the index.
     places = tx.execute(
         "SELECT owner, limit_key FROM leases WHERE lease = ? AND owner > 0", (lease,)
     ).fetchall()
@@ -59,7 +59,7 @@ def release_by_id(tx: Transaction, lease: str) -> bool:
 
 
 def release_of(tx: Transaction, lease: str, owner: int, limits: list[int]) -> bool:
-    """Free what an owner's lease still holds of these limits; return whether that was anything."""
+    """Free what an owner's lease still holds of these limits; return whether it held anything."""
     for key in limits:
         held = tx.execute(
             "SELECT slots, since FROM ledger WHERE limit_key = ? AND owner = ? AND lease = ?",
@@ -88,9 +88,9 @@ def release(
     *,
     awaited: bool = False,
 ) -> bool:
-    """Free what a lease holds of these limits, and return whether that was anything.
+    """Free what a lease holds of these limits; return whether it held anything.
 
-    `awaited` says that others are likely to wait, which saves time and decides nothing.
+    `awaited` is a hint that others are likely to wait. It saves time and decides nothing.
     """
     held, seconds = False, max(0.0, tx.now - since)
     queued = []
@@ -102,7 +102,7 @@ def release(
         if not tx.execute(_FREE_WITHOUT_DECAY, place).rowcount:
             decaying = tx.execute(_DECAYING, place).fetchone()
             if decaying is None:
-                continue  # freed by an operator, or with its limit, or of a file that is gone
+                continue  # freed by an operator, deleted with its limit, or lost with its file
             tx.execute(_FREE, place)
             owners.give_back(tx, key, slots, *decaying)
         held = True
@@ -119,11 +119,11 @@ def release(
 def hand_over(
     tx: Transaction, key: int, owner: int, lease: str, slots: int, seconds: float
 ) -> bool:
-    """Free a lease held for so long, and grant what it had to the first of a queue.
+    """Free a lease that was held for `seconds`, and grant its slots to the first waiter.
 
-    Return whether that was possible: it is the common case, and the first wants as many slots.
-    What it decides is what `promote` would after a release; where it is not possible, nothing has
-    changed.
+    Return whether that was possible. It is possible in the common case, if the first waiter wants
+    as many slots. Then the decision is that of `promote` after a release. If it is not possible,
+    nothing has changed.
     """
     found = next_waiter(tx, key, slots)
     if found is None:

@@ -1,4 +1,4 @@
-"""What is asked for, and what may come of it: plain data, for the transactions and the flavours."""
+"""What is asked for, and the possible outcomes: plain data for the transactions and the drivers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from localgcl.errors import Refusal
 
     class Listener(Protocol):
-        """What a flavour sleeps on."""
+        """What a thread or an event loop sleeps on while a request waits."""
 
         recheck_seconds: float
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
             """Return the address at which this request is woken; `folder` is the engine's own."""
 
         def recreate(self) -> None:
-            """See that the wake-up FIFO is still there."""
+            """Make the wake-up FIFO again if it is gone."""
 
 
 class Request:
-    """What is asked for; its random id becomes the lease's."""
+    """What is asked for; its random id becomes the id of the lease."""
 
     __slots__ = (
         "checked",
@@ -59,7 +59,7 @@ class Request:
         max_waiting: int | None = None,
     ) -> None:
         self.id = os.urandom(16).hex()
-        self.pid = os.getpid()  # whose it is; a child that is forked meanwhile has no part in it
+        self.pid = os.getpid()  # its process; a child that is forked meanwhile has no part in it
         self.names = names
         self.occupy = occupy
         self.holds = holds
@@ -67,25 +67,26 @@ class Request:
         self.once = once
         self.holder = holder
         self.until = math.inf  # the moment at which it gives up
-        self.max_waiting = max_waiting  # it does not join a queue of so many
+        self.max_waiting = max_waiting  # it does not join a queue that has this many waiters
         self.ticket = 0  # its place in every queue, once it waits
-        # The keys of the owner and the limits that its leases are to have, once it waits.
+        # Once it waits, the key of its owner, and the keys of the limits for its leases.
         self.place: tuple[int, list[int]] | None = None
-        # What it saw of each of its limits as it last looked, None of one that was passed by.
+        # What it saw at each of its limits when it last looked; None for one that was ignored.
         self.stood: dict[int, tuple[object, ...] | None] = {}
-        # What had been committed when it was last checked whether it is to look; see `recheck`.
+        # What had been committed at its last periodic check; see `recheck`.
         self.checked: tuple[int, int] | None = None
         self.due = 0.0  # the moment at which rates have room for it, as far as is known
         self.granted: Granted | None = None
-        # Whether the database is known to hold nothing of the request that nobody looks after.
+        # Whether the database is known to hold nothing of the request that needs a clean-up.
         self.settled = False
 
 
 class Granted:
-    """Slots of the limits `taken` are taken as of the moment `at`; `missing` ones were passed by.
+    """Slots of the limits `taken` are taken as of the moment `at`; `missing` names were ignored.
 
-    `owner` and `taken` are keys; they find the rows of a lease without a search. What was `awaited`
-    is hardly the last that is: a hint, which saves time at its release.
+    `owner` and `taken` are keys. They find the rows of a lease without a search. `awaited` means
+    that the request had to wait. This is a hint that others wait too, which saves time at the
+    release.
     """
 
     __slots__ = ("at", "awaited", "missing", "owner", "taken")
@@ -107,7 +108,7 @@ class Granted:
 
 
 class Refused:
-    """Waiting cannot help, because of these `names`; `missing` ones were passed by."""
+    """Waiting cannot help, because of these `names`; `missing` names were ignored."""
 
     __slots__ = ("missing", "names", "reason")
 
@@ -120,9 +121,9 @@ class Refused:
 
 
 class Waiting:
-    """In the queue: look again at `look_at`, or when one of the lifelines `ways` has ended.
+    """In the queue: look again at `look_at`, or when one of the lifelines `blockers` has ended.
 
-    A slot is expected in `expected_seconds`; `missing` names were passed by.
+    A slot is expected in `expected_seconds`; `missing` names were ignored.
     """
 
     __slots__ = ("blockers", "expected_seconds", "look_at", "missing")
@@ -146,6 +147,6 @@ class NotGranted:
 
 
 class Lost:
-    """The database knows nothing of the request: it is another file now, or was restored."""
+    """The database does not know the request: it is another file now, or it was restored."""
 
     __slots__ = ()

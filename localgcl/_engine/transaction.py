@@ -1,9 +1,10 @@
 """What an engine must provide to the functions of this folder: the interface of a transaction.
 
-The statements run against the tables of `_storage/schema.py`. An *address* is how the others tell
-whether a process lives; it is in the column `lifeline` of the process's row. A *wake-up address*
-(`wakes`) is where one thread or event loop of a process is woken, and begins with the process's
-address (see `lifeline_of`). Nothing here says what these are made of.
+The statements run against the tables of `_storage/schema.py`. An *address* stands for a process:
+the others use it to tell whether the process lives. It is in the column `lifeline` of the process's
+row. A *wake-up address* (column `wakes`) is where one thread or event loop of a process is woken.
+It begins with the process's address (see `lifeline_of`). Nothing here says what addresses are made
+of.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from localgcl._engine.request import Listener
 
     class Cursor(Protocol):
-        """What a statement has found or done, as in the DB-API (PEP 249)."""
+        """What a statement has found or changed, as in the DB-API (PEP 249)."""
 
         @property
         def rowcount(self) -> int:
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
             """Return its cursor."""
 
     class Transaction(Protocol):
-        """One transaction: nobody else's runs meanwhile, and all of it is committed or nothing."""
+        """One transaction: no other runs meanwhile, and all of it is committed, or nothing."""
 
         @property
         def execute(self) -> Execute:
@@ -52,46 +53,48 @@ if TYPE_CHECKING:
         def now(self) -> float:
             """The moment at which it began, on the clock that all processes share."""
 
-        # Where several requests share a transaction: limits whose queues are served at its end.
+        # Set if several requests share a transaction: the limits whose queues are promoted at its
+        # end.
         later: set[int] | None
 
-        # On how many more places in queues it may decide, and what is left to the next transaction.
+        # How many more places in queues it may decide on, and what it leaves to the next
+        # transaction.
         share: int
         rest: Callable[[Transaction], object] | None
 
         @property
         def known(self) -> dict[str, tuple[int, int]]:
-            """The keys of limit and owner by the limit's name: hints, for as long as it is open."""
+            """The keys of limit and owner by the limit's name: hints, for this open file."""
 
         def wake(self, wakes: str, ticket: int) -> None:
-            """Once this is committed, wake who waits at a wake-up address, for that ticket."""
+            """Wake the waiter with that ticket at a wake-up address, once this is committed."""
 
         def listening_address(self, listener: Listener) -> str:
             """Return the wake-up address of a listener of this process."""
 
         def own_address(self) -> str:
-            """Return this process's address, which is made where it has none."""
+            """Return this process's address; make one if it has none."""
 
         def own_address_if_any(self) -> str | None:
-            """Return this process's address if it has one: without one, it owns nothing."""
+            """Return this process's address; None if it has none, and so owns nothing."""
 
         def own_description(self) -> tuple[int, str, str, str | None]:
-            """Return this process's pid, user and command, and what tells it from others."""
+            """Return this process's pid, user, command, and what distinguishes it from others."""
 
         def is_waiting(self) -> bool:
             """Whether anybody in this process waits."""
 
         def end_own_address(self) -> None:
-            """Have this process count as dead; it gets another address when it needs one."""
+            """Make this process count as dead; it gets another address when it needs one."""
 
         def lives(self, address: str) -> bool:
             """Whether the process of an address lives, as far as can be told."""
 
         def can_wake(self, wakes: str) -> bool:
-            """Whether the process of a wake-up address lives, which is about to be woken."""
+            """Whether the process of a wake-up address lives; asked just before it is woken."""
 
         def clear_away(self, address: str) -> None:
-            """Remove what is left of a dead process beside its rows."""
+            """Remove what a dead process has left, apart from its rows."""
 
         def clear_away_others(self, besides: Collection[str]) -> None:
-            """Remove what is left of dead processes that have no row; `besides` are alive."""
+            """Remove what dead processes without a row have left; `besides` are alive."""

@@ -1,7 +1,7 @@
 """A request that waits: it looks, it leaves the queue, or it is undone.
 
-`look` and `withdraw` are transactions of their own; `peek` and `would_look` only read, and need
-none. `abandon` undoes a request whatever became of it.
+`look` and `withdraw` are transactions of their own. `peek` and `would_look` only read, and need no
+transaction. `abandon` undoes a request, whatever became of it.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ if TYPE_CHECKING:
     from localgcl._engine.request import Listener, Request
     from localgcl._engine.transaction import Execute, Transaction
 
-# How long a waiter at the front may sleep without a look: its safety net for what no event tells,
-# such as a file that was replaced. The others are not next, and look as rarely as their flavour has
-# it in `far_net_seconds`.
+# A waiter at the front sleeps at most this long without a look. This is its periodic check for what
+# no event tells, for example a file that was replaced. The other waiters are not next. They check
+# as rarely as `recheck_seconds` of their listener says.
 NET_SECONDS = 10.0
 
-# What the expected wait for a slot is clamped to, as Prefect does.
+# The expected wait for a slot is clamped to this range, as in Prefect.
 _SHORTEST_EXPECTED, _LONGEST_EXPECTED = 0.1, 30.0
 
 _FIND = (
@@ -55,7 +55,7 @@ _LEASES = "SELECT limit_key, since FROM ledger WHERE owner = ? AND lease = ? AND
 def look(
     tx: Transaction, request: Request, listener: Listener, dead: Iterable[str] = ()
 ) -> Granted | Refused | Waiting | NotGranted | Lost:
-    """See whether a waiting request is served by now; clear the dead out of its way first."""
+    """Return the state of a waiting request; first clear away those of `dead` that are dead."""
     waiter = _find(tx, request)
     if waiter is None:
         return _grant_from_leases(tx.execute, request) or Lost()
@@ -64,7 +64,7 @@ def look(
         keys = keys_in(waiter[1])
         promote(tx, {*keys, *reap_dead(tx, dead), *_reap_ahead(tx, keys, request.ticket)})
         waiter = _find(tx, request)
-        if waiter is None:  # granted just now: only its own owner's death could take it away else
+        if waiter is None:  # granted just now; otherwise only its own owner's death removes it
             return _grant_from_leases(tx.execute, request) or Lost()
     verdict, limits, _, _, names, passed, _ = waiter
     if verdict is None:
@@ -82,17 +82,17 @@ def _find(tx: Transaction, request: Request) -> Any:
 
 
 def peek(execute: Execute, request: Request) -> Granted | None:
-    """Return the grant of a request that had to wait, if leases at all of its limits tell it.
+    """Return the grant of a request that had to wait, if it has leases at all of its limits.
 
-    It needs no transaction: who has its slots need not stand at the gate to learn of it. Where one
-    of the names was passed by, its row may have more to tell, and has to go.
+    This needs no transaction: a holder need not enter the gate to learn that it holds its slots. If
+    one of the names was ignored, the row of the waiter may say more, and must be deleted.
     """
     granted = _grant_from_leases(execute, request)
     return granted if granted is not None and len(granted.taken) == len(request.names) else None
 
 
 def _grant_from_leases(execute: Execute, request: Request) -> Granted | None:
-    """Return the grant of a request that has leases, and no row among those that wait."""
+    """Return the grant of a request that has leases, and no row in `waiters`."""
     if request.place is None or not request.holds:
         return None
     owner, limits = request.place
@@ -104,13 +104,13 @@ def _grant_from_leases(execute: Execute, request: Request) -> Granted | None:
 
 
 def _told(waiter: Any) -> Granted:
-    """Return the grant of a request that left no lease, as its row tells it."""
+    """Return the grant of a request, as its row in `waiters` records it."""
     _, _, at, taken, _, passed, owner = waiter
     return Granted(at, _lines(passed), owner, keys_in(taken), awaited=True)
 
 
 def _reap_ahead(tx: Transaction, limits: Iterable[int], ticket: int) -> set[int]:
-    """Clear away the dead at the front of queues in which this waiter is too far back to watch."""
+    """Clear away the dead at the front of queues where this waiter is too far back to watch."""
     freed: set[int] = set()
     for key in limits:
         while len(earlier(tx.execute, key, ticket)) == WATCHERS:
@@ -123,7 +123,8 @@ def _reap_ahead(tx: Transaction, limits: Iterable[int], ticket: int) -> set[int]
 
 def reap_dead(tx: Transaction, lifelines: Iterable[str]) -> set[int]:
     """Clear away those of these owners that are dead; return the limits concerned."""
-    # Somebody else may have reaped it, and a process may have made its lifeline anew.
+    # Another process may have reaped an owner already, and an owner may have made its lifeline
+    # again.
     return owners.reap(tx, [name for name in lifelines if not tx.lives(name)])
 
 
@@ -136,7 +137,7 @@ def waiting_state(
     *,
     new: bool = False,
 ) -> Waiting:
-    """Return what a waiter is to watch, and when it is to look; a `new` one has its place noted."""
+    """Return what a waiter must watch, and when it must look; a `new` one was just inserted."""
     blockers: set[str] = set()
     look_at, expected, timed = tx.now + listener.recheck_seconds, _SHORTEST_EXPECTED, False
     ticket = request.ticket
@@ -145,13 +146,13 @@ def waiting_state(
         place = tx.execute(_PLACE, (key, ticket)).fetchone()
         if place is None:
             request.stood[key] = None
-            continue  # inactive or deleted, and so passed by
+            continue  # inactive or deleted, and so ignored
         watches, rate, level, then, limit, occupancy = place
         if watches or (not new and len(earlier(tx.execute, key, ticket)) < WATCHERS):
             here, next_end, mixed = blockers_of(tx, key, ticket)
             blockers |= here
             look_at = min(look_at, tx.now + NET_SECONDS, next_end)
-            if mixed:  # one of them may be stopped as its moment comes
+            if mixed:  # one of them may be stopped when its moment comes
                 look_at = min(look_at, next_due(tx, key, ticket) - DEPUTY_SECONDS)
             if not watches:
                 tx.execute(
@@ -159,7 +160,7 @@ def waiting_state(
                 )
             request.stood[key] = (rate, level, then, limit) if rate else ()
         else:
-            # Should all before it die at once, it would be the first to live.
+            # If all the waiters before it die at once, it is the first that still lives.
             last = earlier(tx.execute, key, ticket, last=True)
             blockers.update(last)
             request.stood[key] = (*last,)
@@ -170,7 +171,7 @@ def waiting_state(
             request.due = max(request.due, at)
             if at - decay.HORIZON_SECONDS > tx.now:
                 look_at = min(look_at, at - decay.HORIZON_SECONDS)
-            # From here on slots would be lost, if the head of the queue had not been granted.
+            # From this moment on, slots are lost if the head of the queue has not been granted.
             empty = then + level / rate
             if at - decay.HORIZON_SECONDS > empty > tx.now + DEPUTY_SECONDS and (
                 ticket in deputies(tx, key)
@@ -186,10 +187,11 @@ def waiting_state(
 
 
 def would_look(execute: Execute, request: Request) -> bool:
-    """Whether what was committed since a waiting request last looked is a reason to look again.
+    """Whether a commit since a waiting request last looked is a reason to look again.
 
-    It needs no transaction. It is so for all for which somebody is woken, whether that succeeded
-    or not, and for the few at the front of a rate's queue whose moment may be another by now.
+    This needs no transaction. The answer is yes for everybody whom a commit wakes, whether the
+    wake-up succeeded or not. It is also yes for the few at the front of a rate's queue whose moment
+    may have changed.
     """
     found = execute(_FIND, (request.ticket, request.id)).fetchone()
     if found is None or found[0] is not None:
@@ -225,7 +227,7 @@ def _leave(tx: Transaction, ticket: int, *, gives_up: bool) -> None:
 def withdraw(
     tx: Transaction, request: Request, listener: Listener, dead: Iterable[str] = ()
 ) -> Granted | Refused | NotGranted:
-    """Look one last time, and leave the queue if the request is not served by now."""
+    """Look one last time, and leave the queue if the request is still not decided."""
     outcome = look(tx, request, listener, dead)
     if isinstance(outcome, Granted | Refused):
         return outcome
@@ -236,7 +238,7 @@ def withdraw(
 
 
 def abandon(tx: Transaction, request: Request) -> None:
-    """Undo a request of this process, whatever became of it and however often this is called."""
+    """Undo a request of this process, whatever became of it, and however often this is called."""
     if request.pid != os.getpid():
         return
     waiter, granted = _find(tx, request), request.granted
@@ -248,10 +250,10 @@ def abandon(tx: Transaction, request: Request) -> None:
     if request.holds:
         if granted is not None and granted.owner is not None:
             release_granted(tx, request.id, request.occupy, granted)
-        elif waiter is None:  # or else it only waited, and holds nothing
+        elif waiter is None:  # otherwise it only waited, and holds nothing
             release_by_id(tx, request.id)
     elif granted is not None:
-        # Taken by rate, and its caller will make no use of it.
+        # It was taken by rate, and its caller will not use it.
         for key in granted.taken:
             if tx.execute("SELECT 1 FROM settings WHERE key = ? AND decay", (key,)).fetchone():
                 owners.give_back(tx, key, request.occupy, granted.at)

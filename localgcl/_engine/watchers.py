@@ -1,8 +1,8 @@
-"""Who watches whom among those who wait, who is woken, and when the timers of rates are due.
+"""Who watches whom among the waiters, who is woken, and when the timers of rates are due.
 
-A waiter near the front of a queue watches its blockers: the holders, and those before it. If one of
-them dies, it looks at once. The first of a rate's queue sleeps until there is room; a few others
-look at that moment, too.
+A waiter near the front of a queue watches its blockers: the holders, and the waiters before it. If
+one of them dies, it looks at once. The first waiter of a rate's queue sleeps until there is room. A
+few others look at that moment too.
 """
 
 from __future__ import annotations
@@ -18,18 +18,20 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from localgcl._engine.transaction import Execute, Transaction
 
-# How many at the front of a queue watch those in their way, each the holders and those before it.
-# One would do while it runs; but it may be stopped, and whoever is granted next is watched already.
+# How many waiters at the front of a queue watch their blockers: each the holders and the waiters
+# before it. One is enough while it runs, but it may be stopped. And with more than one, the next to
+# be granted is watched already.
 WATCHERS = 8
 
-# How many processes behind the one at the head of a rate's queue look at its moment, too. It may be
-# stopped, together with others; and what a level has not given away when it is empty is lost.
+# How many processes behind the head of a rate's queue look at the head's moment too. The head may
+# be stopped, together with others. Slots that nobody has taken when the level is empty are lost.
 DEPUTIES = 3
 
-# How much ahead of the last moment they look: the head itself has had its turn by then.
+# How long before that last moment they look. The head itself has had its turn by then.
 DEPUTY_SECONDS = decay.HORIZON_SECONDS / 2
 
-# Tasks of one process may be many, and all of them stand before the first of another.
+# How many waiters are searched for deputies. A process may have many tasks, and all of them may
+# stand before the first waiter of another process.
 _MAX_SEARCHED = 1000
 
 _WAKES = "SELECT wakes FROM waiters WHERE ticket = ?"
@@ -40,7 +42,7 @@ _BEFORE = (
 
 
 def wake_all(tx: Transaction, key: int) -> None:
-    """Have all who wait at a limit look, which nobody watched there while it was inactive."""
+    """Make all who wait at a limit look: nobody watched there while it was inactive."""
     tx.execute("UPDATE waits SET watches = 0 WHERE limit_key = ?", (key,))
     queue = "SELECT wakes, ticket FROM waits JOIN waiters USING (ticket) WHERE limit_key = ?"
     for wakes, ticket in tx.execute(queue, (key,)).fetchall():
@@ -48,7 +50,7 @@ def wake_all(tx: Transaction, key: int) -> None:
 
 
 def wake_watchers(tx: Transaction, key: int) -> None:
-    """Wake those at the front who do not watch yet, and a first one whose timer is set too late."""
+    """Wake those at the front who do not watch yet, and the head if its timer is set too late."""
     front = tx.execute(
         "SELECT ticket, watches, decay, level, level_at, limits.slots, waits.slots"
         " FROM limits JOIN waits ON limit_key = key WHERE key = ? AND active"
@@ -56,7 +58,7 @@ def wake_watchers(tx: Transaction, key: int) -> None:
         (key, WATCHERS),
     ).fetchall()
     if not all(watches for _, watches, *_ in front):
-        # One watcher for each wake-up FIFO will do, and the last is the one that stays the longest.
+        # One watcher for each wake-up FIFO is enough. The last one stays the longest.
         wakes_of = [
             (watches, ticket, *tx.execute(_WAKES, (ticket,)).fetchone())
             for ticket, watches, *_ in front
@@ -80,9 +82,9 @@ def _set_timers(
     limit: int,
     wanted: int,
 ) -> None:
-    """Wake the head of a rate's queue, and its deputies, whose timers are set too late."""
+    """Wake the head of a rate's queue and its deputies if their timers are set too late."""
     at = decay.moment(level, then, rate, limit, wanted, tx.now)
-    # Whoever was not served though there is room waits for another limit, and not for time.
+    # A waiter that was not granted although there is room waits for another limit, not for time.
     if at > tx.now + decay.HORIZON_SECONDS:
         _wake_if_later(tx, first, at)
     last = then + level / rate
@@ -110,13 +112,14 @@ def _wake_if_later(tx: Transaction, ticket: int, at: float) -> None:
 
 
 def blockers_of(tx: Transaction, key: int, ticket: int = MAX_SLOTS) -> tuple[set[str], float, bool]:
-    """Return the lifelines of those who hold, or wait before `ticket` at the front of, a limit.
+    """Return the lifelines of those who hold a limit, or wait at its front before `ticket`.
 
-    Clients have none to watch: they are among them once they have expired, and the second result
-    is the moment at which the next one does. The third is whether some wait elsewhere, too.
+    Clients have no lifeline to watch: they are among the blockers once they have expired. The
+    second result is the moment at which the next client expires. The third is whether some of the
+    waiters wait at other limits too.
     """
-    # Hops through the index from owner to owner: one may have thousands of leases. Not by the view,
-    # whose condition on the owner SQLite would take for the place to begin at, each time.
+    # The query hops through the index from owner to owner, since one may have thousands of leases.
+    # It does not use the view: SQLite would begin each hop at the view's condition on the owner.
     holders = tx.execute(
         "WITH RECURSIVE hop (owner) AS ("
         " SELECT min(owner) FROM ledger WHERE limit_key = ? AND owner > 0"
@@ -137,7 +140,7 @@ def blockers_of(tx: Transaction, key: int, ticket: int = MAX_SLOTS) -> tuple[set
 
 
 def earlier(execute: Execute, key: int, ticket: int, *, last: bool = False) -> list[str]:
-    """Return the lifelines of those before `ticket` at a queue's front, or of the last one only."""
+    """Return the lifelines of those before `ticket` at a queue's front, or only of the last."""
     before = (
         "SELECT wakes FROM waits JOIN waiters USING (ticket) WHERE limit_key = ? AND ticket < ?"
     )
@@ -149,7 +152,7 @@ def earlier(execute: Execute, key: int, ticket: int, *, last: bool = False) -> l
 
 
 def slots_ahead(tx: Transaction, key: int, ticket: int) -> int:
-    """Return for how many slots requests stand before `ticket` at a limit."""
+    """Return how many slots the requests before `ticket` at a limit ask for."""
     ((slots,),) = tx.execute(
         "SELECT total(slots) FROM waits WHERE limit_key = ? AND ticket < ?", (key, ticket)
     ).fetchall()
@@ -175,7 +178,7 @@ def due(tx: Transaction, ticket: int) -> float:
 
 
 def next_due(tx: Transaction, key: int, ticket: int) -> float:
-    """Return the next moment at which rates elsewhere have room for somebody before `ticket`."""
+    """Return the next moment at which rates elsewhere have room for a waiter before `ticket`."""
     elsewhere = tx.execute(
         "SELECT ticket FROM waits JOIN waiters USING (ticket)"
         " WHERE limit_key = ? AND ticket < ? AND limits LIKE '% %' ORDER BY ticket LIMIT ?",
@@ -186,10 +189,10 @@ def next_due(tx: Transaction, key: int, ticket: int) -> float:
 
 
 def deputies(tx: Transaction, key: int) -> list[int]:
-    """Return who looks at the moment of a queue's head beside itself: its process may be stopped.
+    """Return who else looks at the moment of a queue's head: the head's process may be stopped.
 
-    They are the first of each of the next few processes, and the first of another FIFO of the
-    head's own: an event loop may be blocked alone.
+    They are the first waiters of each of the next few processes. The first waiter of another FIFO
+    in the head's own process is one of them too, since an event loop may be blocked alone.
     """
     rows = tx.execute(
         "SELECT ticket, wakes FROM waits JOIN waiters USING (ticket) WHERE limit_key = ?"
