@@ -1,8 +1,8 @@
 """Who may use a database, and how files are made and opened where others can write.
 
-Everything that belongs to a database has its owner and its group. Its permissions are for those who
-may write to the database, and none are for those who may only read it. The reason: who can open the
-gate can lock it, and who can open a FIFO can read away the bytes that wake somebody.
+Everything that belongs to a database has its owner and its group. Its permissions are for users who
+may write to the database; users who may only read it get none. The reason: a user who can open the
+gate can lock it, and one who can open a FIFO can read away the bytes that wake somebody.
 
 In a folder where others can write, any name may lead anywhere at any moment. So nothing is changed
 by its name: a file is opened without following a link, checked, and changed by its descriptor.

@@ -99,7 +99,7 @@ class Folder(Directory):
         return [one for one in names if lifeline_of(one) not in besides and is_fifo_name(one)]
 
     def is_alive(self, name: str) -> bool:
-        """Whether somebody keeps the FIFO `name` open; if nobody can tell, it counts."""
+        """Whether somebody keeps the FIFO `name` open; True if that cannot be told."""
         watched = _watched.get(f"{self.path}/{name}")
         # A FIFO that a cleaner took, or its owner removed, counts as dead even if somebody reads
         # it.
