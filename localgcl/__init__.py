@@ -35,8 +35,8 @@ __all__ = [
     "rate_limit",
 ]
 
-# Loaded when first asked for: pydantic and asyncio take longer than all the rest, and the command
-# line is to be there for a Ctrl-C before it loads anything.
+# Loaded on first use. pydantic and asyncio take longer to import than everything else, and the
+# command line must be able to handle Ctrl-C before it loads anything.
 _HOMES = {
     "errors": [name for name in __all__ if name.endswith("Error")],
     "models": ["Holder", "Limit", "Waiter"],

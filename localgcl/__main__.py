@@ -1,13 +1,14 @@
 """`localgcl` and `python -m localgcl`: the command line."""
 
-# Before `main` has seen to it, Python finds modules where the job has it look. So nothing is
-# imported here, nor by the package itself, that Python has not loaded before.
+# Until `main` has corrected `sys.path`, Python looks for modules where the job tells it to. So this
+# file, like the package itself, imports only what Python has loaded already.
 import os
 import sys
 
-# Variables by which a job has every Python look elsewhere for its modules, run something first, or
-# say more than it would. They are for the command. Others, as PYTHONUNBUFFERED, change nothing that
-# matters here, and are set for whole machines: nobody is to wait because of those.
+# With these variables a job makes every Python look elsewhere for its modules, run something first,
+# or print more than it would. They are meant for the command. Others, like PYTHONUNBUFFERED, change
+# nothing that matters here. They are set for whole machines, and nobody should have to wait because
+# of those.
 _FOR_THE_COMMAND = (
     "PYTHONASYNCIODEBUG",
     "PYTHONCASEOK",
@@ -37,22 +38,22 @@ def main() -> None:
         _leave_the_environment_to_the_command()
         _keep_closed_streams_free()
         status = _do(sys.argv[1:])
-    except KeyboardInterrupt:  # before there was anything to be interrupted
+    except KeyboardInterrupt:  # before there was anything to interrupt
         status = 130
-    # Everything is signed out of. What remains, a checkpoint above all, writes to the disk twice
-    # over, and whoever uses the database next does as well.
+    # Everything has been signed out already. Closing the databases now would write to the disk
+    # twice, above all for a checkpoint, and the next user of the database does that anyway.
     os._exit(status)
 
 
 def _leave_the_environment_to_the_command() -> None:
-    """See that the job's variables and its folders do not decide what is imported from here on.
+    """Keep the job's variables and folders from deciding what is imported from here on.
 
-    Where such a variable is set, this begins anew in a Python that reads none of them.
+    If one of these variables is set, this starts again in a Python that reads none of them.
     """
     if (
         any(map(os.environ.get, _FOR_THE_COMMAND))
         and not sys.flags.ignore_environment
-        and "PYTHONHOME" not in os.environ  # without which that Python may not find itself
+        and "PYTHONHOME" not in os.environ  # without it that Python may not find itself
         and os.path.isfile(__file__)  # not in an archive
     ):
         switches = ["-E", "-P", *(["-B"] if sys.flags.dont_write_bytecode else [])]
@@ -60,14 +61,14 @@ def _leave_the_environment_to_the_command() -> None:
         try:  # noqa: SIM105 - contextlib may be the job's
             os.execve(sys.executable, words, _given_environment())  # noqa: S606
         except OSError:
-            pass  # there is no room for so many words: this Python has to do
+            pass  # the arguments do not fit: this Python goes on
     if not sys.flags.safe_path:
         # The current folder, or that of the script.
         sys.path.append(sys.path.pop(0))
 
 
 def _given_environment() -> dict[bytes, bytes]:
-    """Return the environment that this process was given, whatever Python has made of it since."""
+    """Return the environment that this process was given, whatever Python has changed in it."""
     try:
         with open("/proc/self/environ", "rb") as file:
             pairs = file.read().split(b"\0")
@@ -77,15 +78,15 @@ def _given_environment() -> dict[bytes, bytes]:
     for pair in pairs:
         name, separator, value = pair.partition(b"=")
         if name and separator:
-            environment.setdefault(name, value)  # the first counts, as for getenv(3)
+            environment.setdefault(name, value)  # the first one counts, as for getenv(3)
     return environment
 
 
 def _keep_closed_streams_free() -> None:
-    """Keep what is opened from here on from the numbers of standard streams that are closed.
+    """Keep files opened from here on away from the numbers of closed standard streams.
 
-    It would be written to by whatever writes there, and SQLite would leave /dev/null in its place,
-    for the command too. What is opened here is closed for that again.
+    Whatever writes to a standard stream would write into such a file. SQLite would leave /dev/null
+    in its place, for the command too. What is opened here is closed again for the command.
     """
     if None in (sys.stdin, sys.stdout, sys.stderr):
         while (descriptor := os.open(os.devnull, os.O_RDWR)) < 2:
@@ -95,11 +96,11 @@ def _keep_closed_streams_free() -> None:
 
 
 def _find_the_package() -> None:
-    """Have the package that this file is a part of be `localgcl`, wherever it lies."""
+    """Import the package that this file is part of as `localgcl`, wherever it lies."""
     sys.path.insert(0, _HOME)
     import localgcl  # noqa: F401 - from there, and so everything in it
 
-    # What is nowhere else is there, or where the job has its own modules.
+    # What is found nowhere else is found there, or where the job has its own modules.
     del sys.path[0]
     sys.path += [_HOME, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
 
@@ -126,6 +127,6 @@ def _do(words: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    if not __package__:  # begun anew, by its path
+    if not __package__:  # started again, by its path
         _find_the_package()
     main()

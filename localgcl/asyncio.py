@@ -36,7 +36,7 @@ __all__ = [
 
 
 class AsyncLease:
-    """As `localgcl.Lease`, with a `release()` to be awaited."""
+    """As `localgcl.Lease`, with a `release()` that is awaited."""
 
     __slots__ = (
         "_granted",
@@ -63,11 +63,11 @@ class AsyncLease:
         self._granted = granted  # None: nothing to free
         self._path = path
         self._pid = os.getpid()
-        self._of_block = False  # whether a block answers for its release; the last attribute
+        self._of_block = False  # whether a block releases it; the last attribute
 
     def __del__(self) -> None:
-        # The collector may find a forgotten task in a thread that has no loop to release it by.
-        of_block = getattr(self, "_of_block", False)  # not there where `__init__` was interrupted
+        # The collector may find a forgotten task in a thread without a loop that could release it.
+        of_block = getattr(self, "_of_block", False)  # missing if `__init__` was interrupted
         if of_block and self._granted is not None and self._pid == os.getpid():
             run_later(last_database(self._path), self._release)
 
@@ -76,14 +76,14 @@ class AsyncLease:
         return f"<AsyncLease {self.id} of {self.occupy} slot(s) of {names}>"
 
     async def release(self) -> None:
-        """As `Lease.release`, awaited; if that is cancelled, it is released all the same."""
+        """As `Lease.release`, awaited; if that is cancelled, it is released nevertheless."""
         granted = self._granted
         if granted is None:
             return
         if self._pid == os.getpid():
             session = await session_of(self._path)
-            self._of_block = False  # the session sees to it in any case
-            with contextlib.suppress(NoDatabaseError):  # and so nothing to free
+            self._of_block = False  # from here on the session releases it in any case
+            with contextlib.suppress(NoDatabaseError):  # so there is nothing to free
                 await session.transact(self._release, create=False, retry=True)
         self._granted = None
 
@@ -107,7 +107,7 @@ class _Concurrency(AsyncBlock):
 class AsyncLimiter:
     """As `localgcl.Limiter`, for tasks: every method is awaited, except `concurrency`.
 
-    It may be made outside of any event loop, and used in several.
+    It may be created outside of any event loop, and used in several.
 
     >>> import asyncio
     >>> async def main():
@@ -134,7 +134,7 @@ class AsyncLimiter:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """As `Limiter.close`: for this loop; leases stay, and the next call opens it again."""
+        """As `Limiter.close`, for this loop; leases stay, and the next call opens it again."""
         session = await session_of(self.path)
         await session.close_if_idle()
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from localgcl._base.text import quoted
 
-TYPE_CHECKING = False  # instead of the import of typing, which takes as long as all the rest
+TYPE_CHECKING = False  # instead of importing typing, which takes as long as all the rest
 if TYPE_CHECKING:
     from typing import ClassVar, Literal
 
@@ -30,7 +30,7 @@ class LocalGCLError(Exception):
     _fields: ClassVar[tuple[str, ...]] = ()
 
     def __reduce__(self) -> tuple[type[LocalGCLError], tuple[object, ...]]:
-        # The message is built by __init__, so what pickles is the data and not the message.
+        # __init__ builds the message. So the data is pickled, and not the message.
         return type(self), tuple(getattr(self, field) for field in self._fields)
 
 
@@ -72,8 +72,8 @@ class ConcurrencySlotAcquisitionError(LocalGCLError):
 class AcquireConcurrencySlotTimeoutError(LocalGCLError, TimeoutError):
     """The slots were not granted within `timeout_seconds`.
 
-    `names` are the limits asked for, `occupy` the slots asked of each and `waited_seconds` the
-    time that was really waited.
+    `names` are the limits asked for, `occupy` the slots asked of each and `waited_seconds` the time
+    actually waited.
     """
 
     _fields = ("names", "occupy", "waited_seconds", "timeout_seconds")
@@ -135,7 +135,7 @@ class DatabaseError(LocalGCLError):
 class GreenThreadsError(LocalGCLError):
     """`library`, whose green threads have replaced the threads of this program, cannot be used.
 
-    With gevent everything works that is patched before localgcl is imported.
+    With gevent everything works if it is patched before localgcl is imported.
     """
 
     _fields = ("library",)

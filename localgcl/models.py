@@ -34,7 +34,7 @@ class Settings(BaseModel):
 
 
 class Changes(BaseModel):
-    """What of a limit is to change; only what was given counts."""
+    """The changes to a limit; only the given fields count."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
@@ -52,8 +52,8 @@ class _View(BaseModel):
 class Limit(_View):
     """A named limit as it is now: `limit` slots, of which `active_slots` are in use after decay.
 
-    `slot_decay_per_second` is in slots per second, 0 where slots come back only by release;
-    `avg_slot_occupancy_seconds` is the mean time that a slot was held of late; `waiting` counts
+    `slot_decay_per_second` is in slots per second, 0 if slots come back only by release;
+    `avg_slot_occupancy_seconds` is the mean time that a slot was held recently; `waiting` counts
     the requests in the queue; `created` and `updated` (by administration) are in UTC.
 
     >>> import localgcl

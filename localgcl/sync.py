@@ -71,11 +71,11 @@ class Lease:
         self._granted = granted
         self._database = database  # None: nothing to free
         self._pid = os.getpid()
-        self._of_block = False  # whether a `with` block answers for its release; the last attribute
+        self._of_block = False  # whether a `with` block releases it; the last attribute
 
     def __del__(self) -> None:
         # A Ctrl-C can strike before the first instruction of `__exit__`.
-        of_block = getattr(self, "_of_block", False)  # not there where `__init__` was interrupted
+        of_block = getattr(self, "_of_block", False)  # missing if `__init__` was interrupted
         if of_block and self._database is not None and self._pid == os.getpid():
             run_later(self._database, self._release)
 
@@ -85,9 +85,9 @@ class Lease:
     def release(self) -> None:
         """Free the slots; a second call, and one in a forked child, does nothing.
 
-        DatabaseError where that failed, as on a full disk: it may be called again, and the end of
-        the process frees the slots at the latest. A finalizer or signal handler that calls this
-        in the middle of another call of localgcl has them freed right after.
+        DatabaseError if that failed, for example on a full disk: it may be called again, and the
+        end of the process frees the slots at the latest. If a finalizer or signal handler calls
+        this in the middle of another call of localgcl, they are freed right after that call.
         """
         database = self._database
         if database is None:
@@ -184,7 +184,7 @@ class Limiter:
         strict: bool = False,
         holder: str | Mapping[str, Any] | None = None,
     ) -> Lease:
-        """Take slots as `concurrency` does, and return the lease to be released by hand.
+        """Take slots as `concurrency` does, and return the lease, which the caller releases.
 
         >>> limiter = Limiter("limits.db")
         >>> lease = limiter.acquire("database", timeout_seconds=10)
@@ -206,9 +206,9 @@ class Limiter:
     ) -> Limit:
         """Create a limit of `limit` slots, and return it.
 
-        `slot_decay_per_second`: so many slots come back by themselves each second; with 0, slots
+        `slot_decay_per_second` is how many slots come back by themselves each second; with 0, slots
         come back only by release. `active_slots` are in use from the beginning, with no holder.
-        LimitAlreadyExistsError where there is a limit of that name.
+        LimitAlreadyExistsError if there is a limit of that name.
 
         >>> limiter = Limiter("limits.db")
         >>> limiter.create("api", 10, slot_decay_per_second=2.0).slot_decay_per_second
@@ -219,7 +219,7 @@ class Limiter:
         return action.run(self._database)
 
     def read(self, name: str) -> Limit:
-        """Return a limit as it is now; LimitNotFoundError where there is none."""
+        """Return a limit as it is now; LimitNotFoundError if there is none."""
         self._load()
         return _limits.read(name).run(self._database)
 
@@ -238,11 +238,11 @@ class Limiter:
         active: bool | None = None,
         active_slots: int | None = None,
     ) -> Limit:
-        """Change what is given of a limit; those who wait feel it at once.
+        """Change what is given of a limit; waiters are affected immediately.
 
-        `active_slots` frees all the leases of the limit and sets so many slots in use. ValueError
-        where nothing is given, LimitNotFoundError, LimitAlreadyExistsError for a `new_name` that
-        is taken.
+        `active_slots` frees all the leases of the limit and sets that number of slots in use.
+        ValueError if nothing is given, LimitNotFoundError, LimitAlreadyExistsError for a `new_name`
+        that is taken.
         """
         self._load()
         action = _limits.update(name, new_name, limit, slot_decay_per_second, active, active_slots)
@@ -259,22 +259,22 @@ class Limiter:
     ) -> Limit:
         """Create a limit, or bring it to these values, and return it.
 
-        Slots in use and leases stay, unless `active_slots` is given: as for `update`.
+        Slots in use and leases stay, unless `active_slots` is given: it works as for `update`.
         """
         self._load()
         action = _limits.upsert(name, limit, slot_decay_per_second, active, active_slots)
         return action.run(self._database)
 
     def delete(self, name: str) -> None:
-        """Delete a limit with its leases; LimitNotFoundError where there is none.
+        """Delete a limit with its leases; LimitNotFoundError if there is none.
 
-        Strict waiters get the error of a missing limit, the others pass it by.
+        Strict waiters get the error of a missing limit, the others ignore it from now on.
         """
         self._load()
         _limits.delete(name).run(self._database)
 
     def reset(self, name: str) -> None:
-        """Free every slot of a limit, whoever holds it; LimitNotFoundError where there is none."""
+        """Free every slot of a limit, no matter who holds it; LimitNotFoundError if unknown."""
         self._load()
         _limits.reset(name).run(self._database)
 
@@ -289,11 +289,11 @@ class Limiter:
         return _limits.waiters(name).run(self._database)
 
     def release(self, lease_id: str) -> bool:
-        """Free a lease by its id, whoever holds it; return whether it was held."""
+        """Free a lease by its id, no matter who holds it; return whether it was held."""
         return release_by_id(self._database, lease_id)
 
     def _load(self) -> None:
-        """Load administration, and pydantic with it, which slots do without."""
+        """Load administration, and pydantic with it; slots work without them."""
         global _limits
         with explaining(self._database.path):
             from localgcl._admin import limits as _limits
@@ -318,10 +318,10 @@ def concurrency(
     `names` is a name or a list; none ("", [], None) takes nothing. `timeout_seconds`: None waits
     for ever, 0 tries once, else the longest wait. `max_retries`: None does not count, n gives up
     after n further tries, each as long as a slot is expected to take. `strict`: a missing name is
-    an error; otherwise it is logged and passed by. `holder` is a text, or a mapping, that
+    an error; otherwise it is logged and ignored. `holder` is a text, or a mapping, that
     `localgcl ps` shows. `lease_duration` and `raise_on_lease_renewal_failure` are accepted so that
-    code written for Prefect runs, and change nothing: a slot is tied to the life of its process
-    and not to a timer, so there is nothing to renew.
+    code written for Prefect runs, and change nothing: a slot is tied to the life of its process and
+    not to a timer, so there is nothing to renew.
 
     Raises ConcurrencySlotAcquisitionError (a strict name is missing, `occupy` is above the limit,
     `max_retries` are used up), AcquireConcurrencySlotTimeoutError (also a TimeoutError),

@@ -1,4 +1,4 @@
-"""One call of administration: a transaction, and what its caller is given of it."""
+"""One call of administration: a transaction, and what its caller gets from it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 class Action(Generic[T]):
-    """A transaction, what its caller is given of its result, and what if there is no database."""
+    """A transaction, what its caller gets from its result, and what if there is no database."""
 
     def __init__(
         self,
@@ -29,10 +29,10 @@ class Action(Generic[T]):
     ) -> None:
         self.work = work
         self.view = view
-        self.absent = absent  # None: it writes, so the database is made
+        self.absent = absent  # None: it writes, so the database is created
 
     def run(self, database: Database, deadline: float | None = None) -> T:
-        """Carry it out, and return what the caller is given; GateTimeoutError at the deadline."""
+        """Run it, and return what the caller gets; GateTimeoutError at the deadline."""
         try:
             found = database.transact(
                 self.work, deadline=deadline, durable=self.durable, create=self.absent is None
@@ -56,13 +56,13 @@ class Action(Generic[T]):
         return self._result(session.path, found)
 
     def _result(self, path: str, found: Any) -> T:
-        """Return what the caller is given; DatabaseError where no release of ours wrote that."""
+        """Return what the caller gets; DatabaseError if no release of ours wrote those rows."""
         try:
             return self.view(found)
         except ValidationError as error:
             raise corrupt_rows_error(path, first_fault(error)) from error
         except (ArithmeticError, OSError, TypeError, ValueError):
-            # A row makes no sense each time; what a signal's handler raises comes once.
+            # A corrupt row fails each time. What a signal handler raises comes once.
             try:
                 self.view(found)
             except (ArithmeticError, OSError, TypeError, ValueError) as error:
@@ -71,12 +71,12 @@ class Action(Generic[T]):
 
     @property
     def durable(self) -> bool:
-        """Whether it changes what must outlive a power cut."""
+        """Whether it changes something that must survive a power cut."""
         return self.absent is None
 
 
 def together(*actions: Action[Any]) -> Action[list[Any]]:
-    """Read several things in one transaction, as they are at one moment."""
+    """Read several things in one transaction, all of the same moment."""
     return Action(
         lambda tx: [action.work(tx) for action in actions],
         lambda found: [one.view(rows) for one, rows in zip(actions, found, strict=True)],

@@ -1,4 +1,4 @@
-"""The transaction of `apply`: the plan is made in the one that carries it out."""
+"""The transaction of `apply`: it makes the plan and carries it out."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from localgcl.models import Changes, Settings, first_fault
 def apply(wanted: Mapping[str, Settings], *, prune: bool, dry_run: bool) -> Action[Plan]:
     """Bring the limits to what is wanted, and return the plan that says what was done.
 
-    Nothing was done where `dry_run` is set, or where something was in the way.
+    Nothing is done if `dry_run` is set, or if a limit to be deleted is held or waited for.
     """
 
     def work(tx: Transaction) -> Plan:
@@ -29,7 +29,7 @@ def apply(wanted: Mapping[str, Settings], *, prune: bool, dry_run: bool) -> Acti
             _carry_out(tx, ours)
         return ours
 
-    # Where nothing can be written, no database needs to be made.
+    # If nothing can be written, no database needs to be created.
     reads = dry_run or not (wanted or prune)
     nothing = plan(wanted, {}, (), prune=prune)
     return Action(work, lambda ours: ours, absent=(lambda: nothing) if reads else None)
@@ -49,7 +49,7 @@ def _present(tx: Transaction) -> dict[str, Settings]:
 
 
 def _busy(tx: Transaction) -> set[str]:
-    """Return the limits that somebody holds or waits for; slots set by hand are nobody's."""
+    """Return the limits that somebody holds or waits for; slots set by hand have no holder."""
     rows = tx.execute(
         "SELECT name FROM limits WHERE waiting OR EXISTS"
         " (SELECT 1 FROM leases WHERE limit_key = key AND owner <> 0)"

@@ -43,7 +43,7 @@ def insert(tx: Transaction, name: str, settings: Settings) -> None:
 
 
 def change(tx: Transaction, key: int, changes: Changes) -> None:
-    """Change a limit, and let those who wait feel it."""
+    """Change a limit; waiters are affected immediately."""
     if changes.name is not None:
         known = find(tx, changes.name)
         if known not in (None, key):
@@ -74,11 +74,11 @@ def _set_decay(tx: Transaction, key: int, rate: float) -> None:
     if rate == before:
         return
     if rate:
-        # Slots set by hand become part of the level, which is nobody's either.
+        # Slots set by hand become part of the level, which has no holder either.
         tx.execute("DELETE FROM ledger WHERE limit_key = ? AND owner = 0", (key,))
         at = max(tx.now, then) if before else tx.now
         level = decay.level_at(level, then, before, at) if before else float(used)
-        # What a lease has lost by decay so far it shall have lost at the new rate too.
+        # What a lease has lost by decay so far counts as lost at the new rate too.
         tx.execute(
             "UPDATE ledger SET decays_from = ? - ? * max(0, ? - decays_from)"
             " WHERE limit_key = ? AND owner > 0",
@@ -91,7 +91,7 @@ def _set_decay(tx: Transaction, key: int, rate: float) -> None:
 
 
 def set_slots(tx: Transaction, key: int, slots: int) -> None:
-    """Set so many slots in use with nobody behind them, in place of every lease."""
+    """Set that number of slots in use with no holder, in place of every lease."""
     _free(tx, key)
     ((rate,),) = tx.execute("SELECT decay FROM settings WHERE key = ?", (key,)).fetchall()
     level = float(slots) if rate else 0.0
@@ -112,7 +112,7 @@ def _free(tx: Transaction, key: int) -> None:
 
 
 def remove(tx: Transaction, key: int, name: str) -> None:
-    """Delete a limit; strict waiters are refused, the others pass it by."""
+    """Delete a limit; strict waiters are refused, the others ignore it from now on."""
     _free(tx, key)
     queued = tx.execute(
         "SELECT ticket, strict, passed, wakes, limits FROM waits JOIN waiters USING (ticket)"
@@ -122,7 +122,7 @@ def remove(tx: Transaction, key: int, name: str) -> None:
     tx.execute("DELETE FROM waits WHERE limit_key = ?", (key,))
     tx.execute("DELETE FROM settings WHERE key = ?", (key,))
     left: set[int] = set()
-    fewer = []  # those that wait for fewer limits now
+    fewer = []  # those that now wait for fewer limits
     for ticket, strict, passed, wakes, limits in queued:
         if strict:
             refuse(tx, ticket, wakes, "missing", [name])

@@ -1,6 +1,6 @@
 """The row of a new limit.
 
-Apart from administration, which loads pydantic: `localgcl run --limit` creates limits too.
+This is apart from administration, which loads pydantic: `localgcl run --limit` creates limits too.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def insert_row(tx: Transaction, name: str, limit: int, *, decay: float, active: bool) -> None:
-    """Insert a new limit, of a name that is not there yet."""
+    """Insert a new limit under a name that is not taken yet."""
     import uuid
 
     wall = clock.wall()

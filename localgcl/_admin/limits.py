@@ -1,6 +1,6 @@
-"""Administration: limits are created, read, changed and deleted, and who holds and waits is shown.
+"""Administration: create, read, change and delete limits, and show holders and waiters.
 
-Each function checks its arguments and returns an `Action`, which either flavour carries out.
+Each function checks its arguments and returns an `Action`, which both flavours can run.
 """
 
 from __future__ import annotations
@@ -75,10 +75,10 @@ def read_all() -> Action[list[Limit]]:
 
 
 def read_part(after: int, most: int) -> Action[tuple[list[Limit], int | None]]:
-    """Read up to so many limits whose key is greater than `after`, and the key of the last.
+    """Read up to `most` limits whose key is greater than `after`, and the key of the last.
 
-    The key is None where there are no more. Whoever reads thousands in parts keeps nobody from the
-    gate for long; the dead are cleared away with the first part.
+    The key is None if there are no more. Reading thousands of limits in parts keeps nobody from the
+    gate for long. Dead owners are cleared away with the first part.
     """
 
     def work(tx: Transaction) -> Any:
@@ -97,12 +97,12 @@ def read_part(after: int, most: int) -> Action[tuple[list[Limit], int | None]]:
 
 
 def read_page(offset: int, most: int) -> Action[list[Limit]]:
-    """Read up to so many limits, by name, without the first `offset` of them."""
+    """Read up to `most` limits, by name, without the first `offset` of them."""
 
     def work(tx: Transaction) -> Any:
         promote(tx, owners.sweep(tx))
         rows = tx.execute(
-            # What is left out is counted in an index alone.
+            # The rows that are skipped are counted in an index alone.
             f"{_VIEW} WHERE key IN (SELECT key FROM settings ORDER BY name LIMIT ? OFFSET ?)"
             " ORDER BY name",
             (most, offset),
@@ -120,7 +120,7 @@ def update(
     active: bool | None,
     active_slots: int | None,
 ) -> Action[Limit]:
-    """Change what is given of a limit."""
+    """Change the given settings of a limit."""
     check_name(name)
     changes = Changes(
         name=new_name,
@@ -182,12 +182,12 @@ def reset(name: str) -> Action[None]:
 
 
 def holders(name: str | None, *, most: int | None = None) -> Action[list[Holder]]:
-    """Read who holds slots, up to `most` of them."""
+    """Read who holds slots, up to `most` holders."""
     _check_filter(name)
 
     def work(tx: Transaction) -> Any:
         key = _look(tx, name)
-        # Some of thousands are read in the order in which they are stored.
+        # A part of thousands is read in the order in which the rows are stored.
         order = "name, since, lease" if most is None else "limit_key"
         return tx.now, tx.execute(
             "SELECT lease, name, ledger.slots, pid, user, command, holder, since"
@@ -262,7 +262,7 @@ def _check_filter(name: str | None) -> None:
 
 
 def _of(key: int | None) -> str:
-    """Return which rows of the ledger or of waits are meant: all of them, or those of one limit."""
+    """Return the condition for rows of the ledger or of waits: all, or those of one limit."""
     return "" if key is None else "WHERE limit_key = :key"
 
 

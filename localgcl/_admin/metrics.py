@@ -1,6 +1,7 @@
-"""What is counted of every limit, for all processes, and how it is told.
+"""What is counted for every limit, over all processes, and how it is exported.
 
-The counters are columns of each limit's tally, written in the transactions that they count.
+The counters are columns of each limit's row of counters. The transactions that they count write
+them.
 """
 
 from __future__ import annotations
@@ -38,10 +39,10 @@ _READ = f"SELECT {', '.join(_COLUMNS)} FROM limits ORDER BY name"
 
 
 class Metric:
-    """One figure of every limit: how it is called, of which kind it is, what it says, its value.
+    """One figure of every limit: its name, its kind, its help text and its value.
 
-    `name` has the prefix `localgcl_`, but not the `_total` that `exposition` gives a counter. The
-    value is a column, or is made of a row.
+    `name` has the prefix `localgcl_`, but not the `_total` that `exposition` appends to a counter.
+    The value is a column, or is computed from a row.
     """
 
     __slots__ = ("help", "kind", "name", "value")
@@ -83,7 +84,7 @@ def _in_use(row: Row) -> float:
 
 
 def counters() -> Action[list[Row]]:
-    """Read what `METRICS` tell of, limit by limit."""
+    """Read what `METRICS` need, limit by limit."""
 
     def work(tx: Transaction) -> Any:
         promote(tx, owners.sweep(tx))
@@ -100,12 +101,12 @@ def _rows_of(now: float, rows: list[Any]) -> list[Row]:
     for row in found:
         check_name(row["name"])
         for metric in METRICS:
-            metric.value(row)  # an error that says so, if nobody can make sense of it
+            metric.value(row)  # raises if the row is corrupt
     return found
 
 
 def counters_part(after: int, most: int) -> Action[tuple[list[Row], int | None]]:
-    """As `counters`, up to so many limits whose key is greater than `after`; see `read_part`."""
+    """As `counters`, up to `most` limits whose key is greater than `after`; see `read_part`."""
 
     def work(tx: Transaction) -> Any:
         if not after:
@@ -122,7 +123,7 @@ def counters_part(after: int, most: int) -> Action[tuple[list[Row], int | None]]
 
 
 def exposition(rows: Iterable[Row]) -> str:
-    """Return the counters in Prometheus' text format, empty where there is no limit.
+    """Return the counters in Prometheus' text format, empty if there is no limit.
 
     The format: https://prometheus.io/docs/instrumenting/exposition_formats/
     """

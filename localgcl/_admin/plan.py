@@ -1,6 +1,6 @@
-"""What `apply` does: the settings that a TOML file asks for, and the way there from those at hand.
+"""What `apply` does: read the settings in a TOML file, and plan the changes that lead to them.
 
-Pure: no database, and nothing of the file but its bytes.
+Pure functions: no database, and of the file only its bytes.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def settings_of(content: bytes) -> dict[str, Settings]:
 def _explained(error: ValidationError) -> str:
     fault = error.errors()[0]
     *tables, key = map(str, fault["loc"])
-    if fault["type"] == "value_error":  # of a name, whose place is its table and then "[key]"
+    if fault["type"] == "value_error":  # of a name: its place is its table and then "[key]"
         reason = str(fault["ctx"]["error"])
     elif fault["type"] == "missing":
         reason = f"{key} is required"
@@ -71,19 +71,19 @@ def _shown(key: str) -> str:
 
 
 def key_in_toml(key: str) -> str:
-    r"""Return a key as TOML writes it, quoted where it has to be.
+    r"""Return a key as TOML writes it, in quotes if needed.
 
     >>> print(key_in_toml("database"), key_in_toml('v1.2 "eu"'))
     database "v1.2 \"eu\""
     """
     if _BARE_KEY.fullmatch(key):
         return key
-    # JSON escapes quotes, backslashes and control characters as TOML does, all but U+007F.
+    # JSON escapes quotes, backslashes and control characters as TOML does, except for U+007F.
     return json.dumps(key, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def in_toml(settings: Mapping[str, Settings]) -> str:
-    """Return the file that asks for these settings, every one of them written out.
+    """Return the file for these settings, with every setting written out.
 
     >>> print(in_toml({"database": Settings(limit=5)}))
     [limits.database]
@@ -100,16 +100,16 @@ def in_toml(settings: Mapping[str, Settings]) -> str:
 
 
 def _value(value: Any) -> str:
-    # Numbers and booleans, which JSON writes as TOML does.
+    # Numbers and booleans: JSON writes them as TOML does.
     return json.dumps(value)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The way from the limits at hand to those of a file, each part by name.
+    """The changes that lead from the present limits to those of a file, by kind and name.
 
-    `changes` of an updated limit are `(before, after)`; `in_the_way` are limits to be deleted that
-    somebody holds or waits for, and then nothing may be done.
+    `changes` of an updated limit are `(before, after)`. `in_the_way` are limits to be deleted that
+    somebody holds or waits for; if there are any, nothing may be done.
     """
 
     created: dict[str, Settings]
@@ -146,9 +146,9 @@ def plan(
     *,
     prune: bool,
 ) -> Plan:
-    """Return the way from the limits that are `present` to those that are `wanted`.
+    """Return the changes that lead from the limits that are `present` to those `wanted`.
 
-    With `prune` every other limit is deleted; those of them that are `busy` are in the way.
+    With `prune` every other limit is deleted. Those of them that are `busy` prevent the plan.
     """
     updated = {}
     for name in sorted(wanted.keys() & present.keys()):

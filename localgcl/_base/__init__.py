@@ -1,4 +1,4 @@
-"""What all else stands on: the clock, threads and forks, files and descriptors, checks, text.
+"""What everything else is built on: clock, threads and forks, files and descriptors, checks, text.
 
 No SQL and no limits here. Read `clock`, `threads` and `forks` first, then `descriptors`;
 `checks`, `text` and `reading` stand alone.

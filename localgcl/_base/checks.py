@@ -1,4 +1,4 @@
-"""What an argument may be, checked before anything is touched; light, for the hot path."""
+"""What an argument may be, checked before anything else happens; light, for the hot path."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 MAX_NAME_LENGTH = 255
-MAX_SLOTS = 2**53 - 1  # the largest whole number that JSON carries everywhere
+MAX_SLOTS = 2**53 - 1  # the largest whole number that every JSON parser keeps
 FORBIDDEN_IN_NAMES = "/%&><"
 
 
@@ -27,14 +27,15 @@ def _name_fault(name: str) -> str | None:
     if not name.isprintable():
         import unicodedata
 
-        # Cc are the control characters; Cs are halves of characters, which no file can hold.
+        # Cc are the control characters. Cs are surrogates, halves of characters that no file can
+        # hold.
         if any(unicodedata.category(character) in ("Cc", "Cs") for character in name):
             return "contains a control character"
     return None
 
 
 def check_name(name: str) -> str:
-    """Return `name` if a limit can be called that, else raise ValueError saying why not."""
+    """Return `name` if it is a valid name of a limit, else raise ValueError with the reason."""
     if not isinstance(name, str):
         raise TypeError(f"the name of a limit is a str, not {type(name).__name__}")
     fault = _name_fault(name)
@@ -69,7 +70,7 @@ def check_whole(what: str, value: int, lowest: int) -> int:
 
 
 def check_timeout(value: float | None) -> float | None:
-    """Return the longest wait in seconds; None and infinity, for ever, become None."""
+    """Return the longest wait in seconds; None and infinity, both for ever, become None."""
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -80,7 +81,7 @@ def check_timeout(value: float | None) -> float | None:
 
 
 def check_max_retries(value: int | None) -> int | None:
-    """Return how many further tries there are; None does not count."""
+    """Return the number of further tries; None does not count them."""
     return None if value is None else check_whole("max_retries", value, 0)
 
 
@@ -105,7 +106,7 @@ def check_holder(holder: str | Mapping[str, Any] | None) -> str | None:
 
 
 def check_lease_id(lease_id: str) -> str:
-    """Return a lease's id as the database can hold it; any text may be asked for."""
+    """Return a lease's id as the database can hold it; callers may ask for any text."""
     if not isinstance(lease_id, str):
         raise TypeError(f"lease_id is a str, not {type(lease_id).__name__}")
     return lease_id.encode(errors="replace").decode()

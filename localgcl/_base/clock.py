@@ -1,4 +1,4 @@
-"""The clock that all processes of this machine share, and which boot of the machine it counts."""
+"""The clock that all processes of this machine share, and the boot that it counts from."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def _offset() -> float:
     """Return how far the time namespace of this process puts its clock ahead, in seconds.
 
-    It is asked at each import, so it does without what Python has to read text.
+    It is read at each import, so it does without the modules that Python needs to read text.
     """
     try:
         descriptor = os.open("/proc/self/timens_offsets", os.O_RDONLY | os.O_CLOEXEC)
@@ -45,36 +45,36 @@ def _changes_for_children() -> bool:
 
 
 def _now_at_the_host() -> float:
-    """Seconds since boot for all, asked from within another time namespace."""
+    """Seconds since boot for all processes, read from within another time namespace."""
     return time.clock_gettime(time.CLOCK_BOOTTIME) - offset
 
 
-# How far this process's clock is ahead of the one that all share.
+# How far this process's clock is ahead of the shared one.
 offset = 0.0
 
 if sys.platform == "linux":
     offset = _offset()
-    # Seconds since boot, the time asleep included; never steps. It is asked eight times for each
-    # slot, and a function around it would double what that takes.
+    # Seconds since boot, including the time asleep; it never steps. It is read eight times for each
+    # slot, and a function around it would double the cost.
     now: Callable[[], float] = functools.partial(time.clock_gettime, time.CLOCK_BOOTTIME)
     if offset:
         now = _now_at_the_host
 
     @functools.cache  # no process outlives its boot
     def boot_id() -> str:
-        """The identity of this boot; another value means that `now` began again from zero."""
+        """The identity of this boot; another value means that `now` started again from zero."""
         with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
             return file.read().strip()
 
 else:  # pragma: no cover - macOS and others, not tested there
 
     def now() -> float:
-        """Seconds on the clock of `time.monotonic`, which all processes share; never steps."""
+        """Seconds on the clock of `time.monotonic`, which all processes share; it never steps."""
         return time.monotonic()
 
     @functools.cache  # no process outlives its boot
     def boot_id() -> str:
-        """The identity of this boot; another value means that `now` began again from zero."""
+        """The identity of this boot; another value means that `now` started again from zero."""
         import subprocess
 
         command = ["sysctl", "-n", "kern.bootsessionuuid"]
@@ -82,12 +82,12 @@ else:  # pragma: no cover - macOS and others, not tested there
 
 
 def wall() -> float:
-    """Seconds since 1970 in UTC, for people to read and to bridge a reboot."""
+    """Seconds since 1970 in UTC, for people to read and to carry times over a reboot."""
     return time.time()
 
 
 def remaining(deadline: float | None) -> float:
-    """Return the seconds until `deadline` as a lock takes them: -1 for ever."""
+    """Return the seconds until `deadline` as a lock takes them: -1 means for ever."""
     if deadline is None:
         return -1
     return min(_thread.TIMEOUT_MAX, max(0.0, deadline - now()))

@@ -1,7 +1,7 @@
-"""Whether a descriptor still is the file that was opened.
+"""Whether a descriptor is still the file that was opened.
 
-A program may close descriptors that it did not open (`os.closerange`, python-daemon), and files of
-its own may then have their numbers. So each of ours is marked, and looked at before it is used.
+A program may close descriptors that it did not open (`os.closerange`, python-daemon). Its own files
+may then get their numbers. So each of our descriptors is marked, and checked before it is used.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Descriptor(int):
-    """The number of what was opened, and what tells that from all that has the number later."""
+    """The number of an open file, and what tells that file from a later one with this number."""
 
     told_by: Any
 
@@ -30,31 +30,32 @@ class Descriptor(int):
 
 
 if sys.platform == "linux":
-    # The signal that a file would send if it were asked to (O_ASYNC); nothing else reads it. It
-    # belongs to the open file, so that a file opened later has none, and asking for it takes a
-    # fifth of the time of fstat(2). The marks differ, since the number may be another of ours.
+    # The mark is the signal that a file sends if it is asked to (O_ASYNC); nothing else reads it.
+    # The signal belongs to the open file, so a file opened later has none. Reading it takes a fifth
+    # of the time of fstat(2). The marks differ, since the number may belong to another of our
+    # descriptors by now.
     _GET, _SET = fcntl.F_GETSIG, fcntl.F_SETSIG
     _marks = itertools.cycle(range(2, 64))
     _fcntl = fcntl.fcntl
 
     def mark(descriptor: int) -> Descriptor:
-        """Mark what was just opened, and return what tells it from now on."""
+        """Mark what was just opened, and return the descriptor by which it is recognized."""
         marked = Descriptor(descriptor)
         marked.told_by = next(_marks)
         _fcntl(descriptor, _SET, marked.told_by)
         return marked
 
     def is_ours(descriptor: Descriptor) -> bool:
-        """Whether a descriptor that was marked is what it was then."""
+        """Whether a marked descriptor is still the file that it was then."""
         try:
             return bool(_fcntl(descriptor, _GET) == descriptor.told_by)
         except OSError as error:
             if error.errno is None:
-                raise  # what a signal's handler has raised
+                raise  # a signal handler raised it
             return False
 
     def has_a_mark(descriptor: int) -> bool:
-        """Whether something of ours has this number, whichever."""
+        """Whether any descriptor of ours has this number."""
         try:
             return bool(_fcntl(descriptor, _GET))
         except OSError as error:
@@ -68,14 +69,14 @@ else:  # pragma: no cover - macOS and others, not tested there
     _told: dict[int, tuple[int, int]] = {}
 
     def mark(descriptor: int) -> Descriptor:
-        """Mark what was just opened, and return what tells it from now on."""
+        """Mark what was just opened, and return the descriptor by which it is recognized."""
         status = os.fstat(descriptor)
         marked = Descriptor(descriptor)
         marked.told_by = _told[descriptor] = (status.st_dev, status.st_ino)
         return marked
 
     def is_ours(descriptor: Descriptor) -> bool:
-        """Whether a descriptor that was marked is what it was then."""
+        """Whether a marked descriptor is still the file that it was then."""
         try:
             status = os.fstat(descriptor)
         except OSError:
@@ -83,7 +84,7 @@ else:  # pragma: no cover - macOS and others, not tested there
         return bool(descriptor.told_by == (status.st_dev, status.st_ino))
 
     def has_a_mark(descriptor: int) -> bool:
-        """Whether something of ours has this number, whichever."""
+        """Whether any descriptor of ours has this number."""
         try:
             status = os.fstat(descriptor)
         except OSError:
@@ -92,12 +93,12 @@ else:  # pragma: no cover - macOS and others, not tested there
 
     FOLDER_OF_DESCRIPTORS = "/dev/fd"
 
-NONE = Descriptor(-1)  # closed by ourselves
+NONE = Descriptor(-1)  # closed by us
 NONE.told_by = None
 
 
 def opened() -> set[int]:
-    """Return the descriptors that are open in this process; none where that cannot be told."""
+    """Return the open descriptors of this process; none if they cannot be listed."""
     try:
         numbers = [int(name) for name in os.listdir(FOLDER_OF_DESCRIPTORS)]
     except OSError:
@@ -106,7 +107,7 @@ def opened() -> set[int]:
 
 
 def is_open(descriptor: int) -> bool:
-    """Whether a descriptor is open; that by which they are listed is closed again."""
+    """Whether a descriptor is open; the one used for listing them is closed again by then."""
     try:
         fcntl.fcntl(descriptor, fcntl.F_GETFD)
     except OSError:
@@ -123,13 +124,14 @@ def close_if_ours(descriptor: Descriptor) -> bool:
 
 
 class Kept:
-    """A descriptor that is open for as long as anybody has this object."""
+    """A descriptor that stays open for as long as anybody holds this object."""
 
     __slots__ = ("__weakref__", "_end", "descriptor")
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = mark(descriptor)
-        # Not by `__del__`: while that runs, another thread may still find this by a weak reference.
+        # Not `__del__`: while that runs, another thread may still reach this object by a weak
+        # reference.
         self._end = weakref.finalize(self, close_if_ours, self.descriptor)
         self._end.atexit = False
 
@@ -138,5 +140,5 @@ class Kept:
         return bool(self._end())
 
     def is_lost(self) -> bool:
-        """Whether the program has closed it; its number may be that of another file by then."""
+        """Whether the program has closed it; another file may have its number by then."""
         return not is_ours(self.descriptor)

@@ -1,8 +1,8 @@
-"""What happens around a fork, in spite of a Ctrl-C, and in a child of which Python was not told."""
+"""What happens around a fork, despite a Ctrl-C, and in a child that Python was not told of."""
 
 from __future__ import annotations
 
-# Without the enumerations of `signal`.
+# `_signal` does without the enumerations of `signal`, which take time to load.
 import _signal  # type: ignore[import-not-found]
 import os
 
@@ -15,10 +15,10 @@ _pid = os.getpid()
 
 
 def at_fork(**callbacks: Callable[[], object]) -> None:
-    """As `os.register_at_fork`, for functions that may be called twice in a row, as they are.
+    """As `os.register_at_fork`, for functions that are safe to call twice in a row.
 
-    A signal that arrives during the fork is raised as the first of them is entered; Python tells
-    of it, passes that one by, and goes on with the next.
+    A signal that arrives during the fork is raised as the first of them is entered. Python reports
+    the error, skips that function and goes on with the next.
     """
     for _ in range(2):
         os.register_at_fork(**callbacks)
@@ -27,18 +27,20 @@ def at_fork(**callbacks: Callable[[], object]) -> None:
 
 
 def catch_up() -> None:
-    """Do in this process what the hooks do in a child, if C code has forked without them.
+    """Do what the fork hooks do in a child, if C code has forked this process without them.
 
-    Extensions and servers such as uWSGI do; it is asked at each transaction.
+    Extensions do that, and servers like uWSGI. The check runs at each transaction.
     """
     global _pid
     pid = os.getpid()
     if pid != _pid:
-        # What a signal broke off half way would stay open here: the gate, or a lifeline.
+        # If a signal interrupted this half way, the gate or a lifeline would stay open in this
+        # child.
         before = _signal.pthread_sigmask(_signal.SIG_BLOCK, ())
         try:
             _signal.pthread_sigmask(_signal.SIG_BLOCK, _signal.valid_signals())
-            # A handler may have run up to here, and what it has opened is this process's own.
+            # A handler may have done this before signals were blocked. What it has opened since
+            # then belongs to this process.
             if pid != _pid:
                 for callback in _in_child:
                     callback()

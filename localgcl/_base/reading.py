@@ -1,4 +1,4 @@
-"""A file that a command is told to read: only content comes of it, and an end is in sight."""
+"""Reading a file that a command is given: only its content, and never without an end."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import os
 import select
 import stat
 
-# A limit takes some 60 bytes: a mistyped name is not to fill the memory.
+# A limit takes some 60 bytes. This keeps a mistyped name from filling the memory.
 MAX_BYTES = 16 * 2**20
 
-# How long a FIFO may be without a writer, who may be about to open it.
+# How long a FIFO may be without a writer, which may be about to open it.
 _WRITER_SECONDS = 1.0
 
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
@@ -21,7 +21,7 @@ _MAX_LINKS = 40  # as many as Linux follows in one path
 def read_file(path: str) -> bytes:
     """Return the content of a file, or of a pipe that somebody writes to.
 
-    OSError where it cannot be read; its `strerror` says why.
+    OSError if it cannot be read; its `strerror` says why.
     """
     inherited = _inherited(path)
     if inherited is not None:
@@ -46,7 +46,7 @@ def read_file(path: str) -> bytes:
 
 
 def read_descriptor(descriptor: int) -> bytes:
-    """Return all that can be read from a descriptor, whether or not it blocks; OSError."""
+    """Return all that can be read from a descriptor, blocking or not; OSError."""
     poll = select.poll()
     poll.register(descriptor, select.POLLIN)
     content = bytearray()
@@ -64,7 +64,7 @@ def read_descriptor(descriptor: int) -> bytes:
 
 
 def _inherited(path: str) -> int | None:
-    """Return the descriptor of this process that a path means, as shells write them."""
+    """Return the descriptor of this process that a path stands for, as shells write it."""
     if path == "/dev/stdin":
         return 0
     folder, _, number = path.rpartition("/")
@@ -78,7 +78,7 @@ def _read_fifo(descriptor: int) -> bytes:
     poll.register(descriptor, select.POLLIN)
     begun = b""
     if not poll.poll(_WRITER_SECONDS * 1000):
-        with contextlib.suppress(BlockingIOError):  # there is a writer, who takes its time
+        with contextlib.suppress(BlockingIOError):  # there is a writer, which takes its time
             begun = os.read(descriptor, 65536)
             if not begun:
                 raise OSError(errno.EPIPE, "it is a FIFO that nobody writes to")
@@ -86,10 +86,10 @@ def _read_fifo(descriptor: int) -> bytes:
 
 
 def _open(path: str) -> int:
-    """Open a file for reading, without following a link that a stranger has put there.
+    """Open a file for reading, without following a link made by an untrusted user.
 
-    fs.protected_symlinks has it so for sticky folders alone, not for links of the folder's owner,
-    and not on every machine.
+    fs.protected_symlinks prevents that only in sticky folders, not for links made by the folder's
+    owner, and not on every machine.
     """
     if not hasattr(os, "O_PATH"):
         return os.open(path, _READ)
@@ -112,7 +112,7 @@ def _open(path: str) -> int:
                 if links > _MAX_LINKS:
                     raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
                 _refuse_link_of_stranger(os.fstat(folder), status, name)
-                target = os.readlink("", dir_fd=entry)  # of the very link that was looked at
+                target = os.readlink("", dir_fd=entry)  # of the same link that was checked
                 parts += _parts(target)
                 if target.startswith("/"):
                     folder = look("/", None)
@@ -124,14 +124,14 @@ def _open(path: str) -> int:
 
 
 def _parts(path: str) -> list[str]:
-    """Return the names in a path, the first at the end."""
+    """Return the names in a path, with the first one at the end."""
     return [one for one in reversed(path.split("/")) if one not in ("", ".")]
 
 
 def _refuse_link_of_stranger(folder: os.stat_result, link: os.stat_result, name: str) -> None:
     ours = (0, os.geteuid())
     others_may_write = folder.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-    # What root reads may be nobody else's to see, whoever the folder belongs to.
+    # Others may not be allowed to see what root reads, no matter who owns the folder.
     is_anothers = os.geteuid() == 0 and folder.st_uid != 0
     if (others_may_write or is_anothers) and link.st_uid not in ours:
         raise PermissionError(

@@ -1,4 +1,4 @@
-"""Text as it is shown: names in quotes, and everything on one line that a terminal can be given."""
+"""Text as it is shown: names in quotes, and everything on one line and safe for a terminal."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-_MAX_SHOWN = 40  # characters of a command, say, in a line that tells more
+_MAX_SHOWN = 40  # characters of a command, for example, on a line that holds more
 # Command lines can be megabytes long; `ps` needs to tell one from another.
 MAX_COMMAND_LENGTH = 4096
 
@@ -17,7 +17,7 @@ def quoted(names: Iterable[str]) -> str:
 
 
 def on_one_line(text: str) -> str:
-    """Return a text without what some program takes for the end of a line, as U+2028."""
+    """Return a text without what some program takes for the end of a line, like U+2028."""
     return " ".join(text.splitlines())
 
 
@@ -35,7 +35,7 @@ def shortened(text: str, most: int = _MAX_SHOWN) -> str:
 
 
 def shell_quoted(text: str) -> str:
-    """Return a text as one word of a shell's, as `shlex.quote` does, without all that it loads."""
+    """Return a text as one word of a shell, as `shlex.quote` does, without all that it imports."""
     if text and all(one.isascii() and (one.isalnum() or one in "@%+=:,./-_") for one in text):
         return text
     return "'" + text.replace("'", "'\"'\"'") + "'"

@@ -1,17 +1,17 @@
-"""Threads of our own, which keep no process from its end; and who is inside a transaction.
+"""Our own threads, which never keep a process from ending; and who is inside a transaction.
 
-Here alone it is decided what a thread is. gevent puts greenlets in the place of threads: where it
-has done so before this is imported, what waits here waits cooperatively. Whatever is taken from the
-standard library is taken at the import, so that nothing changes under a transaction afterwards.
+This module alone decides what a thread is. gevent replaces threads by greenlets: if it has done so
+before this import, everything that waits here waits cooperatively. Functions of the standard
+library are bound at the import, so that nothing changes under a transaction afterwards.
 """
 
 from __future__ import annotations
 
-# Nothing is imported in a thread: without a descriptor to be had, it would be gone before it began.
+# Nothing is imported in a thread: if no descriptor is left, the import would end it at once.
 import _signal  # type: ignore[import-not-found]
 
-# Not by `threading`: a Ctrl-C in its conditions leaves their locks astray, and a finalizer may find
-# them held by the very thread that it is in.
+# `threading` is not used for these: a Ctrl-C in its conditions leaves their locks taken, and a
+# finalizer may find them held by the very thread that it runs in.
 import _thread
 import contextlib
 import errno
@@ -31,17 +31,17 @@ if TYPE_CHECKING:
     T = TypeVar("T")
     Args = TypeVarTuple("Args")
 
-# The name of a thread that aiosqlite starts for us, and that works on behalf of no block; those of
-# `start` are unknown to `threading`.
+# The name of a thread that aiosqlite starts for us and that works on behalf of no block. The
+# threads of `start` are unknown to `threading`.
 NAME = "localgcl"
 
-# What green threads replace, as gevent names it and as eventlet does.
+# What green threads replace, by gevent's names and by eventlet's.
 _PARTS = {
     "gevent.monkey": ("is_module_patched", ("_thread", "threading", "time", "select")),
     "eventlet.patcher": ("is_monkey_patched", ("thread", "time", "select")),
 }
 
-# How often a greenlet looks that nobody wakes.
+# How often a greenlet polls if nothing wakes it.
 _PAUSE_SECONDS = 0.0005
 _LOOK_SECONDS = 0.01
 
@@ -60,29 +60,29 @@ def _has_green_threads() -> bool:
     return gevent is not None and gevent.is_object_patched("_thread", "start_new_thread")
 
 
-# Whether threads are gevent's greenlets: as long as this runs, one of them runs and no other.
+# Whether threads are gevent's greenlets: while this one runs, no other does.
 are_green = _has_green_threads()
 
 
 def unfit() -> str | None:
-    """Return the library of green threads with which this cannot work, if there is one.
+    """Return the library of green threads that localgcl cannot work with, if there is one.
 
-    That is one that has replaced threads since this was imported, or only what waits in them, or
-    in a way that is not known here.
+    It has replaced threads after this import, or only what waits in them, or in a way that is
+    unknown here.
     """
     library = _replaced_by()
     return None if library == "gevent" and are_green else library
 
 
 def real(module: ModuleType, name: str) -> Any:
-    """Return what a module of the standard library has by a name, before it was replaced."""
+    """Return what a module of the standard library calls by a name, before it was replaced."""
     if not are_green:
         return getattr(module, name)
     return sys.modules["gevent.monkey"].get_original(module.__name__, name)
 
 
-# Threads in the middle of a transaction, by `_thread.get_ident`. What interrupts them there, as a
-# signal handler or a finalizer does, would wait for ever for what they hold themselves.
+# Threads in the middle of a transaction, by `_thread.get_ident`. A signal handler or a finalizer
+# that interrupts one of them would wait for ever for what its own thread holds.
 inside: set[int] = set()
 
 sleep = time.sleep
@@ -103,14 +103,14 @@ if are_green:
         _epoll = None
 
     class _Lock:
-        """As `threading.RLock`, for greenlets of whichever thread.
+        """As `threading.RLock`, for greenlets of any thread.
 
-        gevent's own wake nobody in another thread. This one is held for longer than a moment only
-        where the gate is shut.
+        gevent's own lock wakes nobody in another thread. This one is held for longer than a moment
+        only while the gate is shut.
         """
 
         def __init__(self) -> None:
-            self._owner: dict[None, int] = {}  # whose methods no signal comes into the middle of
+            self._owner: dict[None, int] = {}  # no signal interrupts a dict's methods
             self._times = 0
 
         def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
@@ -136,9 +136,9 @@ if are_green:
     make_lock = _Lock  # type: ignore[assignment]
 
     class _Poll:
-        """As `select.poll`; another greenlet runs where it waits, and only there.
+        """As `select.poll`; another greenlet runs while it waits, and only then.
 
-        gevent's own yields to others without a wait, too, and it knows of no error that is not
+        gevent's own poll yields to others without a wait, too, and reports no error that was not
         asked for.
         """
 
@@ -164,7 +164,7 @@ if are_green:
                 epoll = _epoll()
             except OSError as error:
                 if error.errno is None:
-                    raise  # what a signal's handler has raised
+                    raise  # a signal handler raised it
                 self._look_again_and_again(time.monotonic() + milliseconds / 1000)
                 return
             with epoll:
@@ -182,18 +182,18 @@ if are_green:
 
 
 def be_ready() -> None:
-    """Be ready for transactions in this thread; to be called now and then."""
+    """Prepare this thread for transactions; to be called now and then."""
     if are_green:
-        # gevent's own greenlet may not wait: what a finalizer or a signal's handler frees in it is
-        # freed by another.
+        # gevent's own greenlet may not wait. What a finalizer or a signal handler frees in it is
+        # freed by another greenlet.
         inside.add(id(gevent.get_hub()))
 
 
 def holding(lock: threading.RLock, do: Callable[[*Args], T], *args: *Args) -> T:
     """Call `do(*args)` with a lock, which is free afterwards, whatever a Ctrl-C interrupts.
 
-    A `with` statement does not see to that in Python 3.14: a signal that arrives as the lock is
-    taken is raised before what would release it is set up.
+    A `with` statement does not guarantee that in Python 3.14: a signal that arrives as the lock is
+    taken is raised before the release is set up.
     """
     try:
         lock.acquire()
@@ -216,9 +216,9 @@ def is_ours(thread: threading.Thread) -> bool:
 def start(function: Callable[..., object], *arguments: object) -> None:
     """Run a function beside the others, in a thread or a greenlet.
 
-    RuntimeError (or MemoryError) where no thread can be had, as when the interpreter is ending.
-    One that was begun may still end before the function is called: what it was given is dropped
-    then, of which a `__del__` tells.
+    RuntimeError (or MemoryError) if no thread can be started, for example while the interpreter
+    ends. A thread that was started may still end before it calls the function. Its arguments are
+    then dropped, which a `__del__` of theirs can notice.
     """
     if are_green:
         gevent.spawn(function, *arguments)
@@ -227,7 +227,7 @@ def start(function: Callable[..., object], *arguments: object) -> None:
 
 
 def start_real(function: Callable[..., object], *arguments: object) -> None:
-    """Run a function in a thread of the kernel's, which may wait for what stops the others."""
+    """Run a function in a kernel thread, which may wait where a wait would stop all greenlets."""
     _start_real(_run, (function, arguments))
 
 
@@ -235,10 +235,11 @@ _ALL_SIGNALS = _signal.valid_signals()
 
 
 def _run(function: Callable[..., object], arguments: tuple[object, ...]) -> None:
-    # The kernel gives a signal to any thread that does not block it. `localgcl run` waits for the
-    # end of its command by one.
+    # The kernel gives a signal to any thread that does not block it, and `localgcl run` waits for a
+    # signal to learn of the end of its command.
     _signal.pthread_sigmask(_signal.SIG_BLOCK, _ALL_SIGNALS)
     if hasattr(os, "sched_setaffinity"):
-        with contextlib.suppress(OSError):  # the thread of a loop, which starts some, has but one
+        # The thread of an event loop, which starts some of these, is bound to a single processor.
+        with contextlib.suppress(OSError):
             os.sched_setaffinity(0, os.sched_getaffinity(os.getpid()))
     function(*arguments)

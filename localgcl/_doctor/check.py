@@ -1,4 +1,4 @@
-"""One finding of `doctor`, and how lists and sizes are written in its words."""
+"""One finding of `doctor`, and how its texts write lists and sizes."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Literal
 
 Status = Literal["ok", "note", "fault"]
 
-SHOWN = 3  # of a list in which each says the same
+SHOWN = 3  # items of a list in which each says the same
 
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at, what was found, and what to do about it."""
+    """One thing that was examined, what was found, and what to do about it."""
 
     name: str
     status: Status
@@ -28,7 +28,7 @@ def listed(what: Sequence[str]) -> str:
 
 
 def sized(number: int) -> str:
-    """Return a number of bytes in the unit that reads best."""
+    """Return a number of bytes in the most readable unit."""
     if number < 1024:
         return f"{number} bytes"
     for unit, size in (("GiB", 2**30), ("MiB", 2**20)):

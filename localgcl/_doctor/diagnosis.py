@@ -1,6 +1,6 @@
-"""What `doctor` makes of what it finds: each check is a pure function of facts.
+"""What `doctor` concludes from what it finds: each check is a pure function of facts.
 
-A fault needs somebody to act; a note is worth knowing. `examination` gathers the facts.
+Somebody has to act on a fault; a note is worth knowing. `examination` gathers the facts.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from localgcl._storage.location import ChosenBy
 
 # Checkpoints keep the WAL at about 1,000 pages of 1 KiB; a large transaction may add the size of
-# the database once. Beyond this somebody keeps checkpoints from their work.
+# the database once. If it is larger, something keeps checkpoints from working.
 _WAL_BYTES = 4 * 2**20
 _WAL_PER_DATABASE = 2
 
 # https://sqlite.org/wal.html#walresetbug
 _AFFECTED_FROM, _AFFECTED_TO = (3, 7, 0), (3, 51, 2)
 
-# What a job needs that finds a database which nobody has open, or none: SQLite's -wal and -shm, the
+# What a job needs if the database is open nowhere, or does not exist: SQLite's -wal and -shm, the
 # FIFOs, the run folder with its files, and the database itself.
 _JOB_BYTES = 128 * 1024
 _JOB_INODES = 8
@@ -33,9 +33,9 @@ _JOB_INODES = 8
 
 @dataclass(frozen=True)
 class Space:
-    """What is free in the file system of a folder, as `statvfs` tells; None where it tells nothing.
+    """The free space in a folder's file system, as `statvfs` reports it; None if it reports none.
 
-    `reserved_bytes` are free for root alone.
+    Only root may use `reserved_bytes`.
     """
 
     folder: str
@@ -45,7 +45,7 @@ class Space:
 
 
 def choice(path: str, chosen_by: ChosenBy, environment: str | None, *, exists: bool) -> Check:
-    """Tell which file is in use; `environment` is another one that LOCALGCL_DB names."""
+    """Tell which file is in use; `environment` is a different one that LOCALGCL_DB names."""
     words = {"option": "--db", "environment": VARIABLE, "default": "the default"}
     detail = f"{path}, chosen by {words[chosen_by]}"
     if not exists:
@@ -62,7 +62,7 @@ def choice(path: str, chosen_by: ChosenBy, environment: str | None, *, exists: b
 
 
 def file_system(kind: str | None, point: str | None) -> Check:
-    """Tell whether one kernel sees all of it; `point` is one of its files that is mounted."""
+    """Tell whether one kernel sees all of it; `point` is one of its files that is a mount."""
     if point is not None:
         return Check(
             "file system",
@@ -83,7 +83,7 @@ def file_system(kind: str | None, point: str | None) -> Check:
 
 
 def disk(spaces: Sequence[Space]) -> Check:
-    """Tell whether there is room for what a job makes: bytes, and inodes for its files."""
+    """Tell whether there is room for the files of a job: bytes and inodes."""
     lacking = []
     for one in spaces:
         missing = []
@@ -115,7 +115,7 @@ def disk(spaces: Sequence[Space]) -> Check:
 
 
 def sqlite(version: tuple[int, int, int]) -> Check:
-    """Tell whether this SQLite can corrupt a WAL database."""
+    """Tell whether this version of SQLite can corrupt a WAL database."""
     name = ".".join(map(str, version))
     if not _AFFECTED_FROM <= version <= _AFFECTED_TO:
         return Check("sqlite", "ok", f"{name}, with no known fault that concerns localgcl")
@@ -143,7 +143,7 @@ def clock(error: str | None) -> Check:
 
 
 def wal(database_bytes: int, wal_bytes: int, readers: Sequence[str]) -> Check:
-    """Tell whether the WAL grows without being checkpointed; `readers` keep it from that."""
+    """Tell whether the WAL grows without checkpoints; `readers` prevent them."""
     detail = f"{sized(wal_bytes)}, beside a database of {sized(database_bytes)}"
     if wal_bytes <= max(_WAL_BYTES, _WAL_PER_DATABASE * database_bytes):
         return Check("wal", "ok", detail)
@@ -163,7 +163,7 @@ def wal(database_bytes: int, wal_bytes: int, readers: Sequence[str]) -> Check:
 
 
 def run_folder(path: str, mode: int | None, strays: Sequence[str]) -> Check:
-    """Tell whether the run folder is one, if it is there (`mode`), and holds nothing but ours."""
+    """Tell whether the run folder, if it exists (`mode`), is a folder with only our files in it."""
     if mode is None:
         return Check("run folder", "ok", f"{path} is not there; the next use makes it")
     if not stat.S_ISDIR(mode):
@@ -207,13 +207,13 @@ def gate(waited_seconds: float, holders: Sequence[tuple[int, str, bool]] | None)
 
 
 def unreadable(problem: str) -> Check:
-    """Tell of a file that cannot be read as a database; `problem` ends with what to do."""
+    """Tell of a file that SQLite cannot read; `problem` ends with what to do."""
     detail, _, remedy = problem.rpartition("; ")
     return Check("format", "fault", detail or problem, remedy if detail else None)
 
 
 def format_of(version: int | None, newest: int, missing: Sequence[str]) -> Check:
-    """Tell whose file it is: None another program's, 0 empty, else of that schema."""
+    """Tell the format of the file: None is another program's, 0 is empty, else a schema version."""
     if version is None:
         return unreadable("it belongs to another program; choose another file")
     if version == 0:
@@ -236,7 +236,7 @@ _BEGIN_ANEW = (
 
 
 def integrity(problems: Sequence[str]) -> Check:
-    """Tell what SQLite's own check of the file has found."""
+    """Tell what SQLite's own integrity check has found."""
     if not problems:
         return Check("integrity", "ok", "SQLite's integrity check found nothing")
     return Check(
@@ -248,7 +248,7 @@ def integrity(problems: Sequence[str]) -> Check:
 
 
 def rows(problems: Sequence[str]) -> Check:
-    """Tell what contradicts itself in the rows, which SQLite has no eye for."""
+    """Tell which rows contradict each other, which SQLite does not check."""
     if not problems:
         return Check("rows", "ok", "slots in use and waiting are what the rows add up to")
     return Check("rows", "fault", listed(problems), _BEGIN_ANEW)

@@ -1,7 +1,7 @@
-"""What `doctor` looks at, without making or changing anything, not even clearing the dead away.
+"""What `doctor` examines. It creates and changes nothing, and does not clear away the dead.
 
-The database file itself is never opened but by SQLite: POSIX locks are lost when any descriptor on
-the file is closed in the process (https://sqlite.org/howtocorrupt.html, 2.2).
+Only SQLite ever opens the database file itself: a process loses its POSIX locks on a file when it
+closes any descriptor of it (https://sqlite.org/howtocorrupt.html, 2.2).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from localgcl._storage.rights import of_the_writers
 from localgcl._storage.rows import columns_of, problems_of
 from localgcl.errors import DatabaseError
 
-# Nobody is in a transaction for longer, unless it was stopped there.
+# No transaction takes longer, unless its process was stopped inside it.
 PATIENCE_SECONDS = 3.0
 
 _OURS = ("gate", "create.lock")
@@ -84,7 +84,7 @@ def examine(path: str, chosen_by: location.ChosenBy) -> list[Check]:
 
 
 def _fault(name: str) -> str | None:
-    """Return why a file is not one of the database's, None where it is or is not there."""
+    """Return why a file cannot be one of the database's; None if it can, or does not exist."""
     try:
         return fault_of(os.lstat(name))
     except OSError:
@@ -97,7 +97,7 @@ def _kind(real: str) -> str | None:
 
 
 def exists(path: str) -> bool:
-    """Whether there is something at `path`; what cannot be told counts as being there."""
+    """Whether there is something at `path`; if that cannot be told, it counts as there."""
     try:
         os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
@@ -113,7 +113,7 @@ def _problem(path: str, error: Exception) -> str:
 
 
 def _other(path: str, chosen_by: location.ChosenBy) -> str | None:
-    """Return the database that the environment names, where --db chose another."""
+    """Return the database that the environment names, if --db chose another one."""
     named = os.environ.get(location.VARIABLE)
     if chosen_by != "option" or not named:
         return None
@@ -131,7 +131,7 @@ def _clock_error() -> str | None:
 
 
 def _spaces(real: str) -> list[Space]:
-    """Return what is free where the files of a job are made, or will be."""
+    """Return the free space where a job's files are, or will be."""
     folder = os.path.dirname(real)
     while not os.path.isdir(folder) and folder != "/":
         folder = os.path.dirname(folder)
@@ -144,7 +144,7 @@ def _spaces(real: str) -> list[Space]:
 
 def _space(folder: str) -> Space:
     found = os.statvfs(folder)
-    # Some have no number of blocks, or of inodes, that could be used up: they say 0 of 0.
+    # Some file systems have no fixed number of blocks or inodes. They report 0 of 0.
     free = found.f_bavail * found.f_frsize if found.f_blocks else None
     reserved = max(0, found.f_bfree - found.f_bavail) * found.f_frsize
     return Space(folder, free, reserved, found.f_favail if found.f_files else None)
@@ -156,7 +156,7 @@ def _space(folder: str) -> Space:
 def _entry(path: str, *, follow: bool = False) -> Entry | None:
     try:
         status = os.stat(path, follow_symlinks=follow)
-    except OSError:  # gone meanwhile, or out of reach, which `denied` tells
+    except OSError:  # gone meanwhile, or out of reach, which `permission_error` reports
         return None
     return Entry(path, status.st_mode, status.st_gid, group_called(status.st_gid), status.st_size)
 
@@ -185,7 +185,7 @@ def _files(real: str, folder: Folder) -> Iterator[Check]:
     if wal is not None:
         yield diagnosis.wal(database.size, wal.size, processes.readers_of(f"{real}-shm"))
     strays = [os.path.basename(entry.path) for entry in inside if not _is_ours(entry)]
-    there = run or _entry(folder.path)  # a link that leads nowhere, too
+    there = run or _entry(folder.path)  # also a link that leads nowhere
     yield diagnosis.run_folder(
         folder.path,
         None if there is None else there.mode,
@@ -194,7 +194,7 @@ def _files(real: str, folder: Folder) -> Iterator[Check]:
 
 
 def _keeps_users_apart() -> bool:
-    """Whether Linux lets nobody open another's files in a sticky folder: proc_sys_fs(5)."""
+    """Whether Linux keeps users from opening others' files in a sticky folder: proc_sys_fs(5)."""
     try:
         with open("/proc/sys/fs/protected_regular", encoding="ascii") as file:
             return file.read().strip() != "0"
@@ -222,7 +222,7 @@ def _contents(path: str, folder: Folder) -> list[Check]:
             return [diagnosis.gate(PATIENCE_SECONDS, holders)]
         except OSError as error:
             return [diagnosis.unreadable(_problem(path, error))]
-        # Without a gate nobody uses the database; unless somebody has begun to meanwhile.
+        # Without a gate nobody uses the database, unless somebody has started to meanwhile.
         if guarded or not os.path.exists(f"{folder.path}/{GATE}"):
             return [diagnosis.gate(0.0, None), *checks]
 
@@ -257,15 +257,16 @@ def _looked_at(path: str, folder: Folder) -> list[Check]:
                 if not problems:
                     checks.append(_owners(execute, folder))
     except (sqlite3.Error, ArithmeticError, LookupError, TypeError, ValueError) as error:
-        # Python cannot even tell of damage whose description holds bytes that are no text.
+        # Python raises another error if SQLite describes the damage in bytes that are no text.
         checks.append(diagnosis.unreadable(_problem(path, error)))
     return checks
 
 
 def _connect(path: str, folder: Folder) -> sqlite3.Connection:
     real = location.real_path(path, path)
-    # Where no WAL is, everything is in the file and nobody has it open: SQLite is then told that
-    # it does not change, or it would leave a new -wal and -shm, as a reader who may not write does.
+    # Without a WAL, everything is in the file and nobody has it open. SQLite is then told that the
+    # file does not change: otherwise it would leave a new -wal and -shm, as a reader without write
+    # permission does.
     mode = "mode=ro" if os.path.exists(f"{real}-wal") else "mode=ro&immutable=1"
     with of_the_writers(os.stat(os.path.dirname(real)), folder.access):
         connection = sqlite3.connect(
@@ -283,7 +284,7 @@ def _connect(path: str, folder: Folder) -> sqlite3.Connection:
 
 
 def _missing(execute: Execute, new: sqlite3.Connection) -> list[str]:
-    """Return the tables, views and triggers of a new file that this one lacks."""
+    """Return the tables, views and triggers that a new file has and this one lacks."""
     objects = "SELECT type || ' ' || name FROM sqlite_master WHERE type <> 'index'"
     wanted = {name for (name,) in new.execute(objects).fetchall()}
     return sorted(wanted - {name for (name,) in execute(objects).fetchall()})
@@ -291,7 +292,7 @@ def _missing(execute: Execute, new: sqlite3.Connection) -> list[str]:
 
 @contextlib.contextmanager
 def _new_database() -> Iterator[sqlite3.Connection]:
-    """A database as a new file has it, in memory."""
+    """A database in memory with the schema of a new file."""
     with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as new:
         for statement in schema.statements_from(0):
             new.execute(statement)
@@ -310,9 +311,9 @@ def _owners(execute: Execute, folder: Folder) -> Check:
 
 
 def _now(execute: Execute) -> float:
-    """Return the moment on the clock of the boot that the rows were last brought to."""
+    """Return the current time on the clock of the boot that the rows were last converted to."""
     for boot, offset in execute("SELECT id, offset FROM boot").fetchall():
-        with contextlib.suppress(OSError):  # which has a check of its own
+        with contextlib.suppress(OSError):  # it has a check of its own
             if boot != clock.boot_id():
                 return clock.wall() - float(offset)
     return clock.now()

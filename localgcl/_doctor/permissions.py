@@ -1,4 +1,4 @@
-"""Whether everybody who may use the database may use all that belongs to it."""
+"""Whether everybody who may use the database may use all the files that belong to it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from localgcl._liveness.access import usable
 
 @dataclass(frozen=True)
 class Entry:
-    """A file as `stat` tells of it, and the name of its group."""
+    """A file as `stat` reports it, and the name of its group."""
 
     path: str
     mode: int
@@ -26,12 +26,12 @@ class Entry:
 
 
 def foreign(problems: Sequence[str]) -> Check:
-    """Tell of what is in the place of one of the database's files."""
+    """Tell of a foreign file in the place of one of the database's files."""
     return Check("permissions", "fault", listed(problems), "remove it, once you know whose it is")
 
 
 def permission_error(problem: str, remedy: str) -> Check:
-    """Tell of what this user may not use, and of what lets it in."""
+    """Tell what this user may not use, and what would permit it."""
     return Check("permissions", "fault", problem, remedy)
 
 
@@ -44,17 +44,17 @@ def permissions(
     *,
     keeps_apart: bool = False,
 ) -> Check:
-    """Tell whether everybody who may use the database may use all that belongs to it.
+    """Tell whether everybody who may use the database may use all the files that belong to it.
 
-    `beside` are its -wal and -shm, `inside` the run folder and what lies in it; all have its group,
-    and its mode, a folder that of a folder. `forbidden` says what this user may not use, and
-    what to do about it.
+    `beside` are its -wal and -shm, `inside` the run folder and its content. All have its group and
+    its mode, a folder the mode of a folder. `forbidden` says what this user may not use, and what
+    to do about it.
     """
     if forbidden is not None:
         return permission_error(*forbidden)
     permitted = 0o600 | usable(database.mode)
     expected: list[tuple[Entry, int]] = [(one, permitted) for one in (database, *beside)]
-    # Where its group may do no more than any others, it is of no account which group that is.
+    # If the group has no more rights than others, it does not matter which group that is.
     is_for_group = permitted & 0o060 != (permitted & 0o006) << 3
     for one in inside:
         mode = permitted
@@ -103,14 +103,14 @@ def _some(wrong: Sequence[tuple[Entry, int]]) -> str:
 
 
 def _missing_for_the_folder(database: Entry, parent: Entry) -> int:
-    """Return the bits without which some who may make files in the folder cannot use the database.
+    """Return the missing permissions of users who may create files in the database's folder.
 
-    A sticky folder, like /tmp, is everybody's, and tells nothing about who is to share.
+    A sticky folder, like /tmp, belongs to everybody and says nothing about who is meant to share.
     """
     if parent.mode & stat.S_ISVTX:
         return 0
     if database.mode & 0o006 == 0o006:
-        return 0  # whoever they are
+        return 0  # no matter who they are
     missing = 0
     if parent.mode & 0o030 == 0o030 and (
         database.gid != parent.gid or database.mode & 0o060 != 0o060

@@ -1,6 +1,6 @@
-"""Which process keeps a lock, as the kernel tells it, for people to read.
+"""Which process holds a lock, as the kernel reports it, for people to read.
 
-https://man7.org/linux/man-pages/man5/proc_locks.5.html; elsewhere than on Linux nothing is told.
+https://man7.org/linux/man-pages/man5/proc_locks.5.html; on other systems nothing is reported.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from localgcl._base.text import shortened
 
-# SQLite's locks on readers of the WAL (https://sqlite.org/walformat.html#locks); the first is held
+# SQLite's locks for readers of the WAL (https://sqlite.org/walformat.html#locks). The first is held
 # only while all of the WAL is in the database.
 _READERS = range(124, 128)
 
@@ -26,12 +26,12 @@ class Lock(NamedTuple):
 
 
 def locks_in(text: str) -> list[Lock]:
-    """Return the locks that are held, of what /proc/locks says; those that wait are left out."""
+    """Return the locks that are held according to /proc/locks; those that wait are left out."""
     found = []
     for line in text.splitlines():
         words = line.split()
         if len(words) != 8:
-            continue  # one that waits, marked with an arrow
+            continue  # a lock that waits, marked with an arrow
         _, kind, _, access, pid, file, start, _ = words
         found.append(Lock(kind, access, int(pid), int(file.rpartition(":")[2]), int(start)))
     return found
@@ -70,7 +70,7 @@ def readers_of(shm: str) -> list[str]:
 
 
 def command_of(pid: int) -> str:
-    """Return the command line of a process, as far as it can be told."""
+    """Return the command line of a process, as far as it can be read."""
     try:
         with open(f"/proc/{pid}/cmdline", "rb") as file:
             words = file.read().split(b"\0")

@@ -1,11 +1,11 @@
-"""Who may use a database, and files that are made and opened where others can write.
+"""Who may use a database, and how files are made and opened where others can write.
 
-Everything that belongs to a database has its owner, its group, and permissions for those who may
-write to it, and none for those who may only read: who can open the gate can lock it, and who can
-open a FIFO can read away what wakes somebody.
+Everything that belongs to a database has its owner and its group. Its permissions are for users who
+may write to the database; users who may only read it get none. The reason: a user who can open the
+gate can lock it, and one who can open a FIFO can read away the bytes that wake somebody.
 
 In a folder where others can write, any name may lead anywhere at any moment. So nothing is changed
-by its name: a file is opened without following a link, looked at, and changed by its descriptor.
+by its name: a file is opened without following a link, checked, and changed by its descriptor.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
-# What tells a file without opening it, and so without the locks that end with a descriptor
+# It identifies a file without opening it. So no lock is lost when the descriptor is closed
 # (https://sqlite.org/howtocorrupt.html, 2.2).
 _O_PATH = getattr(os, "O_PATH", None)
 
@@ -47,27 +47,27 @@ class Access:
 
     @property
     def folder_mode(self) -> int:
-        """The mode of a folder: who may use a file in it may also enter and list it."""
+        """The mode of a folder: those who may use a file in it may also enter and list it."""
         return self.mode | (self.mode & 0o444) >> 2
 
     def is_that_of(self, status: os.stat_result, mode: int | None = None) -> bool:
-        """Whether a file has it already, as far as this process may give it."""
+        """Whether a file already has this access, as far as this process may give it."""
         wanted = self.mode if mode is None else mode
         return (stat.S_IMODE(status.st_mode), status.st_gid) == (wanted, self.group) and (
             status.st_uid == self.owner or os.geteuid() != 0
         )
 
     def may_begin(self) -> bool:
-        """Whether this process may make what all others are to trust."""
+        """Whether this process may make the files that all others will trust."""
         return os.geteuid() in (0, self.owner)
 
     def trusted(self) -> tuple[int, int, int]:
-        """Return whose run folder and whose gate this process uses."""
+        """Return the owners whose run folder and whose gate this process uses."""
         return 0, self.owner, os.geteuid()
 
 
 def usable(mode: int) -> int:
-    """Return reading and writing for each class of users that may write, and nothing else.
+    """Return read and write permission for each class of users that may write, and nothing else.
 
     >>> oct(usable(0o2775)), oct(usable(0o644))
     ('0o660', '0o600')
@@ -82,9 +82,9 @@ def access_of(status: os.stat_result) -> Access:
 
 
 def access_in(folder: os.stat_result) -> Access:
-    """Return the access to a new database in a folder: that of those who may write there."""
+    """Return the access to a new database in a folder: for those who may write in the folder."""
     owner = os.geteuid()
-    # As SQLite has it: what root makes in a folder of somebody's is theirs.
+    # As SQLite has it: what root makes in another user's folder belongs to that user.
     return Access(owner or folder.st_uid, folder.st_gid, folder.st_mode)
 
 
@@ -100,15 +100,15 @@ def _adopt(file: int | str, status: os.stat_result, access: Access, mode: int) -
         try:
             os.chown(file, owner if is_root else -1, access.group)
         except PermissionError:
-            # A user can give away only to groups that it is in. Its own group is then no more than
-            # any others: it has the rights that these have.
+            # A user can give files only to groups that it is in. If this fails, the file keeps the
+            # user's own group, which then gets the same rights as others have.
             mode = mode & ~0o070 | (mode & 0o007) << 3
     if stat.S_IMODE(status.st_mode) != mode:
         os.chmod(file, mode)
 
 
 def resolved(path: str) -> str:
-    """Return a path without links, or as it is where they are replaced while they are followed."""
+    """Return a path without links, or as it is if the links change while they are followed."""
     try:
         return os.path.realpath(path)
     except OSError:
@@ -116,12 +116,12 @@ def resolved(path: str) -> str:
 
 
 def kind_of(mode: int) -> str:
-    """Return what a file is, as people call it."""
+    """Return the kind of a file, in the usual word for it."""
     return next((name for is_kind, name in _KINDS if is_kind(mode)), "a device")
 
 
 def fault_of(status: os.stat_result, owners: Collection[int] | None = None) -> str | None:
-    """Return why a file is not one of ours, None where it is: a file with one name and an owner."""
+    """Return why a file is not one of ours, else None: ours have one name and a known owner."""
     if not stat.S_ISREG(status.st_mode):
         return f"is {kind_of(status.st_mode)} and not a file"
     if status.st_nlink > 1:
@@ -132,7 +132,7 @@ def fault_of(status: os.stat_result, owners: Collection[int] | None = None) -> s
 
 
 def user_called(uid: int) -> str:
-    """Return the name of a user, or its number where it has none."""
+    """Return the name of a user, or its number if it has none."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
@@ -142,7 +142,7 @@ def user_called(uid: int) -> str:
 def open_ours(
     name: str, access: Access, database: str, shown: str, folder: int | None = None
 ) -> int:
-    """Return a descriptor of one of our files, for reading and writing; it has to be there.
+    """Return a descriptor of one of our files, for reading and writing; the file must exist.
 
     DatabaseError for anything that another program or user has put there.
     """
@@ -151,7 +151,7 @@ def open_ours(
     flags = os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(name, flags, dir_fd=folder)
     try:
-        # It may be another one by now.
+        # It may be another file by now.
         refuse_foreign(os.fstat(descriptor), owners, database, shown)
     except BaseException:
         os.close(descriptor)
@@ -170,7 +170,7 @@ def refuse_foreign(
 
 @contextlib.contextmanager
 def looked_at(name: str, folder: int | None = None) -> Iterator[tuple[int, os.stat_result]]:
-    """Keep hold of a file by a descriptor that opens nothing of it, with its status."""
+    """Yield a descriptor that refers to a file without opening it, and the file's status."""
     if _O_PATH is None:  # pragma: no cover - macOS, not tested there
         descriptor = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW, dir_fd=folder)
     else:
@@ -182,15 +182,15 @@ def looked_at(name: str, folder: int | None = None) -> Iterator[tuple[int, os.st
 
 
 def by_descriptor(descriptor: int) -> int | str:
-    """Return what `os.chmod` and `os.chown` take for a file that is `looked_at`."""
+    """Return what `os.chmod` and `os.chown` take for a file from `looked_at`."""
     return f"/proc/self/fd/{descriptor}" if sys.platform == "linux" else descriptor
 
 
 def correct(name: str, access: Access, database: str, opened: Collection[os.stat_result]) -> None:
-    """Give a file that belongs to the database its owner, group and mode, where this user may.
+    """Give a file that belongs to the database its owner, group and mode, if this user may.
 
-    It is one of those that SQLite has `opened`, and so it is not opened for this. DatabaseError
-    for what is no file of ours.
+    It is one of those that SQLite has `opened`, so this does not open it. DatabaseError for a file
+    that is not one of ours.
     """
     with looked_at(name) as (descriptor, status):
         refuse_foreign(status, None, database, name)
@@ -198,7 +198,7 @@ def correct(name: str, access: Access, database: str, opened: Collection[os.stat
             return  # another file has been put in its place by now
         if os.geteuid() not in (0, status.st_uid):
             return
-        with contextlib.suppress(PermissionError):  # a root that is none here
+        with contextlib.suppress(PermissionError):  # root here may lack root's rights
             _adopt(by_descriptor(descriptor), status, access, access.mode)
 
 
@@ -207,8 +207,8 @@ def make_file(
 ) -> None:
     """Make a file with this content and access, unless there is one.
 
-    It has all of that before it gets its name, so that nobody finds it half made. `in_place_of` is
-    a file that it replaces.
+    The file gets its name last, so nobody finds it half made. `in_place_of` is a file that it
+    replaces.
     """
     unfinished = f"{path}.{os.urandom(8).hex()}"
     flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -226,7 +226,7 @@ def make_file(
             return
         os.link(unfinished, path)
     except FileExistsError:
-        pass  # somebody else was first, which is as good
+        pass  # somebody else was first, which is just as good
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(unfinished)

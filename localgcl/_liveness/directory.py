@@ -1,7 +1,7 @@
-"""The run folder itself, with its gate: opened once, and made where it is missing.
+"""The run folder itself, with its gate: opened once, and made if it is missing.
 
-Everything in it is reached from there, without following links: others who use the database can
-write in it.
+Everything in it is reached through the open folder, without following links: other users of the
+database can write in it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from localgcl._liveness.access import Access
 
-# A cleaner may take a file at any moment, also while it is being made.
+# A cleaner may take a file at any moment, even while it is being made.
 TRIES = 3
 
 Identity = tuple[int, int]  # device and inode
@@ -60,7 +60,7 @@ class Directory:
         self._directory: _Opened | None = None
 
     def opened(self) -> _Opened:
-        """Return the folder, open; FileNotFoundError where there is none."""
+        """Return the open folder; FileNotFoundError if there is none."""
         directory = self._directory
         if directory is None or directory.is_lost():
             directory = self._directory = self._open()
@@ -94,12 +94,12 @@ class Directory:
 
     @property
     def identity(self) -> Identity:
-        """Which folder is open: its device and inode."""
+        """Device and inode of the open folder."""
         directory = self._directory
         return (self.opened() if directory is None else directory).identity
 
     def is_there(self) -> bool:
-        """Whether what is open is still what is found at the path."""
+        """Whether the open folder is still the one at the path."""
         directory = self._directory
         try:
             status = os.lstat(self.path)
@@ -108,10 +108,10 @@ class Directory:
         return directory is not None and directory.identity == _identity_in(status)
 
     def has_gate(self, descriptor: int) -> bool:
-        """Whether a file that is open is still the gate that everybody finds here."""
+        """Whether an open file is still the gate that every process finds here."""
         if not self.is_there():
             return False
-        folder = self.opened()  # which another thread may close but for this
+        folder = self.opened()  # keeps another thread from closing it
         try:
             status = os.stat(GATE, dir_fd=folder.descriptor, follow_symlinks=False)
         except FileNotFoundError:
@@ -119,11 +119,11 @@ class Directory:
         return os.path.samestat(status, os.fstat(descriptor))
 
     def close(self) -> None:
-        """Close what is open; the next use opens it again."""
+        """Close what is open; it is opened again on the next use."""
         self._directory = None
 
     def make(self) -> bool:
-        """Make the folder with its gate unless it is there; return whether it was made."""
+        """Make the folder with its gate unless it exists; return whether it was made."""
         if os.path.lexists(self.path):
             return False
         if not self.access.may_begin():
@@ -138,15 +138,15 @@ class Directory:
         return is_made
 
     def correct_access(self, gate: int) -> None:
-        """Give the folder and its gate, which is open, their owner, group and mode if need be."""
-        directory = self.opened()  # which another thread may close but for this
+        """Give the folder and its gate, which is open, their owner, group and mode if needed."""
+        directory = self.opened()  # keeps another thread from closing it
         correct_access(directory.descriptor, gate, self.access)
 
     @contextlib.contextmanager
     def lock_file(self) -> Iterator[str]:
-        """Tell the path of the file that is locked while an older file is brought up to date.
+        """Yield the path of the file that is locked while an older file is brought up to date.
 
-        It leads into the folder that is open, whatever is at the path of the folder by now.
+        The path leads into the open folder, even if another folder is at the folder's path by now.
         """
         name = LOCK
         directory = self.opened()
@@ -156,14 +156,14 @@ class Directory:
         yield f"{FOLDER_OF_DESCRIPTORS}/{directory.descriptor}/{name}"
 
     def remove_empty(self) -> None:
-        """Remove the folder, in which there is nothing but the gate."""
+        """Remove the folder, which holds nothing but the gate."""
         folder = self.opened()
         os.unlink(GATE, dir_fd=folder.descriptor)
         os.rmdir(self.path)
         self.close()
 
     def open_gate(self) -> int:
-        """Return the file of the gate, open; where a cleaner took it or the folder, make it."""
+        """Return the open gate file; make it if a cleaner took it or the folder."""
         for _ in range(TRIES):
             try:
                 return self.open_existing_gate()
@@ -186,7 +186,7 @@ class Directory:
         return self.open_existing_gate()
 
     def open_existing_gate(self) -> int:
-        """Return the file of the gate, open; FileNotFoundError where it or the folder is not."""
+        """Return the open gate file; FileNotFoundError if it or the folder is missing."""
         folder = self.opened()
         return self._open_gate(folder.descriptor)
 
@@ -198,7 +198,7 @@ class Directory:
         )
 
     def refuse_gate(self) -> NoReturn:
-        """Raise DatabaseError for a gate in which another program has written."""
+        """Raise DatabaseError for a gate that another program has written to."""
         raise DatabaseError(
             self.database,
             f"{self.path}/{GATE} holds what localgcl did not write there; remove it, with all"

@@ -1,13 +1,13 @@
 """One FIFO of the run folder: its name, its write end, and the hints that are written to it.
 
 A process reads its lifeline for as long as it lives, and a wake-up FIFO for as long as a request
-waits there. To open the write end fails with ENXIO when nobody reads, a byte written wakes, and a
-write end that is open reports an error the moment the last reader is gone.
+waits there. Opening the write end fails with ENXIO if nobody reads, and a byte written wakes the
+reader. An open write end reports an error as soon as the last reader is gone.
 """
 
 from __future__ import annotations
 
-# Without the enumerations of `signal`, through which whoever is woken would wait.
+# `_signal` does without the enumerations of `signal`: the woken process would wait for them.
 import _signal  # type: ignore[import-not-found]
 import contextlib
 import errno
@@ -27,13 +27,13 @@ NAME_LENGTH = 32
 _WRITE = os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW
 _NONE_LEFT = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
-HINT_LENGTH = 8  # bytes; select.PIPE_BUF, up to which writes are not mixed, is a multiple
-HINT_AT_ALL = 0  # no ticket: where there are more than one write can name
-HINT_AT_NONE = 2**64 - 1  # by the process itself, to have its own thread look at other things
+HINT_LENGTH = 8  # bytes; a divisor of select.PIPE_BUF, up to which writes are not mixed
+HINT_AT_ALL = 0  # no ticket: used for more tickets than one write can hold
+HINT_AT_NONE = 2**64 - 1  # from the process itself, so that its own thread checks other things
 
 
 def is_fifo_name(name: object) -> bool:
-    """Whether `name` is a lifeline's or a wake-up FIFO's, which a row may not tell truly."""
+    """Whether `name` is that of a lifeline or wake-up FIFO; a corrupt row may hold another."""
     if not isinstance(name, str):
         return False
     lifeline, _, number = name.partition(".")
@@ -46,7 +46,7 @@ def lifeline_of(wake_fifo: str) -> str:
 
 
 def open_write_end(name: str, folder: int) -> int:
-    """Return the write end of a FIFO in a folder; OSError with ENXIO where nobody reads it."""
+    """Return the write end of a FIFO in a folder; OSError with ENXIO if nobody reads it."""
     descriptor = os.open(name, _WRITE, dir_fd=folder)
     status = os.fstat(descriptor)
     if not stat.S_ISFIFO(status.st_mode) or status.st_nlink > 1:
@@ -70,22 +70,22 @@ def unlink_fifo(name: str, folder: int) -> bool:
 class WriteEnd(Kept):
     """The write end of a FIFO, open for as long as anybody in this process has it.
 
-    Hundreds of threads that wait have the same few processes in their way, and share those of their
-    lifelines. In place of one that nobody reads it may be the end of a process, by a pidfd.
+    Hundreds of waiting threads are often blocked by the same few processes, and share the write
+    ends of those lifelines. If nobody reads a lifeline, this may be a pidfd of its process instead.
     """
 
     __slots__ = ("events",)
 
     def __init__(self, descriptor: int, events: int = 0) -> None:
         super().__init__(descriptor)
-        self.events = events  # by which its end is told, beside errors
+        self.events = events  # those that report its end, beside errors
 
     def is_there(self) -> bool:
-        """Whether the file is still to be found by some name."""
+        """Whether the file still has a name."""
         return not self.is_lost() and os.fstat(self.descriptor).st_nlink > 0
 
     def has_ended(self) -> bool:
-        """Whether nobody reads it any more; its owner may have made it anew, under its name."""
+        """Whether nobody reads it any more; its owner may have recreated it under the same name."""
         if self.is_lost():
             return True
         poll = threads.poll()
@@ -94,21 +94,22 @@ class WriteEnd(Kept):
 
 
 def hint(end: int, tickets: Iterable[int]) -> None:
-    """Write hints at these requests to the write end of a wake-up FIFO."""
+    """Write hints about these requests to the write end of a wake-up FIFO."""
     hints = b"".join([(ticket % 2**64).to_bytes(HINT_LENGTH) for ticket in tickets])
     if len(hints) > select.PIPE_BUF:
         hints = HINT_AT_ALL.to_bytes(HINT_LENGTH)
     with contextlib.suppress(BlockingIOError, BrokenPipeError):
         _write(end, hints)
-        os.sched_yield()  # to whom that has woken: nobody waits for what is left to do here
+        os.sched_yield()  # to the woken process: nobody waits for the rest of this one's work
 
 
 def _write(end: int, hints: bytes) -> None:
-    """Write to a FIFO whose reader may have died since it was opened; OSError then."""
+    """Write to a FIFO; OSError if its reader has died since it was opened."""
     if _signal.getsignal(_signal.SIGPIPE) != _signal.SIG_DFL:
         os.write(end, hints)
         return
-    # The program wants to be ended where its own output is of no use to anybody, and not by this.
+    # The program wants SIGPIPE to end it if nobody reads its own output. This write must not do
+    # that.
     before = _signal.pthread_sigmask(_signal.SIG_BLOCK, ())
     try:
         _signal.pthread_sigmask(_signal.SIG_BLOCK, (_signal.SIGPIPE,))
@@ -116,25 +117,25 @@ def _write(end: int, hints: bytes) -> None:
     finally:
         try:
             _unblock(before)
-        except BaseException:  # what a signal's handler has raised
+        except BaseException:  # a signal handler raised it
             _unblock(before)
             raise
 
 
 def _unblock(before: set[int]) -> None:
-    """Block no more signals than before, once a SIGPIPE of our own is out of the way."""
+    """Restore the mask of blocked signals, once our own SIGPIPE is taken off the queue."""
     if _signal.SIGPIPE not in before and _signal.SIGPIPE in _signal.sigpending():
         _signal.sigwait((_signal.SIGPIPE,))
     _signal.pthread_sigmask(_signal.SIG_SETMASK, before)
 
 
-# A descriptor to be closed where a wake-up needs one and this process has no more to open: whoever
-# was granted a slot would sleep on it.
+# A descriptor that is closed if a wake-up needs one and this process can open no more. Without it,
+# the waiter that was granted a slot would sleep on.
 _spares: list[Kept] = []
 
 
 def keep_spare() -> None:
-    """Have a spare descriptor, where there is one to be had."""
+    """Keep a spare descriptor, if one can be opened."""
     if not _spares:
         try:
             reader, writer = os.pipe()

@@ -1,7 +1,7 @@
 """The run folder of a database, and the FIFOs by which the kernel tells who is alive.
 
-A process keeps the read end of its lifeline open for as long as it lives. No pid is involved, hence
-no reuse of pids, no namespace and no reboot can mislead it.
+A process keeps the read end of its lifeline open for as long as it lives. No pid is involved, so
+reuse of pids, namespaces and reboots cannot mislead it.
 """
 
 from __future__ import annotations
@@ -37,23 +37,23 @@ if TYPE_CHECKING:
     from localgcl._base.descriptors import Descriptor
     from localgcl._liveness.access import Access
 
-# How many one process watches at the most; deaths beyond are found by looking again and again. The
-# usual soft limit on open files is 1,024.
+# The most lifelines that one process watches; further deaths are found by polling. The usual soft
+# limit on open files is 1,024.
 MAX_WATCHED = 256
 
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
-# Nobody reads it, or there is no FIFO by that name: a link or a folder are nobody's lifeline.
+# Nobody reads it, or no FIFO has that name: a link or a folder is nobody's lifeline.
 _GONE = (errno.ENXIO, errno.ENOENT, errno.ELOOP, errno.EISDIR)
 
 
 class Folder(Directory):
-    """The run folder of a database with the FIFOs in it, of this process and of others.
+    """The run folder of a database with its FIFOs, those of this process and of others.
 
-    A process has one of these for each path; see `folder_at`.
+    A process has one Folder for each path; see `folder_at`.
     """
 
     def make_fifo(self, name: str) -> Descriptor:
-        """Make the FIFO `name`, in place of one that may be there, and return its read end."""
+        """Make the FIFO `name`, in place of an existing one, and return its read end."""
         for _ in range(TRIES):
             try:
                 return self._make_fifo(name)
@@ -83,24 +83,26 @@ class Folder(Directory):
         return marked
 
     def open_for_writing(self, name: str) -> int:
-        """Return the write end of a FIFO; OSError with ENXIO where nobody reads it."""
+        """Return the write end of a FIFO; OSError with ENXIO if nobody reads it."""
         folder = self.opened()
         return open_write_end(name, folder.descriptor)
 
     def fifos(self, besides: Collection[str] = ()) -> list[str]:
-        """Return the names of the FIFOs that are there, without those of `besides`."""
+        """Return the names of the existing FIFOs, without those of `besides`."""
         try:
             folder = self.opened()
             names = os.listdir(folder.descriptor)
         except FileNotFoundError:
             return []  # a cleaner took the folder
-        # Thousands of threads that wait have a wake-up FIFO each, and most are of a few who live.
+        # Thousands of waiting threads have a wake-up FIFO each, and most belong to a few live
+        # processes.
         return [one for one in names if lifeline_of(one) not in besides and is_fifo_name(one)]
 
     def is_alive(self, name: str) -> bool:
-        """Whether somebody keeps the FIFO `name` open; what cannot be told counts as alive."""
+        """Whether somebody keeps the FIFO `name` open; True if that cannot be told."""
         watched = _watched.get(f"{self.path}/{name}")
-        # What a cleaner took, or its owner removed, counts as dead whoever reads it still.
+        # A FIFO that a cleaner took, or its owner removed, counts as dead even if somebody reads
+        # it.
         if watched is not None and watched.is_there() and not watched.has_ended():
             return True
         try:
@@ -112,9 +114,9 @@ class Folder(Directory):
         return True
 
     def open_end(self, name: str) -> int | None:
-        """Return a write end of the FIFO `name`, None where that cannot be had.
+        """Return a write end of the FIFO `name`, None if it cannot be opened.
 
-        ProcessLookupError where nobody reads it.
+        ProcessLookupError if nobody reads it.
         """
         if not is_fifo_name(name):
             raise ProcessLookupError(name)
@@ -124,16 +126,16 @@ class Folder(Directory):
             if error.errno in _GONE:
                 raise ProcessLookupError(name) from None
             if error.errno is None:
-                raise  # what a signal's handler has raised
+                raise  # a signal handler raised it
             return None
 
     def wake(self, wake_fifo: str, tickets: Iterable[int], end: int | None = None) -> None:
-        """Wake whoever listens on `wake_fifo`, with a hint at which of its requests are concerned.
+        """Wake the waiter that listens on `wake_fifo`, with a hint about which requests to check.
 
-        `end` is a write end of it that is open already; it is closed.
+        `end` is a write end of it that is open already; this closes it.
         """
-        # A wake-up is a hint. The dead need none, a process whose pipe is full has hints enough,
-        # and where permission is missing the waiter's own safety net has to do.
+        # A wake-up is a hint. The dead need none, and a process whose pipe is full has enough of
+        # them. If the permission is missing, the waiter has to rely on its periodic check.
         try:
             if end is None:
                 with contextlib.suppress(ProcessLookupError):
@@ -148,7 +150,7 @@ class Folder(Directory):
             keep_spare()
 
     def open_to_watch(self, names: Iterable[str]) -> tuple[dict[str, WriteEnd | None], list[str]]:
-        """Return the write ends of these lifelines, None where one cannot be watched; the dead."""
+        """Return the write ends of these lifelines, None for unwatchable ones; and the dead."""
         ends: dict[str, WriteEnd | None] = {}
         dead = []
         for name in names:
@@ -159,9 +161,9 @@ class Folder(Directory):
         return ends, dead
 
     def _open_to_watch(self, name: str) -> WriteEnd | None:
-        """Return what tells of the end of a lifeline, None where it cannot be watched.
+        """Return what reports the end of a lifeline, None if it cannot be watched.
 
-        ProcessLookupError where it has ended.
+        ProcessLookupError if it has ended.
         """
         path = f"{self.path}/{name}"
         watched = _watched.get(path)
@@ -177,7 +179,7 @@ class Folder(Directory):
             descriptor = end_of(process)
             events = select.POLLIN
         if descriptor is None:
-            return None  # what cannot be told counts as alive
+            return None  # if that cannot be told, it counts as alive
         if len(_watched) >= MAX_WATCHED:
             os.close(descriptor)
             return None
@@ -185,9 +187,10 @@ class Folder(Directory):
         return watched
 
     def outlives(self, name: str, process: str) -> bool:
-        """Whether the process of a lifeline that nobody reads is there all the same.
+        """Whether the process of a lifeline runs although nobody reads the lifeline.
 
-        It may have closed what it did not open itself. It is watched by its process from then on.
+        It may have closed descriptors that it did not open itself. From then on its process is
+        watched instead.
         """
         if not is_running(process):
             return False
@@ -197,7 +200,7 @@ class Folder(Directory):
         return True
 
     def discard(self, fifo: str) -> None:
-        """Unlink one FIFO if it is there."""
+        """Unlink one FIFO if it exists."""
         folder = self.opened()
         unlink_fifo(fifo, folder.descriptor)
 
@@ -219,7 +222,7 @@ _folders: dict[str, Folder] = {}
 
 
 def folder_at(path: str, access: Access, database: str) -> Folder:
-    """Return this process's way into the run folder at `path`, for which nothing is opened yet."""
+    """Return this process's Folder for the run folder at `path`; nothing is opened yet."""
     folder = _folders.get(path)
     if folder is None:
         folder = _folders.setdefault(path, Folder(path, access, database))
@@ -227,11 +230,11 @@ def folder_at(path: str, access: Access, database: str) -> Folder:
     return folder
 
 
-# Those of this process, by path.
+# The write ends of this process, by path.
 _watched: weakref.WeakValueDictionary[str, WriteEnd] = weakref.WeakValueDictionary()
 
 
-# Lifelines that nobody reads, of processes that run: see `Folder.outlives`.
+# Lifelines that nobody reads, of processes that still run: see `Folder.outlives`.
 _unread: dict[str, str] = {}
 
 

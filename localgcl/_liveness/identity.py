@@ -1,7 +1,7 @@
-"""What is told of this process to others: its user, its command line, and which process it is.
+"""What this process tells others about itself: its user, its command line, its identity.
 
-It is looked up before a transaction: a name service may take its time to answer, and all wait for
-whoever is inside one.
+It is looked up before a transaction: a name service may take its time to answer, and everybody
+waits for the process that is inside one.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Owner:
-    """A process as the others see it; `process` is what the module `process` tells it by."""
+    """A process as others see it; the module `process` recognizes it by `process`."""
 
     __slots__ = ("command", "process", "user")
 
@@ -29,11 +29,11 @@ class Owner:
 
 
 _users: dict[int, str] = {}  # by user id, as the name service has told them
-_shown: list[str] = []  # what `show_as` was told
+_shown: list[str] = []  # the words given to `show_as`
 
 
 def look_up() -> None:
-    """Look up what `this_owner` is to tell, where it is not known yet."""
+    """Look up what `this_owner` returns, unless it is known already."""
     this_process()
     user = os.geteuid()
     if user not in _users:
@@ -41,22 +41,22 @@ def look_up() -> None:
 
 
 def this_owner() -> Owner:
-    """Return what is to be told of this process."""
+    """Return this process as others see it."""
     user = os.geteuid()
     return Owner(_users.get(user, str(user)), _command(), this_process())
 
 
 def process_at(inode: int) -> str | None:
-    """Return what tells this process in the file with this inode.
+    """Return what identifies this process in the file with this inode.
 
-    In a copy of that file it owns nothing. None where the system tells nothing.
+    In a copy of that file it owns nothing. None if the system identifies no processes.
     """
     process = this_process()
     return None if process is None else f"{process} {inode}"
 
 
 def show_as(words: Iterable[str]) -> None:
-    """Have `ps` show these words from the next sign-in on, in place of the own command line."""
+    """Have `ps` show these words from the next sign-in on, in place of the real command line."""
     _shown[:] = words
 
 
@@ -72,7 +72,7 @@ def _name_of(user: int) -> str:
 def _command() -> str:
     if _shown:
         return _readable(_shown)
-    # With `-c` and at a prompt, sys.argv has nothing that tells one process from another.
+    # With `-c` and at a prompt, nothing in sys.argv distinguishes one process from another.
     script = sys.argv[:1] not in ([], [""], ["-c"])
     words = sys.argv if script else sys.orig_argv
     return _readable(words)

@@ -1,7 +1,8 @@
 """What a process has in the run folder: its lifeline, its wake-up FIFOs, and a watch.
 
-A process has one lifeline for each run folder and, beside it, one wake-up FIFO for each thread (or
-event loop) that waits. What is written to that is a hint to look at the database, never a message.
+A process has one lifeline for each run folder. Beside it, it has one wake-up FIFO for each thread
+(or event loop) that waits. A byte written to a wake-up FIFO is a hint to look at the database,
+never a message.
 """
 
 from __future__ import annotations
@@ -24,13 +25,13 @@ if TYPE_CHECKING:
 
     E = TypeVar("E", bound="WakeFifo")
 
-# How many wake-up FIFOs that nobody uses are kept open at the most, and how many write ends each.
+# The most unused wake-up FIFOs that are kept open, and the most write ends for each.
 _MAX_IDLE = 32
 _MAX_WATCHED_IDLE = 16
 
 
 class _Fifo:
-    """A FIFO that this process reads, made again where it was taken away or closed under us."""
+    """A FIFO that this process reads, recreated if it was taken away or closed by the program."""
 
     descriptor = NONE
 
@@ -60,13 +61,13 @@ class _Fifo:
             close_if_ours(taken)
 
     def renew(self) -> Descriptor | None:
-        """Make it again where it was taken; return the old end then, for the caller to close.
+        """Recreate it if it was taken; then return the old read end, for the caller to close.
 
-        The program may have closed that, so it is closed only if it still is what it was.
+        The program may have closed the old end. So it is closed only if it still is what it was.
         """
         if self.is_there():
             return None
-        # The new one is there before the old one ends, so that no watcher sees a death.
+        # The new FIFO exists before the old end closes, so that no watcher sees a death.
         taken = self.descriptor
         self._open()
         return taken
@@ -77,11 +78,11 @@ class _Fifo:
 
 
 class LifelineWatch:
-    """Write ends of other processes' lifelines, held to learn of their deaths at once."""
+    """Write ends of other processes' lifelines, held open to learn of their deaths at once."""
 
     def __init__(self) -> None:
         self.ends: dict[str, WriteEnd] = {}
-        self.unwatched: set[str] = set()  # whose deaths only a look at them can tell
+        self.unwatched: set[str] = set()  # their deaths are found only by polling
 
     def turn_to(self, folder: Folder, lifelines: Iterable[str]) -> list[str]:
         """Watch these lifelines and no others; return those that are dead."""
@@ -94,7 +95,7 @@ class LifelineWatch:
         return dead
 
     def _ended(self) -> set[str]:
-        # Whether the owner made it anew, only opening it by name tells.
+        # Only opening it by name tells whether its owner has recreated it.
         if not self.ends:
             return set()
         poll = threads.poll()
@@ -104,28 +105,28 @@ class LifelineWatch:
         return {name for name, end in self.ends.items() if end.descriptor in failed}
 
     def close(self) -> None:
-        """Hold nothing open any more."""
+        """Close all of them."""
         self.ends.clear()
         self.unwatched = set()
 
 
 class WakeFifo(_Fifo):
-    """What wakes one waiting thread, all the tasks of one event loop, or all other threads."""
+    """What wakes one waiting thread, all tasks of one event loop, or all other threads."""
 
     _writer: WriteEnd | None = None
 
     def __init__(self, folder: Folder, name: str) -> None:
-        # Kept with the wake-up FIFO: who waits again mostly finds the same processes in its way.
+        # The watch stays with the wake-up FIFO: the next waiter mostly has the same blockers.
         self.watch = LifelineWatch()
         super().__init__(folder, name)
 
     def __del__(self) -> None:
-        super().close()  # Ctrl-C may have kept its borrower from giving it back
+        super().close()  # Ctrl-C may have kept its borrower from returning it
 
     def _open(self) -> None:
         reader = self.folder.make_fifo(self.name)
         try:
-            # Once a writer has come and gone, a FIFO without any reports a hang-up for ever.
+            # After a writer has come and gone, a FIFO without a writer reports a hang-up for ever.
             writer = WriteEnd(self.folder.open_for_writing(self.name))
         except BaseException:
             os.close(reader)
@@ -139,12 +140,12 @@ class WakeFifo(_Fifo):
         self.watch.close()
 
     def is_used(self) -> bool:
-        """Whether somebody listens who has borrowed it."""
+        """Whether somebody has borrowed it and listens."""
         return True
 
     def wake(self, tickets: Iterable[int]) -> bool:
-        """Write hints to it, for which no descriptor need be to be had; False if that is lost."""
-        writer = self._writer  # kept open by this, whatever becomes of the wake-up FIFO meanwhile
+        """Write hints to it, which needs no new descriptor; False if its write end is lost."""
+        writer = self._writer  # this reference keeps it open if the FIFO is closed meanwhile
         if writer is None:
             return True  # closed, and so nobody waits
         if writer.is_lost():
@@ -153,10 +154,10 @@ class WakeFifo(_Fifo):
         return True
 
     def drain(self) -> bytes:
-        """Read away the hints, before looking, so that none is missed; return them."""
+        """Read away the hints before looking, so that none is missed; return them."""
         hints = b""
         if self.descriptor < 0 or not is_ours(self.descriptor):
-            return hints  # what has its number now is not ours to read
+            return hints  # another file has its number now, which is not ours to read
         try:
             while chunk := os.read(self.descriptor, select.PIPE_BUF):
                 hints += chunk
@@ -177,12 +178,12 @@ class Lifeline(_Fifo):
         self._wake_fifos: weakref.WeakValueDictionary[str, WakeFifo] = weakref.WeakValueDictionary()
         self._made = 0
         self._idle: list[WakeFifo] = []
-        self._names: list[str] = []  # of wake-up FIFOs that were closed
-        self.keeper = Duty()  # of the threads that wait here: the periodic check
-        self.shared: WakeFifo | None = None  # by all the threads that have none of their own
+        self._names: list[str] = []  # of closed wake-up FIFOs, to be used again
+        self.keeper = Duty()  # the periodic check, which one of the waiting threads does
+        self.shared: WakeFifo | None = None  # by all threads that have none of their own
 
     def borrow_wake_fifo(self) -> WakeFifo:
-        """Return a wake-up FIFO that nobody uses; give it back with `return_wake_fifo`."""
+        """Return an unused wake-up FIFO; give it back with `return_wake_fifo`."""
         if self._idle:
             wake_fifo = self._idle.pop()
             try:
@@ -196,7 +197,7 @@ class Lifeline(_Fifo):
         return wake_fifo
 
     def new_wake_fifo(self, kind: type[E]) -> E:
-        """Make one of some kind, which is woken like any other."""
+        """Make a wake-up FIFO of some kind, which is woken like any other."""
         if self._names:
             name = self._names.pop()
             try:
@@ -212,7 +213,7 @@ class Lifeline(_Fifo):
 
     def return_wake_fifo(self, wake_fifo: WakeFifo) -> None:
         if len(self._idle) >= _MAX_IDLE:
-            # Before it is forgotten: a child that is forked now would keep it open.
+            # Close it before forgetting it: otherwise a child forked in between would keep it open.
             wake_fifo.close()
             self._wake_fifos.pop(wake_fifo.name, None)
             self._names.append(wake_fifo.name)
@@ -222,12 +223,12 @@ class Lifeline(_Fifo):
         self._idle.append(wake_fifo)
 
     def wake(self, name: str, tickets: Iterable[int]) -> bool:
-        """Wake who listens on a FIFO of this process; return whether it has that one."""
+        """Wake the waiter on a FIFO of this process; return whether this process has that FIFO."""
         wake_fifo = self._wake_fifos.get(name)
         return wake_fifo is not None and wake_fifo.wake(tickets)
 
     def borrowed(self) -> int:
-        """Return how many wake-up FIFOs are in use, without the shared one."""
+        """Return how many wake-up FIFOs are in use, not counting the shared one."""
         return len(self._wake_fifos) - len(self._idle) - (self.shared is not None)
 
     def is_listening(self) -> bool:
@@ -235,9 +236,9 @@ class Lifeline(_Fifo):
         return self.borrowed() > 0 or (self.shared is not None and self.shared.is_used())
 
     def drop(self) -> None:
-        """Close every descriptor, and leave the files to whoever finds them."""
+        """Close every descriptor, and leave the files for others to clear away."""
         self.close()
-        for known in self._wake_fifos.valuerefs():  # a copy, whatever another thread gives back
+        for known in self._wake_fifos.valuerefs():  # a copy: another thread may return one
             wake_fifo = known()
             if wake_fifo is not None:
                 wake_fifo.close()
@@ -245,21 +246,21 @@ class Lifeline(_Fifo):
 
 _lifelines: dict[str, Lifeline] = {}
 
-# Those that this process has ended: a backup may name one, and its process runs.
+# Lifelines that this process has ended. A backup may name one although its process runs.
 _ended: set[str] = set()
 _MAX_ENDED = 1000
 
 
 def has_ended(name: str) -> bool:
-    """Whether a lifeline was this process's and was ended by it."""
+    """Whether a lifeline was this process's and this process ended it."""
     return name in _ended
 
 
 def lifeline(folder: Folder) -> Lifeline:
-    """Return this process's lifeline in `folder`, made where there is none.
+    """Return this process's lifeline in `folder`, made if there is none.
 
-    To be called inside a transaction, which has mended one that a cleaner took, and whose gate
-    keeps two threads from making two.
+    Call it inside a transaction. The transaction has recreated a lifeline that a cleaner took, and
+    its gate keeps two threads from making two.
     """
     ours = _lifelines.get(folder.path)
     if ours is None:
@@ -273,21 +274,21 @@ def existing_lifeline(folder: Folder) -> Lifeline | None:
 
 
 def seems_whole(folder: Folder) -> bool:
-    """Whether this process's lifeline in `folder`, if it has one, is there by all appearance.
+    """Whether this process's lifeline in `folder`, if it has one, seems to exist and be open.
 
-    It may be asked outside a transaction, where another thread may end the lifeline meanwhile.
+    This may be called outside a transaction, where another thread may end the lifeline meanwhile.
     """
     ours = _lifelines.get(folder.path)
     return ours is None or seems_there(ours)
 
 
 def seems_there(fifo: _Fifo) -> bool:
-    """Whether a FIFO of this process, which another thread may close meanwhile, is there."""
+    """Whether a FIFO of this process exists; another thread may close it meanwhile."""
     try:
         return fifo.is_there()
     except OSError as error:
         if error.errno is None:
-            raise  # what a signal's handler has raised
+            raise  # a signal handler raised it
         return False  # closed by now
 
 
@@ -303,7 +304,7 @@ def end_lifeline(folder: Folder) -> None:
 
 
 def _forget_after_fork() -> None:
-    # The child is another owner: were it to keep these open, its parent could not be seen to die.
+    # The child is another owner. If it kept these open, nobody would see its parent die.
     for ours in _lifelines.values():
         ours.drop()
     _lifelines.clear()

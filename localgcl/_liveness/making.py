@@ -1,6 +1,6 @@
-"""The run folder and its gate: made, and given their owner, group and mode.
+"""Making the run folder and its gate, with their owner, group and mode.
 
-Others who use the database can write in the folder, and a cleaner may take a file at any moment.
+Other users of the database can write in the folder, and a cleaner may take a file at any moment.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ GATE = "gate"
 LOCK = "create.lock"
 FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
-_NO_NOTE = b"0"  # of a gate that nobody has noted anything in: an empty file is none
+_NO_NOTE = b"0"  # of a gate without a note; an empty file is no gate
 _TAKEN = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR)
 
 _LOCK_TRIES = 50
@@ -31,9 +31,9 @@ _LOCK_PAUSE_SECONDS = 0.01
 
 
 def make_folder(path: str, access: Access) -> bool:
-    """Make the folder with its gate; return False where another process has just made it.
+    """Make the folder with its gate; return False if another process has just made it.
 
-    It is made under another name, so that nobody finds it before it is theirs to use.
+    It is made under another name first, so that nobody finds it before they can use it.
     """
     unfinished = f"{path}.{os.urandom(8).hex()}"
     os.mkdir(unfinished, 0o700)
@@ -60,9 +60,9 @@ def make_folder(path: str, access: Access) -> bool:
 
 
 def correct_access(folder: int, gate: int, access: Access) -> None:
-    """Give the folder and its gate, which are open, their owner, group and mode if need be.
+    """Give the folder and its gate, which are open, their owner, group and mode if needed.
 
-    A folder that holds anything else is not ours to give away, whoever's it is.
+    A folder that holds anything else is not ours to give away, no matter who owns it.
     """
     with contextlib.suppress(PermissionError):
         if not access.is_that_of(os.fstat(gate)):
@@ -73,7 +73,7 @@ def correct_access(folder: int, gate: int, access: Access) -> None:
 
 
 def holds_others(folder: int) -> bool:
-    """Whether there is anything in the folder that localgcl does not make there."""
+    """Whether the folder holds anything that localgcl does not make there."""
     for name in os.listdir(folder):
         with contextlib.suppress(FileNotFoundError):
             status = os.stat(name, dir_fd=folder, follow_symlinks=False)
@@ -88,9 +88,9 @@ def holds_others(folder: int) -> bool:
 
 
 def make_gate(access: Access, folder: int) -> None:
-    """Make the file of the gate in the run folder, unless it is there."""
-    # Of two that make it at once, each would use its own; but a lock that somebody keeps is not
-    # waited for long.
+    """Make the gate's file in the run folder, unless it exists."""
+    # A lock keeps two processes from making one each and using it. But this does not wait long for
+    # a lock that somebody keeps.
     for _ in range(_LOCK_TRIES):
         with contextlib.suppress(BlockingIOError):
             fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -114,9 +114,9 @@ def make_gate(access: Access, folder: int) -> None:
 
 
 def open_made(name: str, folder: int | None, flags: int) -> int:
-    """Open what this process has just made, whatever the umask has left of its mode.
+    """Open a file that this process has just made, whatever mode the umask has left it.
 
-    OSError where another user has put something in its place.
+    OSError if another user has put something in its place.
     """
     try:
         descriptor = os.open(name, flags | os.O_NOFOLLOW, dir_fd=folder)

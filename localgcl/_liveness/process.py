@@ -1,7 +1,8 @@
-"""Whether a process is the one that it was: told by more than its pid, which is given again.
+"""Whether a process is the same as before: it takes more than a pid, since pids are reused.
 
-It is asked of owners alone whose lifeline nobody reads: a program may have closed it (python-daemon
-closes what it does not know), and exec(3) does. From another pid namespace nothing can be told.
+This is asked only about owners whose lifeline nobody reads. A program may have closed it
+(python-daemon closes what it does not know), and exec(3) does. Nothing can be told from another pid
+namespace.
 """
 
 from __future__ import annotations
@@ -11,21 +12,22 @@ import os
 from localgcl._base import clock
 
 _STARTED = 19  # the field "starttime" behind the command's name: proc_pid_stat(5)
-_ENDED = (b"Z", b"X")  # ended, and not yet waited for by its parent
+_ENDED = (b"Z", b"X")  # ended, but its parent has not waited for it yet
 _TICKS = os.sysconf("SC_CLK_TCK")  # in a second
-# The kernel adds the offset of the reader's time namespace to when a process began, as nanoseconds
-# in 64 bits without a sign. So what began before the clock of that namespace wraps around.
+# The kernel adds the offset of the reader's time namespace to a process's start time, as
+# nanoseconds in 64 bits without a sign. So the start of a process that began before the clock of
+# that namespace wraps around.
 _WRAP = 2**64 * _TICKS // 10**9
 
-# A leap second, and what rounding makes of it. Nothing else but a step of the wall clock moves the
-# moment of boot, and a machine is not started again within so few seconds of its last start.
+# A leap second, and rounding. Apart from these, only a step of the wall clock moves the time of
+# boot, and no machine starts again within so few seconds of its last start.
 _BOOT_SECONDS = 2
 
 _this: tuple[int, str | None] = (0, None)
 
 
 def this_process() -> str | None:
-    """Return what tells this process from all others; None where the system tells nothing."""
+    """Return what distinguishes this process from all others; None if the system tells nothing."""
     global _this
     pid = os.getpid()
     if _this[0] != pid:
@@ -37,10 +39,10 @@ def this_process() -> str | None:
 
 
 def is_running(process: str) -> bool:
-    """Whether the process that `this_process` has told of runs, as far as can be seen from here."""
+    """Whether the process that `this_process` has described runs, as far as this one can see."""
     words = process.split(" ")
     if len(words) != 4:
-        return False  # another program has written that
+        return False  # another program wrote that
     boot, space, pid, started = words
     return (
         pid.isascii()
@@ -52,9 +54,9 @@ def is_running(process: str) -> bool:
 
 
 def end_of(process: str) -> int | None:
-    """Return a descriptor that is readable once a process has ended; None where there is none.
+    """Return a descriptor that becomes readable when a process ends; None if there is none.
 
-    ProcessLookupError where it has ended.
+    ProcessLookupError if it has ended.
     """
     try:
         descriptor = os.pidfd_open(int(process.split(" ")[2]))
@@ -69,27 +71,27 @@ def end_of(process: str) -> int | None:
 
 
 def _is_this_boot(told: str) -> bool:
-    """Whether a process has told of the boot that this one runs in.
+    """Whether a process has described the boot that this one runs in.
 
-    A container may be shown a boot_id of its own. Then the wall time of boot tells, which is
-    another after a reboot.
+    A container may see a boot_id of its own. Then the wall time of boot decides, which differs
+    after a reboot.
     """
     boot, _, booted = told.partition("@")
     return boot == clock.boot_id() or _is_near(booted, _booted(), _BOOT_SECONDS)
 
 
 def _booted() -> int:
-    """Return when the machine was started, in seconds of the wall clock."""
+    """Return when the machine started, in seconds of the wall clock."""
     return round(clock.wall() - clock.now())
 
 
 def _is_near(told: str, number: int | None, most: int) -> bool:
-    """Whether what was told, which may be any text, is that number or off by `most`."""
+    """Whether the text `told`, which may be anything, is that number, give or take `most`."""
     return number is not None and told in map(str, range(number - most, number + most + 1))
 
 
 def _started(pid: int) -> int | None:
-    """Return when a process began, in ticks since boot, or None where it has ended."""
+    """Return when a process started, in ticks since boot, or None if it has ended."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             fields = file.read().rpartition(b") ")[2].split()

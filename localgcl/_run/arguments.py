@@ -1,9 +1,9 @@
 """The command lines of `run` and `rate-limit`, read without click.
 
-A cron job waits for all that is imported before it begins, and click takes as long as all the rest.
-What is plain is read here; whatever is not (help, completion, wrong usage, several letters behind
-one dash) is left to click, whose options are made from the table here. A test holds the two
-readers together.
+A cron job waits for all imports before it begins, and click takes as long as everything else. The
+plain cases are read here. Everything else is left to click: help, completion, wrong usage, several
+letters behind one dash. click's options are made from the table here, and a test checks that both
+readers agree.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
     from localgcl._storage.database import Database
 
-    # How a switch is called in Job, and how its value is read; None where it takes none.
+    # The name of a switch in Job, and how its value is read; None if it takes no value.
     Options = dict[str, tuple[str, Callable[[str], Any] | None]]
 
-_COMPLETION = "_LOCALGCL_COMPLETE"  # set by a shell that completes, as click has it
+_COMPLETION = "_LOCALGCL_COMPLETE"  # set by a shell that completes, as click defines it
 
 
 class Whole:
@@ -74,9 +74,9 @@ OPTIONS: dict[str, Options] = {
 
 
 def read(arguments: list[str]) -> tuple[Job, Database] | None:
-    """Return what a command line asks for and of which database, None where click is to read it.
+    """Return what a command line asks for and of which database; None if click has to read it.
 
-    DatabaseError where there can be no database.
+    DatabaseError if there can be no database.
     """
     words, database = list(arguments), None
     values: dict[str, Any] = {}
@@ -105,7 +105,7 @@ def read(arguments: list[str]) -> tuple[Job, Database] | None:
 def _take_options(
     words: list[str], options: Options, values: dict[str, Any], also: list[str]
 ) -> None:
-    """Take the switches at the beginning of `words`; LookupError or ValueError for click."""
+    """Take the switches at the start of `words`; LookupError or ValueError leaves it to click."""
     while words and words[0][:1] == "-" and words[0] != "--":
         switch, separator, _ = words[0].partition("=")
         parameter, convert = options[switch]
@@ -123,7 +123,7 @@ def _take_options(
 
 
 def _take_value(words: list[str]) -> str:
-    """Take a switch and its value from the beginning of `words`, and return the value."""
+    """Take a switch and its value from the start of `words`, and return the value."""
     switch, separator, value = words.pop(0).partition("=")
     if not separator:
         return words.pop(0)

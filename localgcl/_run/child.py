@@ -1,8 +1,8 @@
-"""A command that is run as if nothing stood between it and its caller.
+"""A command that runs as if nothing stood between it and its caller.
 
-From before it starts until it has ended, the signals that are passed to it are blocked and taken
-one by one: none is lost in between, and no handler runs. It stays in the process group and the
-session of its caller, so a terminal's Ctrl-C and Ctrl-Z reach it as they always would.
+Signals that are passed to the command are blocked from before it starts until it has ended, and
+taken one by one: none is lost in between, and no handler runs. The command stays in its caller's
+process group and session, so a terminal's Ctrl-C and Ctrl-Z reach it as always.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ _PASSED = (
 # A terminal delivers these to every process of the group in its foreground.
 _KEYS = (signal.SIGINT, signal.SIGQUIT)
 
-# A terminal stops its jobs by these; whoever is stopped inside a transaction holds up everybody.
+# A terminal stops its jobs by these. A process stopped inside a transaction blocks everybody else.
 _STOPPING = (signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)
 
-# Python ignores these in itself; the command is to find them as a shell has them.
+# Python ignores these itself; the command has to start with a shell's defaults.
 _IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
 
-# An error is the last thing that is said: whoever reads slowly is given a moment.
+# An error is the last output, so a slow reader gets a moment.
 ERROR_PATIENCE_SECONDS = 1.0
 
 NOT_EXECUTABLE, NOT_FOUND = 126, 127
@@ -52,37 +52,38 @@ class Interrupted(SystemExit):
 
 
 class Signals:
-    """The signals of a process that is there for a command: a context manager.
+    """The signals of a process that runs a command: a context manager.
 
-    Inside, the first that comes raises Interrupted; from `hold` on, they are kept for `attend`.
+    Inside it, the first signal raises Interrupted. From `hold` on, signals are kept for `attend`.
     """
 
     def __init__(self) -> None:
-        # What nohup or a shell's `&` has made ignored is nothing to anybody.
+        # A signal that nohup or a shell's `&` has set to ignored stays ignored.
         self._handled = [one for one in _PASSED if signal.getsignal(one) is not signal.SIG_IGN]
         self._raises = True
         self._held: set[signal.Signals] = set()
 
     def __enter__(self) -> Signals:
-        # A parent that ignores SIGCHLD has its descendants' statuses thrown away.
+        # If a parent ignores SIGCHLD, its descendants inherit that and lose their children's
+        # statuses.
         self._child = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         self.mask: set[int] = set(signal.pthread_sigmask(signal.SIG_BLOCK, ()))
         self._before = [(one, signal.signal(one, self._interrupt)) for one in self._handled]
         return self
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
-        # Only once: what an interruption leaves is put in order without a second one.
+        # Only once: no second signal interrupts the cleanup after the first.
         if self._raises:
             self._raises = False
             raise Interrupted(number)
 
     def hold(self) -> None:
-        """Keep the signals that come from now on, and be stopped only while the command runs."""
+        """Keep signals from now on, and allow stopping only while the command runs."""
         self._held = {*self._handled, signal.SIGCHLD}
         signal.pthread_sigmask(signal.SIG_BLOCK, {*self._held, *_STOPPING})
 
     def attend(self, pid: int) -> int:
-        """Pass signals to the command until it has ended, and return its status as shells do."""
+        """Pass signals to the command until it ends, and return its status as a shell does."""
         signal.pthread_sigmask(signal.SIG_SETMASK, self.mask | self._held)
         try:
             return self._attend(pid)
@@ -98,9 +99,10 @@ class Signals:
                     code = os.waitstatus_to_exitcode(status)
                     return code if code >= 0 else _SIGNALLED - code
             elif not (by_terminal and number in _KEYS and os.getpgid(pid) == os.getpgrp()):
-                # It is another user's by now, as sudo is: its caller could not signal it either.
+                # The command runs as another user by now, as sudo does. Its caller could not signal
+                # it either.
                 with contextlib.suppress(PermissionError):
-                    os.kill(pid, number)  # which is there until waitpid has reported its end
+                    os.kill(pid, number)  # the pid is valid until waitpid has reported its end
 
     def __exit__(self, *_: object) -> None:
         self._raises = False
@@ -133,16 +135,16 @@ else:  # pragma: no cover - macOS, not tested there
 
 
 def say(line: str, patience_seconds: float = 0.0) -> None:
-    """Write a line to standard error, if there is one, as far as it takes it in time.
+    """Write a line to standard error, if there is one, as far as it accepts it in time.
 
-    People read that, and no command is to fail, or to wait for long, because they cannot.
+    The line is for people. No command may fail, or wait for long, because it cannot be written.
     """
     stream = sys.stderr
     if stream is None:
         return
     try:
         descriptor = stream.fileno()
-    except OSError:  # it is in memory
+    except OSError:  # the stream is in memory
         print(line, file=stream, flush=True)
         return
     content = f"{line}\n".encode(stream.encoding, "backslashreplace")
@@ -150,7 +152,7 @@ def say(line: str, patience_seconds: float = 0.0) -> None:
 
 
 def write_in_time(descriptor: int, content: bytes, patience_seconds: float) -> None:
-    """Write what is taken within some seconds; what cannot be written is dropped."""
+    """Write what is accepted within some seconds; the rest is dropped."""
     import select
 
     ours = _never_waiting(descriptor)
@@ -158,7 +160,7 @@ def write_in_time(descriptor: int, content: bytes, patience_seconds: float) -> N
     poll = select.poll()
     poll.register(target, select.POLLOUT)
     try:
-        # One part at a time, each no larger than what a pipe that is ready has room for.
+        # One part at a time, each no larger than the free space of a pipe that is ready.
         while content and poll.poll(patience_seconds * 1000):
             content = content[os.write(target, content[: select.PIPE_BUF]) :]
     except OSError:
@@ -169,10 +171,10 @@ def write_in_time(descriptor: int, content: bytes, patience_seconds: float) -> N
 
 
 def _never_waiting(descriptor: int) -> int | None:
-    """Return a descriptor on the same pipe or terminal that never waits, where one can be had.
+    """Return a non-blocking descriptor on the same pipe or terminal, if there can be one.
 
-    Who else writes there may take the room between a look and a write. The descriptor that was
-    given is not to be changed: others have it too, the command above all.
+    Another writer may use up the room between the poll and the write. The given descriptor must not
+    change, since others share it, the command above all.
     """
     import stat
 
@@ -187,7 +189,7 @@ def _never_waiting(descriptor: int) -> int | None:
 def start(command: Sequence[str], mask: Collection[int], keep_open: int | None) -> int:
     """Start a command with its signals as in `mask`, and return its pid.
 
-    It inherits the descriptor `keep_open`. OSError where it cannot be started.
+    It inherits the descriptor `keep_open`. OSError if it cannot be started.
     """
     passed = None if keep_open is None else _inheritable(keep_open)
     try:
@@ -215,12 +217,12 @@ def status_of(error: OSError) -> int:
 
 
 def _inheritable(descriptor: int) -> int:
-    """Return a duplicate that programs inherit, out of the way of those that scripts number."""
+    """Return a duplicate that programs inherit, above the numbers that scripts use."""
     import fcntl
 
     try:
         return fcntl.fcntl(descriptor, fcntl.F_DUPFD, 100)
-    except OSError:  # more than this process may open
+    except OSError:  # above the number that this process may open
         return fcntl.fcntl(descriptor, fcntl.F_DUPFD, 3)
 
 
@@ -250,15 +252,15 @@ def _spawn(path: str, command: Sequence[str], mask: Collection[int]) -> int:
     except OSError as error:
         if error.errno != errno.ENOEXEC:
             raise
-    # A script whose first line names no interpreter is the shell's, as for execvp(3).
+    # A script without an interpreter in its first line is run by the shell, as in execvp(3).
     return spawn("/bin/sh", path, *command[1:])
 
 
 def _environment() -> dict[str, str]:
     """Return the environment that this process was given."""
     environment = dict(os.environ)
-    # Where the locale is C, as under cron, Python sets a variable in itself and so in all that it
-    # starts: https://peps.python.org/pep-0538
+    # In the C locale, as under cron, Python sets a variable in its own environment, and so for
+    # everything that it starts: https://peps.python.org/pep-0538
     if environment.get("LC_CTYPE") in ("C.UTF-8", "C.utf8", "UTF-8"):
         try:
             with open("/proc/self/environ", "rb") as file:

@@ -1,4 +1,4 @@
-"""Slots for a process that is there for one thing only: obtained once, and left with its end."""
+"""Slots for a process that exists for one purpose only: taken once, and freed at its end."""
 
 from __future__ import annotations
 
@@ -26,15 +26,16 @@ if TYPE_CHECKING:
     from localgcl._engine.request import Request
     from localgcl._storage.database import Database, Transaction
 
-# What needs to be done, but not at any price: who was stopped inside a transaction keeps the gate.
+# For work that is needed, but not at any price: a process stopped inside a transaction keeps the
+# gate.
 _PATIENCE_SECONDS = 1.0
 
 
 class Claim:
-    """Slots on some terms: a context manager, at whose end everything is free.
+    """Slots on some terms: a context manager that leaves everything free at its end.
 
-    `shown_as` is the command line that `ps` shows for it, and `verbose` has it tell on standard
-    error what it waits for. What was taken by rate is given back unless it was `used`.
+    `shown_as` is the command line that `ps` shows for it. `verbose` makes it report on standard
+    error what it waits for. Slots taken by rate are given back unless they were `used`.
     """
 
     def __init__(
@@ -62,7 +63,7 @@ class Claim:
         self.leave()
 
     def obtain(self, limit_of_missing: int | None = None) -> None:
-        """Wait for the slots; create missing limits with so many.
+        """Wait for the slots; create missing limits with `limit_of_missing` slots.
 
         The errors are those of `localgcl.sync.concurrency`.
         """
@@ -86,7 +87,7 @@ class Claim:
 
     def _new_request(self) -> Request:
         request = self._terms.request()
-        request.settled = True  # this answers for it
+        request.settled = True  # this object answers for it
         return request
 
     def _wait(self) -> None:
@@ -99,19 +100,19 @@ class Claim:
 
     @property
     def descriptor(self) -> int | None:
-        """What keeps the slots for whoever inherits it; None where nothing is held."""
+        """The descriptor that keeps the slots for a process that inherits it, if any are held."""
         ours = self._database.lifeline() if self._terms.holds else None
         return None if ours is None else ours.descriptor
 
     def show_pid(self, pid: int) -> None:
         """Have `ps` show this pid beside the slots."""
         work = functools.partial(owners.show_pid, pid=pid)
-        # It is for people to read, and nothing for which a command that runs is to suffer.
+        # It is for people to read. A running command must not suffer from a failure here.
         with contextlib.suppress(DatabaseError, GateTimeoutError, NoDatabaseError):
             self._database.transact(work, deadline=clock.now() + _PATIENCE_SECONDS, create=False)
 
     def leave(self) -> None:
-        """Free what is held and sign out; the second time this does nothing."""
+        """Free what is held and sign out; a second call does nothing."""
         granted = self._request.granted
         if self._left or (granted is None and self._database.lifeline() is None):
             return
@@ -128,20 +129,20 @@ class Claim:
         try:
             self._database.transact(sign_out, deadline=deadline, create=False)
         except (DatabaseError, GateTimeoutError, NoDatabaseError):
-            # The end of this process frees it all, unless the command has left something running
-            # that has inherited the lifeline: one that is not there counts as dead.
+            # The end of this process frees everything, unless the command has left something
+            # running that has inherited the lifeline: a lifeline without a file counts as dead.
             ours = self._database.lifeline()
             if ours is not None:
                 end_lifeline(ours.folder)
 
     def tell(self, text: str) -> None:
-        """Say something on standard error, if that is wanted."""
+        """Report something on standard error, if that is wanted."""
         if self._verbose:
             _tell(text)
 
 
 class _Teller(Listener):
-    """A listener that tells, when it first sleeps, what it waits for."""
+    """A listener that reports what it waits for when it first sleeps."""
 
     def __init__(self, database: Database, request: Request) -> None:
         super().__init__(database, request)
@@ -163,7 +164,7 @@ class _Teller(Listener):
             deadline = clock.now() + _PATIENCE_SECONDS
             holders = limits.holders(name).run(self._database, deadline)
         except (GateTimeoutError, ImportError, LocalGCLError, OSError):
-            return  # the request learns by itself what concerns it
+            return  # the request finds out by itself
         for one in holders:
             about = f" ({one.holder})" if one.holder else ""
             _tell(

@@ -1,4 +1,4 @@
-"""What `localgcl run` and `localgcl rate-limit` do, once their command line is read."""
+"""What `localgcl run` and `localgcl rate-limit` do once their command line is read."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NO_SLOT = 75  # EX_TEMPFAIL of sysexits.h: try again later
 
 
 class MissingLimitError(LocalGCLError):
-    """A command's limits that are not there; a misspelt name must not run unlimited."""
+    """The limits of a command do not exist; a misspelt name must not run unlimited."""
 
     _fields = ("names",)
 
@@ -35,10 +35,10 @@ class MissingLimitError(LocalGCLError):
 
 
 class Job:
-    """A command line that is read: whose slots are asked for on which terms, and for what.
+    """A command line that was read: which slots, on which terms, and for what.
 
-    `command` is what `run` runs, None for `rate-limit`. `limit` is what missing limits are created
-    with, None where they are an error. `no_slot` is the status where there is no slot in time.
+    `command` is what `run` runs, None for `rate-limit`. Missing limits are created with `limit`
+    slots; if it is None, they are an error. `no_slot` is the status if there is no slot in time.
     """
 
     def __init__(
@@ -75,9 +75,9 @@ class Job:
         self.verbose = verbose
 
     def do(self, database: Database) -> int:
-        """Do it, and return the status with which the process is to end.
+        """Do it, and return the exit status for the process.
 
-        Interrupted where a signal came before there was anything to pass it to; LocalGCLError.
+        Interrupted if a signal came before there was anything to pass it to; LocalGCLError.
         """
         command = self.command
         claim = Claim(database, self.terms, shown_as=command or (), verbose=self.verbose)
@@ -91,7 +91,7 @@ class Job:
             try:
                 pid = start(command, signals.mask, claim.descriptor)
             except OSError as error:
-                claim.leave()  # before anything is said, which may take its time
+                claim.leave()  # before any output, which may take its time
                 say(f"Error: cannot run {command[0]!r}: {error.strerror}", ERROR_PATIENCE_SECONDS)
                 return status_of(error)
             claim.used = True

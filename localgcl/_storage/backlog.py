@@ -1,7 +1,7 @@
-"""Transactions for which nobody waits: a thread runs them, again and again until they succeed.
+"""Transactions that nobody waits for: a thread runs them, again and again until they succeed.
 
-They free what a request or a lease has left that could not be undone at once: somebody was stopped
-inside a transaction, or the disk is full. The end of the process frees it at the latest.
+They free what a request or a lease has left and what could not be undone at once: a process was
+stopped inside a transaction, or the disk is full. At the latest, the end of the process frees it.
 """
 
 from __future__ import annotations
@@ -30,31 +30,31 @@ _FIRST_PAUSE_SECONDS = 0.5
 _LONGEST_PAUSE_SECONDS = 30.0
 _CLOSE_SECONDS = 1.0
 
-# Without a thread somebody is held up by this who is there for something else.
+# Without a thread, this delays a caller who is there for something else.
 _AT_ONCE_SECONDS = 0.5
 
 
 class _Backlog:
-    """What is still to be done at one database, and the lock of the one thread that does it."""
+    """What is left to do at one database, and the lock of the one thread that does it."""
 
     __slots__ = ("lock", "works")
 
     def __init__(self) -> None:
         self.works: deque[Work] = deque()
-        self.lock = threads.allocate_real_lock()  # for which nobody ever waits
+        self.lock = threads.allocate_real_lock()  # nobody ever waits for it
 
 
 _backlogs: weakref.WeakKeyDictionary[Database, _Backlog] = weakref.WeakKeyDictionary()
 
-# Those that no thread is known to be at: none was to be had, or it has died.
+# Backlogs without a known thread: none could be started, or it has died.
 _left: dict[Database, _Backlog] = {}
 
 
 def run_later(database: Database, work: Work) -> None:
     """Run a transaction, which may be run twice, as soon as that is possible.
 
-    A thread runs it. Where none can be had, it is run here, or after the next transaction of this
-    process if this is inside of one, or if it fails.
+    A thread runs it. If no thread can be started, it is run here. Inside a transaction, or if it
+    fails, it is run after the next transaction of this process.
     """
     backlog = _backlogs.setdefault(database, _Backlog())
     try:
@@ -68,11 +68,11 @@ def run_later(database: Database, work: Work) -> None:
         if not _is_in_a_loop() and not sys.is_finalizing():
             _catch_up()
     elif threads.are_green:
-        _leave(database, backlog)  # whoever has the processor may never let another greenlet run
+        _leave(database, backlog)  # the running greenlet may never let another run
 
 
 def _begin(database: Database, backlog: _Backlog) -> bool:
-    """Have a thread work at it; return whether one was to be had."""
+    """Start a thread for it; return whether that was possible."""
     try:
         threads.start(_run, _Errand(database, backlog))
     except (RuntimeError, MemoryError):
@@ -81,20 +81,20 @@ def _begin(database: Database, backlog: _Backlog) -> bool:
 
 
 def _is_in_a_loop() -> bool:
-    """Whether this would hold up an event loop."""
+    """Whether this would block an event loop."""
     asyncio = sys.modules.get("asyncio")
     return asyncio is not None and asyncio._get_running_loop() is not None
 
 
 class _Errand:
-    """What the thread alone has that is begun, so that its end is known of, whatever it died of."""
+    """Held by the started thread alone, so that its end is noticed, whatever ended it."""
 
-    is_over = True  # where `__init__` was interrupted
+    is_over = True  # for an interrupted `__init__`
 
     def __init__(self, database: Database, backlog: _Backlog) -> None:
         self.database = database
         self.backlog = backlog
-        self.is_over = False  # or else somebody else is at what is left
+        self.is_over = False  # True means that another thread does what is left
 
     def __del__(self) -> None:
         if not self.is_over and self.backlog.works:
@@ -103,20 +103,21 @@ class _Errand:
 
 def _run(errand: _Errand) -> None:
     database, backlog = errand.database, errand.backlog
-    # Whoever is at it may have seen the last of the works before the newest came, so look again.
+    # The thread at work may have seen the queue empty before the newest work came, so look again.
     while backlog.works and backlog.lock.acquire(blocking=False):
         try:
             _work_off(database, backlog.works)
         finally:
             backlog.lock.release()
     errand.is_over = True
-    # It may be that of a loop that has ended, and nobody else closes what was opened for this.
-    with contextlib.suppress(LocalGCLError):  # whoever looks next finds out
+    # This may be the database of a loop that has ended. Then nobody else closes what was opened
+    # here.
+    with contextlib.suppress(LocalGCLError):  # the next caller gets the error
         database.close(clock.now() + _CLOSE_SECONDS)
 
 
 def _leave(database: Database, backlog: _Backlog) -> None:
-    """Have it done after a transaction."""
+    """Have it done after a later transaction."""
     _left[database] = backlog
     afterwards[:] = [_catch_up]
 
@@ -126,10 +127,10 @@ _not_before = 0.0
 
 
 def _catch_up() -> None:
-    """Do what no thread is at, or have one do it if there is one to be had now."""
+    """Start a thread for each backlog that has none, or do its work here."""
     global _not_before
     if _thread.get_ident() in threads.inside or clock.now() < _not_before:
-        return  # whoever was interrupted does it at the end
+        return  # the interrupted caller does it at the end
     if not _catching_up.acquire(blocking=False):
         return
     try:
@@ -146,14 +147,14 @@ def _catch_up() -> None:
                 raise
         if not _left:
             afterwards.clear()
-        if _left:  # by now
+        if _left:  # another thread has added some
             afterwards[:] = [_catch_up]
     finally:
         _catching_up.release()
 
 
 def _work_off_at_once(database: Database, backlog: _Backlog) -> bool:
-    """Do each once, in a moment; return whether all is done, or somebody is at it."""
+    """Try each work once, briefly; return whether all is done, or another thread is at it."""
     if not backlog.lock.acquire(blocking=False):
         return True
     deadline = clock.now() + _AT_ONCE_SECONDS
@@ -162,7 +163,7 @@ def _work_off_at_once(database: Database, backlog: _Backlog) -> bool:
             try:
                 database.transact(backlog.works[0], deadline=deadline, create=False)
             except NoDatabaseError:
-                pass  # and so nothing to free
+                pass  # so there is nothing to free
             except (LocalGCLError, GateTimeoutError):
                 backlog.works.rotate(-1)
                 continue
@@ -178,9 +179,9 @@ def _work_off(database: Database, works: deque[Work]) -> None:
         try:
             database.transact(works[0], create=False)
         except NoDatabaseError:
-            pass  # and so nothing to free
-        except Exception:  # a DatabaseError, or a fault: its first caller has been told
-            works.rotate(-1)  # lest one that never succeeds keep the others from it
+            pass  # so there is nothing to free
+        except Exception:  # a DatabaseError, or a fault that its first caller has seen
+            works.rotate(-1)  # one that never succeeds must not block the others
             threads.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
             continue

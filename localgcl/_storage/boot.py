@@ -1,7 +1,8 @@
-"""Which boot of the machine the times in the file are of, and how they come over a reboot.
+"""Which boot of the machine the times in the file belong to, and how a reboot converts them.
 
-The recorded boot and this process's differ after a reboot; but also in a container that is shown a
-boot_id of its own. After a reboot every process is dead. So where one lives, there was none.
+The recorded boot and this process's boot differ after a reboot. They also differ in a container
+that sees a boot_id of its own. After a reboot every process is dead, so if one lives, there was no
+reboot.
 """
 
 from __future__ import annotations
@@ -17,19 +18,19 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# A wall clock that is adjusted by less is as good as before.
+# A smaller step of the wall clock counts as none.
 _STEP_SECONDS = 1.0
 
 
 class Boot:
-    """This boot as it is to be recorded; `offset` is wall time less the clock that it began."""
+    """This boot as it is recorded; `offset` is the wall time at which its clock started."""
 
     def __init__(self) -> None:
         self.id = clock.boot_id()
         self.offset = clock.wall() - clock.now()
 
     def is_recorded(self, execute: Callable[..., sqlite3.Cursor], path: str) -> bool:
-        """Whether the file has it, and nothing is to be written."""
+        """Whether the file records this boot, so that nothing has to be written."""
         recorded = _recorded(execute, path)
         if recorded is None or recorded[0] != self.id:
             return False
@@ -41,12 +42,12 @@ class Boot:
         path: str,
         lives: Callable[[str, str | None], bool],
     ) -> None:
-        """Record it, with every time brought onto its clock; inside a transaction.
+        """Record this boot and convert every time to its clock; inside a transaction.
 
-        `lives` tells whether an owner does, by its lifeline and by what else tells its process.
-        After a reboot, wall time is all that tells how long the machine was down, and it may be off
-        by decades. A level cannot rise by it, and no time comes to lie ahead but the end of a
-        client, by no more than it was given.
+        `lives` tells whether an owner lives, by its lifeline and by the identity of its process.
+        After a reboot only wall time tells how long the machine was down, and it may be off by
+        decades. So the conversion never raises a level, and it puts no time in the future, except
+        the end of a client: that is at most one lease duration away.
         """
         recorded = _recorded(execute, path)
         if recorded is not None and recorded[0] != self.id:

@@ -12,15 +12,16 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# Only programs that do not know the gate can make SQLite busy (a shell, a backup). Its handler
-# sleeps without seeing signals or deadlines, so it gets short turns and `begin` the patience.
+# Only programs that do not know the gate can make SQLite busy (a shell, a backup). SQLite's handler
+# sleeps without noticing signals or deadlines. So it gets short turns, and `begin` has the
+# patience.
 _BUSY_TURN_SECONDS = 0.1
 _BUSY_PATIENCE_SECONDS = 60.0
 
 
 def connect(real: str) -> sqlite3.Connection:
-    """Return a connection to an existing file, on which nothing was done yet."""
-    # mode=rw: SQLite is not to make a file whose mode and group nobody thought about.
+    """Return a connection to an existing file, on which nothing has been done yet."""
+    # mode=rw: SQLite must not create a file whose mode and group nobody has chosen.
     return sqlite3.connect(
         f"file:{in_address(real)}?mode=rw",
         uri=True,
@@ -31,12 +32,12 @@ def connect(real: str) -> sqlite3.Connection:
 
 
 def in_address(path: str) -> str:
-    """Return `path` as part of a URI; SQLite gives a meaning to these characters alone."""
+    """Return `path` as part of a URI; only these characters have a meaning for SQLite."""
     return path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
 
 
 def begin(execute: Callable[[str], object], deadline: float | None) -> None:
-    """Begin a transaction that may write; this statement stands nowhere else."""
+    """Begin a transaction that may write; no other place says BEGIN IMMEDIATE."""
     patience = None
     while True:
         try:

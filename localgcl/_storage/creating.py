@@ -1,4 +1,4 @@
-"""A database is made where there is none, or an empty file, and its run folder with it."""
+"""Creating a database where there is none, or an empty file, and its run folder with it."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from localgcl._storage.location import make_parents, real_path, refuse_unfit_pla
 from localgcl._storage.log import COMPANIONS, remove
 from localgcl.errors import DatabaseError
 
-# How long another user has to make the database whose run folder it has made.
+# How long another user has to make the database after making its run folder.
 _MAKER_SECONDS = 0.5
 _MAKER_PAUSE_SECONDS = 0.005
 
 
 def prepare(path: str, deadline: float | None) -> tuple[str, Folder]:
-    """See that there is a database at `path`; return its path without links, and its run folder."""
+    """Make sure of a database at `path`; return its path without links, and its run folder."""
     patience = clock.now() + _MAKER_SECONDS
     while True:
         real = real_path(path, path)
@@ -58,8 +58,9 @@ def _create(
 ) -> None:
     """Make a new database, or one in the place of an empty file; the run folder comes first.
 
-    Whoever makes the one makes the other. The run folder of somebody else, who is about to make the
-    database, is waited for while this `is_patient`, and is then out of the way.
+    The user who makes the run folder also makes the database. If another user has made the folder
+    and may be about to make the database, this waits while it `is_patient`, and then moves that
+    folder away.
     """
     access = access_in(os.stat(os.path.dirname(real)))
     if empty is not None:
@@ -74,7 +75,7 @@ def _create(
             folder.access = Access(owner, access.group, access.mode)
         gate = Gate(folder)
         try:
-            # Others' gate may be shut for any time.
+            # Another user's gate may be shut for any time.
             until = clock.now() + _MAKER_SECONDS
             ends = until if deadline is None else min(deadline, until)
             with gate.entered(ends if is_foreign else deadline):
@@ -91,7 +92,7 @@ def _create(
             time.sleep(_MAKER_PAUSE_SECONDS)
     except FileNotFoundError:
         if is_patient:
-            return  # it is just being taken away, and all is looked at once more
+            return  # it is just being taken away: the caller checks everything again
         raise
     except BaseException:
         if made:
@@ -108,12 +109,12 @@ def _holds_something(real: str) -> bool:
 
 
 def folder_of(real: str, status: os.stat_result, database: str) -> Folder:
-    """Return what the run folder of the database at `real` is."""
+    """Return the run folder of the database at `real`."""
     return folder_at(f"{real}-run", access_of(status), database)
 
 
 def existing_folder(path: str) -> Folder | None:
-    """Return what the run folder of the database at `path` is; None where there is no database."""
+    """Return the run folder of the database at `path`; None if there is no database."""
     real = real_path(path, path)
     try:
         return folder_of(real, os.lstat(real), path)
@@ -122,15 +123,15 @@ def existing_folder(path: str) -> Folder | None:
 
 
 def leave_no_folder(folder: Folder) -> None:
-    """Remove a run folder that was just made: nothing new is left beside another program's file."""
+    """Remove a run folder that was just made: nothing new stays beside another program's file."""
     with contextlib.suppress(OSError):
         folder.remove_empty()
 
 
 def status_of_one(real: str) -> os.stat_result:
-    """Return the status of a file, without the name under which it was made.
+    """Return the status of a file, after removing the name under which it was made.
 
-    A process that ended in the middle of `make_file` has left it that.
+    A process that ended in the middle of `make_file` has left it that name.
     """
     status = os.lstat(real)
     if status.st_nlink == 1 or not stat.S_ISREG(status.st_mode):

@@ -1,4 +1,4 @@
-"""The one door to the database: every transaction goes through `Database.transact`."""
+"""Access to the database: every transaction goes through `Database.transact`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from localgcl._storage.gate import GateTimeoutError
 from localgcl._storage.migration import newer
 from localgcl._storage.problems import corrupt_rows_error, database_error, is_foreign
 from localgcl._storage.shared_file import InUseError, SharedFile, shared_files
-from localgcl._storage.transaction import Transaction as Transaction  # for who imports both
+from localgcl._storage.transaction import Transaction as Transaction  # for modules that import both
 from localgcl.errors import LocalGCLError
 
 TYPE_CHECKING = False
@@ -30,17 +30,17 @@ if TYPE_CHECKING:
     T = TypeVar("T")
     Args = TypeVarTuple("Args")
     Execute = Callable[..., sqlite3.Cursor]
-    Rest = list[Callable[[Transaction], object]]  # what is left for transactions of its own
+    Rest = list[Callable[[Transaction], object]]  # for transactions of their own
 
 
-# What is called after each transaction, outside of it, until it takes itself off: see `backlog`.
+# What is called after each transaction, and outside of it, until it removes itself: see `backlog`.
 afterwards: list[Callable[[], None]] = []
 
 _TURN_SECONDS = 0.001
 
 
 class NoDatabaseError(Exception):
-    """There is no file, and the caller has no use for a new one."""
+    """There is no file, and the caller does not want a new one."""
 
 
 class Database(SharedFile):
@@ -55,18 +55,18 @@ class Database(SharedFile):
         create: bool = True,
         rest: Rest | None = None,
     ) -> T:
-        """Run `work` in one transaction and return what it returns; the one door.
+        """Run `work` in one transaction and return its result; the only way to the database.
 
-        `deadline` (boot clock) bounds the wait for the gate, with GateTimeoutError; `durable`
-        commits so that a power cut loses nothing; without `create` a missing file is a
-        NoDatabaseError. NestedCallError inside a transaction of this thread. What the work has left
-        to transactions of their own is run before this returns, or put into `rest`.
+        `deadline` (boot clock) limits the wait for the gate: GateTimeoutError after it. `durable`
+        commits so that a power cut loses nothing. Without `create`, a missing file is a
+        NoDatabaseError. NestedCallError inside a transaction of this thread. The work may leave
+        parts to transactions of their own. They run before this returns, or are added to `rest`.
         """
         left: Rest = [] if rest is None else rest
         wakeups: Wakeups = {}
         ends: Ends = {}
-        # A Ctrl-C can strike between any two instructions, in a `finally` too: what must happen
-        # (open the gate, unlock, wake) stands in two nested ones each.
+        # A Ctrl-C can strike between any two instructions, even in a `finally`. So whatever must
+        # happen (open the gate, unlock, wake) is written in two nested ones.
         try:
             while True:
                 try:
@@ -77,7 +77,7 @@ class Database(SharedFile):
                 except InUseError:
                     if deadline is not None and clock.now() >= deadline:
                         raise GateTimeoutError from None
-                    threads.sleep(_TURN_SECONDS)  # in which the other thread can have its turn
+                    threads.sleep(_TURN_SECONDS)  # time for the other thread's turn
         finally:
             if (wakeups or ends) and self._folder is not None:
                 try:
@@ -93,11 +93,11 @@ class Database(SharedFile):
         return result
 
     def _go_on(self, rest: Rest) -> None:
-        """Do what transactions have left to others, and wake after each."""
+        """Do what transactions have left to others, and send the wake-ups after each."""
         while rest:
             work = rest.pop()
-            # What was committed before is not undone by an error here. Those who wait find at their
-            # next check that they could be served.
+            # An error here does not undo what was committed before. Waiters find at their next
+            # check that they can be granted.
             with contextlib.suppress(LocalGCLError, NoDatabaseError):
                 self.transact(work, create=False, rest=rest)
 
@@ -107,14 +107,14 @@ class Database(SharedFile):
         *args: *Args,
         patience_seconds: float = 0.0,
     ) -> T | None:
-        """Read what is committed, at no gate; None where the file is closed or cannot be read.
+        """Read what is committed, without the gate; None if the file is closed or cannot be read.
 
-        `work` is given `execute`, for SELECTs of which each is of a moment of its own, and `args`.
-        It reads what is open, even if that is not the file at the path any more. Whoever gets None
-        is to `transact` instead.
+        `work` gets `execute`, for SELECTs that each see a moment of their own, and `args`. It reads
+        the open file, even if another file is at the path by now. A caller that gets None should
+        `transact` instead.
         """
         try:
-            # Another thread may stand at the gate for long, and whoever calls has a deadline.
+            # Another thread may wait long at the gate, and the caller has a deadline.
             patience = clock.now() + patience_seconds if patience_seconds else -math.inf
             found: T | None = self._alone(patience, self._look, work, args)
             return found
@@ -146,7 +146,7 @@ class Database(SharedFile):
                     raise NoDatabaseError
                 file = self._reopen(deadline)
             execute, gate = file.execute, file.gate
-            # Asked and made here, where nobody waits for it.
+            # Checked and looked up here, while nobody waits for it.
             whole = seems_whole(file.folder)
             if existing_lifeline(file.folder) is None:
                 _identity.look_up()
@@ -159,7 +159,7 @@ class Database(SharedFile):
                 if (version := execute("PRAGMA user_version").fetchone()[0]) != schema.VERSION:
                     raise newer(self.path, version)
                 if not whole and (ours := existing_lifeline(file.folder)) is not None:
-                    ours.recreate()  # lest this process take itself for dead
+                    ours.recreate()  # otherwise this process would take itself for dead
                 tx.now = clock.now()
                 result = work(tx)
                 execute("COMMIT")
@@ -177,8 +177,8 @@ class Database(SharedFile):
                     gate.leave()
                     raise
         except (sqlite3.Error, OSError) as error:
-            # Whatever it was, the next call begins with the file as it is then.
-            with contextlib.suppress(sqlite3.Error, OSError, InUseError):  # of the same cause
+            # Whatever the error was, the next call starts with the file as it is then.
+            with contextlib.suppress(sqlite3.Error, OSError, InUseError):  # for the same reason
                 self._discard()
             if is_foreign(error):
                 raise
@@ -196,15 +196,16 @@ class Database(SharedFile):
             raise
 
     def _explain(self, error: Exception) -> None:
-        """Raise a DatabaseError where a row that makes no sense may be what was stumbled over.
+        """Raise a DatabaseError if a corrupt row may be the cause of the error.
 
-        Any other error is not the file's, but of a signal's handler, say, or a fault of our own.
+        Any other error does not come from the file, but from a signal handler, say, or a fault of
+        ours.
         """
         from localgcl._storage.rows import senseless  # not on the hot path
 
         try:
             problem = None if self._file is None else senseless(self._file.execute)
-        except (sqlite3.Error, ValueError) as unreadable:  # of bytes that are no text
+        except (sqlite3.Error, ValueError) as unreadable:  # from bytes that are no text
             problem = str(unreadable)
         if problem is not None:
             raise corrupt_rows_error(self.path, problem) from error
@@ -217,10 +218,10 @@ def _wake(folder: Folder, wakeups: Wakeups, ends: Ends) -> None:
         if ours is None or not ours.wake(wakes, wakeups[wakes]):
             folder.wake(wakes, wakeups[wakes], ends.pop(wakes, None))
         del wakeups[wakes]
-    while ends:  # what failed before it came to a wake-up
+    while ends:  # after a failure, before the wake-ups
         os.close(ends.popitem()[1])
 
 
 def open_databases() -> list[Database]:
-    """Return the databases that this process has made use of."""
+    """Return the databases that this process has used."""
     return [one for one in shared_files() if isinstance(one, Database)]

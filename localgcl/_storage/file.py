@@ -26,8 +26,8 @@ from localgcl._storage.rights import of_the_writers
 from localgcl._storage.sqlite_descriptors import find_descriptors
 from localgcl.errors import DatabaseError
 
-# A folder's time of change is told in steps of up to 10 ms: what changed just now may change again
-# within the same step.
+# A folder's time of change has steps of up to 10 ms. A folder that changed just now may change
+# again within the same step.
 _STEP_NANOSECONDS = 50_000_000
 
 
@@ -64,10 +64,10 @@ class File:
         self._parent = os.path.dirname(self.real)
         self._names = (path, *(self.real + suffix for suffix in COMPANIONS))
         self.descriptors: tuple[Descriptor, ...] = ()
-        self._is_known = False  # whether the gate tells of this very file
+        self._is_known = False  # whether the gate's note is about this very file
         self._found: tuple[tuple[int, int] | None, ...] = ()  # what was opened, by `_names`
         self._unchanged: tuple[int, int, int] | None = None
-        clock.boot_id()  # read here, where nobody waits for it
+        clock.boot_id()  # read here, while nobody waits for it
         made = self.folder.make()
         try:
             self.gate = Gate(self.folder)
@@ -83,7 +83,8 @@ class File:
             raise
 
     def _open(self, deadline: float | None) -> None:
-        # In one go, so that the file is not replaced in between: SQLite finds the log by its name.
+        # All under the gate, so that nobody replaces the file in between: SQLite finds the log by
+        # its name.
         with self.gate.entered(deadline):
             self._verify_place()
             if is_lost(self.identity):
@@ -116,26 +117,27 @@ class File:
             raise VanishedError
 
     def _connect(self) -> str:
-        """Connect, with all the files open that SQLite needs, and return the journal's mode."""
+        """Connect, open every file that SQLite needs, and return the journal's mode."""
         self.connection = connect(self.real)
         try:
-            # One cursor for every statement: making one costs a third of a small statement, and
-            # each statement, COMMIT at the last, ends the one before it.
+            # One cursor for every statement. Making one costs a third of a small statement, and
+            # each statement ends the one before it, COMMIT the last one.
             self._cursor = self.connection.cursor()
             self.execute = self._cursor.execute
-            # What a power cut takes from the last moments it also makes void: every holder died.
+            # A power cut may take the last transactions, but it also makes them void: every holder
+            # died.
             self.execute("PRAGMA synchronous = NORMAL")
             journal = self.execute("PRAGMA journal_mode").fetchone()[0]
             self.execute("SELECT count(*) FROM sqlite_master").fetchone()
         except BaseException:
-            with contextlib.suppress(AttributeError):  # there is none yet
+            with contextlib.suppress(AttributeError):  # there is no cursor yet
                 self._cursor.close()
             self.connection.close()
             raise
         return str(journal)
 
     def _verify_place(self) -> None:
-        """See that there is one file, which has no other name, and that its log is its own."""
+        """Check that the file has one name and no other, and that its log is its own."""
         try:
             status = status_of_one(self.real)
         except FileNotFoundError:
@@ -147,28 +149,28 @@ class File:
         self._is_known = drop_stale_log(self.gate, self.real, self.identity)
 
     def _make_companions(self) -> list[str]:
-        """Make those files beside it that are missing, and return their names.
+        """Make the missing files beside it, and return their names.
 
-        SQLite would make them with this user's own group, and others would be shut out.
+        SQLite would make them with this user's own group, which would shut others out.
         """
         made = []
         log, index = self._names[1:]
         if not os.path.lexists(log):
-            remove([index])  # of a log that is gone, in which whoever has it open goes on
+            remove([index])  # of a removed log; processes that have that log open go on in it
         for name in (log, index):
             try:
                 refuse_foreign(status_of_one(name), None, self.path, name)
             except FileNotFoundError:
                 make_file(name, self.folder.access)
                 made.append(name)
-        # SQLite looks for one that a crash has left, and would wait for the writer of a FIFO.
+        # SQLite looks for a journal left by a crash, and would wait for the writer of a FIFO.
         with contextlib.suppress(FileNotFoundError):
             journal = f"{self.real}-journal"
             refuse_foreign(os.lstat(journal), None, self.path, journal)
         return made
 
     def _correct_access(self) -> None:
-        """Give all that belongs to the database its owner, group and mode, where this user may."""
+        """Give all files of the database their owner, group and mode, if this user may."""
         access = self.folder.access
         opened_ones = [os.fstat(descriptor) for descriptor in self.descriptors]
         for name in (self.real, *self._names[1:]):
@@ -180,7 +182,7 @@ class File:
             self.folder.correct_access(self.gate.descriptor)
 
     def _find_descriptors(self, before: set[int]) -> None:
-        """Find what SQLite has opened, to know when the program closes it."""
+        """Find the descriptors that SQLite has opened, to notice when the program closes them."""
         others = {
             int(one): one
             for file in files_of(self.identity)
@@ -188,19 +190,19 @@ class File:
             if is_ours(one)
         }
         beside = {identity_of(name) for name in self._names[1:]}
-        shared = identity_of(self._names[2])  # that of -shm is one for the whole process
+        shared = identity_of(self._names[2])  # one descriptor of -shm serves the whole process
         self.descriptors = find_descriptors(self.identity, beside, shared, before, others)
-        open_files.add(self)  # before the next one to open is told apart from this
+        open_files.add(self)  # before the next file is opened: its descriptors are not these
 
     def is_there(self) -> bool:
-        """Whether what is open is still what is found at its path, with its log, and not emptied.
+        """Whether the open file and its log are still those at the path, and were not emptied.
 
-        Nor may the program have closed it.
+        The program must not have closed them either.
         """
         try:
             if not self.has_its_descriptors():
                 return False
-            # While no name in the folder changes, each leads to what it led to.
+            # While no name in the folder changes, each name refers to the same file as before.
             status = os.stat(self._parent)
             seen = status.st_mtime_ns, status.st_ino, status.st_dev
             if seen != self._unchanged:
@@ -226,7 +228,7 @@ class File:
         return True
 
     def close(self, deadline: float | None = None) -> None:
-        """Close it, the checkpoint that this means under the gate like any other."""
+        """Close it; the checkpoint that this causes runs under the gate like any other."""
         try:
             with (
                 contextlib.suppress(GateTimeoutError, DatabaseError),
@@ -234,18 +236,18 @@ class File:
             ):
                 self._close_connection()
         finally:
-            # Where the gate could not be entered: SQLite makes the checkpoint of a close under a
+            # Here the gate could not be entered. SQLite makes the checkpoint of a close under a
             # lock of its own, which it does not get while anybody else has the file open.
             self._close_connection()
             self.gate.close()
             self.folder.close()
 
     def is_opened(self) -> bool:
-        """Whether it has been opened wholly; SQLite may hold what has been in part."""
+        """Whether it was opened completely; after a failure SQLite may hold it in part."""
         return bool(self._found)
 
     def discard_connection(self) -> None:
-        """Close the connection, whose descriptors nothing can be written by."""
+        """Close the connection; nothing can be written through its descriptors now."""
         with contextlib.suppress(sqlite3.Error):
             self._cursor.close()
         self.connection.close()
@@ -255,11 +257,11 @@ class File:
         if not self.is_whole():
             drop(tied_to([self]))
             return
-        # SQLite keeps a file open for as long as a statement is, as one that has failed; and what
-        # is open crosses a fork.
+        # SQLite keeps a file open while a statement is open, for example one that has failed. An
+        # open file would cross a fork.
         with contextlib.suppress(sqlite3.ProgrammingError):  # the connection is closed already
             self._cursor.close()
-        self._found, self._unchanged = (), None  # a Ctrl-C from here on is no loss of anything
+        self._found, self._unchanged = (), None  # a Ctrl-C from here on loses nothing
         self.connection.close()
         open_files.discard(self)  # not before: another would take these descriptors for its own
         self.descriptors = ()
@@ -268,7 +270,7 @@ class File:
         self.descriptors, self._found, self._unchanged = (), (), None
 
     def is_whole(self) -> bool:
-        """Whether it can be closed as usual, which writes the log into the file and removes it."""
+        """Whether it can be closed normally, which writes the log into the file and removes it."""
         try:
             return self._found == () or self.is_there()
         except OSError:
@@ -278,7 +280,7 @@ class File:
         """Keep the connection from being closed, even when the interpreter ends."""
         import ctypes
 
-        # A reference that nobody gives back.
+        # A reference that is never given back.
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(self.connection))
 
     def close_all_but_connection(self) -> None:
@@ -287,7 +289,7 @@ class File:
         self.folder.close()
 
     def _settle(self, deadline: float | None) -> None:
-        """Note which log is whose, and bring every time onto this boot's clock."""
+        """Note which file the log belongs to, and convert every time to this boot's clock."""
         note_log(self.gate, self.real, self.identity)
         boot = Boot()
         if not boot.is_recorded(self.execute, self.path):
@@ -297,7 +299,7 @@ class File:
         self._tell_owner(deadline)
 
     def _tell_owner(self, deadline: float | None) -> None:
-        """Tell which process this is where its row is of another file: a backup has brought it."""
+        """Correct this process's identity in its row if a backup has brought that row."""
         ours = existing_lifeline(self.folder)
         if ours is None:
             return

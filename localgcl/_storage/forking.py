@@ -1,9 +1,9 @@
 """The databases that this process uses, and what happens to them when it forks.
 
-SQLite notes in a table of the process, by inode, which locks it has; the kernel gives a child none
-of them. With a connection that crossed a fork, the child would believe that it has those of its
-parent, and go on in a write-ahead log that others delete
-(https://sqlite.org/howtocorrupt.html, 2.6). So all databases are closed before a fork.
+SQLite notes its locks in a table of the process, by inode, but the kernel gives a child none of
+them. With a connection that crossed a fork, the child would believe that it has its parent's locks.
+It would go on in a write-ahead log that others delete (https://sqlite.org/howtocorrupt.html, 2.6).
+So all databases are closed before a fork.
 """
 
 from __future__ import annotations
@@ -30,38 +30,38 @@ if TYPE_CHECKING:
             """Let the parent open the file again."""
 
         def is_free(self) -> bool:
-            """Whether no other thread is at it, or was when this process was forked."""
+            """Whether no other thread uses it, or used it when this process was forked."""
 
         def forget_after_fork(self, *, kept_closed: bool, is_busy: bool) -> None:
-            """Begin again in a child; `is_busy` where its parent was in the middle of anything."""
+            """Start again in a child; `is_busy` if its parent was inside a transaction."""
 
 
 _PATIENCE_SECONDS = 1.0
 
 _databases: weakref.WeakSet[ForkAware] = weakref.WeakSet()
-crossed: set[tuple[int, int] | None] = set()  # files that a fork found open
+crossed: set[tuple[int, int] | None] = set()  # files that were open during a fork
 
 
 class _Forking(threading.local):
-    """What this thread keeps from the others while it forks."""
+    """What this thread does to keep others out while it forks."""
 
-    lock: threading.RLock = make_lock()  # of all threads: no database is made meanwhile
+    lock: threading.RLock = make_lock()  # shared by all threads: no database is added meanwhile
 
     def __init__(self) -> None:
         self.kept_closed: list[ForkAware] = []
-        self.is_inside: bool | None = None  # while it forks: whether from inside a transaction
+        self.is_inside: bool | None = None  # during a fork: whether it started inside a transaction
 
 
 _forking = _Forking()
 
 
 def register(database: ForkAware) -> None:
-    """Have a database told of every fork."""
+    """Have a database informed of every fork."""
     holding(_forking.lock, _databases.add, database)
 
 
 def registered() -> list[ForkAware]:
-    """Return the databases that this process has made use of."""
+    """Return the databases that this process has used."""
     while True:
         try:
             return list(_databases)
@@ -76,7 +76,7 @@ def _close_all() -> None:
     me = get_ident()
     if _forking.is_inside is None:
         _forking.is_inside = me in inside
-    inside.add(me)  # a finalizer would open again what is its own
+    inside.add(me)  # a finalizer would open its database again
     for database in registered():
         database.close_before_fork(deadline, _forking.kept_closed)
 
@@ -93,7 +93,7 @@ def _go_on() -> None:
 
 
 def _forget_all() -> None:
-    # A thread that queues for the gate, on behalf of others, is at no database.
+    # A thread that queues for the gate on behalf of others uses no database.
     is_busy = not all(database.is_free() for database in registered())
     for database in registered():
         database.forget_after_fork(kept_closed=database in _forking.kept_closed, is_busy=is_busy)

@@ -2,7 +2,7 @@
 
 SQLite's own busy handler sleeps up to 100 ms between tries and favours newcomers. Besides, releases
 before 3.51.3 can corrupt a WAL database when a commit and a checkpoint overlap
-(https://sqlite.org/wal.html#walresetbug), and under the gate none do.
+(https://sqlite.org/wal.html#walresetbug). Under the gate they never overlap.
 """
 
 from __future__ import annotations
@@ -35,25 +35,26 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# Transactions take some tens of microseconds, and to fall asleep and be woken takes as long as two
-# of them. So it is tried for about the length of one, by one process at a time: more of them would
-# keep those inside from a processor.
+# A transaction takes some tens of microseconds; falling asleep and being woken takes as long as two
+# of them. So a process spins for about the length of one transaction. Only one process spins at a
+# time: more of them would keep those inside from a processor.
 _SPINS = 30
 
-# Tries after that, before a thread is worth its start.
+# Tries after that, before it is worth starting a thread.
 _TRIES = 3
-_LOOKS = 200  # to tell a gate that is used much from one that is stuck
+_LOOKS = 200  # tells a busy gate from a stuck one
 _LONGEST_PAUSE_SECONDS = 0.01
 
-# A greenlet that queues stops all others of its thread. So it queues for some transactions' time,
-# and lets them run for a while before it does so again.
+# A greenlet that queues stops all others of its thread. So it queues for the time of some
+# transactions, and then lets the others run for a while before it queues again.
 _GREEN_TURN_SECONDS = 0.01
 _GREEN_PAUSE_SECONDS = 0.02
 
-# Without a descriptor, a thread or memory, there is no turn to be had.
+# Without a descriptor, a thread or memory, no turn can be started.
 _NONE_LEFT = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC)
 
-# How often it is asked whether a cleaner took the file; meanwhile SQLite's own lock stands alone.
+# How often this checks whether a cleaner took the file. In between, only SQLite's own lock
+# protects.
 _CHECK_SECONDS = 0.05
 
 _MAX_NOTE_LENGTH = 200
@@ -62,7 +63,7 @@ _MAX_NOTE_LENGTH = 200
 class GateTimeoutError(Exception):
     """The gate stayed shut until the deadline: a process was stopped inside a transaction.
 
-    Where the transaction is `under_way` all the same, in a thread, what it did has to be undone.
+    If the transaction is `under_way` in a thread nevertheless, its effect has to be undone.
     """
 
     def __init__(self, *, under_way: bool = False) -> None:
@@ -71,17 +72,17 @@ class GateTimeoutError(Exception):
 
 
 class Gate:
-    """An exclusive `flock` on a file in the run folder, which is never unlinked by us."""
+    """An exclusive `flock` on a file in the run folder; localgcl never unlinks that file."""
 
     def __init__(self, folder: Folder) -> None:
         self._folder = folder
         self._descriptor = self._open()
-        self._seen_at = -math.inf  # when the file was last known to be the one that others use
+        self._seen_at = -math.inf  # when the file was last known to be the one in use
         self._entered: Descriptor | None = (
             None  # the descriptor that holds the lock, if a helper got it
         )
         self._turn: Turn | None = None  # a helper that still queues
-        self._noted = ""  # what the file held last, for the next one
+        self._noted = ""  # what the file held last, for a new file
 
     def _open(self) -> Descriptor:
         descriptor = self._folder.open_gate()
@@ -96,7 +97,7 @@ class Gate:
         while True:
             if deadline is None:
                 if self._turn is not None:
-                    self._turn.give_up()  # a Ctrl-C may have kept it from being given up
+                    self._turn.give_up()  # a Ctrl-C may have prevented this before
                 if not locks_now(self._descriptor) and not self._spins():
                     if threads.are_green:
                         self._enter_before(math.inf)
@@ -112,20 +113,22 @@ class Gate:
                 if renewed and os.fstat(self._descriptor).st_size <= 1:
                     self.write_note(self._noted)
                 return
-            # The file or its folder was taken away: whoever comes now makes and uses another one.
+            # The file or its folder was taken away: everybody who comes now makes and uses another
+            # one.
             self.leave()
             self._folder.close()
-            # Or another folder was mounted over theirs, in which nobody else would be seen.
+            # Or another folder was mounted over it, and nobody else would see this one.
             refuse_unfit_place(self._folder.path.removesuffix("-run"), self._folder.database)
             taken, self._descriptor = self._descriptor, self._open()
             close_and_forget(taken)
             renewed = True
 
     def _spins(self) -> bool:
-        """Lock without queueing; return whether that was possible in a moment."""
+        """Lock without queueing; return whether that was possible within a moment."""
         descriptor = self._descriptor
-        # Who spins is told by a lock of the other kind, beside the gate's. It may be lost or had by
-        # two, and a process that is stopped with it keeps the others from spinning: no harm.
+        # A lock of the other kind on the gate's file shows who spins. The lock may get lost, or two
+        # may have it, and a process stopped with it keeps the others from spinning. None of this
+        # does harm.
         try:
             fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError):
@@ -165,13 +168,13 @@ class Gate:
             pause(_GREEN_PAUSE_SECONDS)
 
     def _takes_turn(self, seconds: float, deadline: float) -> bool:
-        """Queue for so long, or try until `deadline` where nobody can queue.
+        """Queue for `seconds`, or try until `deadline` if no helper can queue.
 
         Return whether the gate is ours.
         """
-        # No flock has a deadline, and polling would starve behind those who queue: so a thread
-        # queues, through a descriptor of its own, and what it gets too late it closes again, unless
-        # somebody here has come after it by then.
+        # flock has no deadline, and polling would starve behind those who queue. So a thread
+        # queues, through a descriptor of its own. If it gets the lock too late, it closes the
+        # descriptor again, unless another caller in this process wants the turn by then.
         turn = self._turn
         try:
             if turn is None or not turn.is_wanted_again():
@@ -191,7 +194,7 @@ class Gate:
         return self._tries_until(deadline)
 
     def _new_turn(self) -> Turn | None:
-        """Return a turn that is still to be started; None where there is none to be had."""
+        """Return a turn that has not started yet; None if no turn can be had."""
         try:
             return Turn(self._open())
         except MemoryError:
@@ -211,10 +214,10 @@ class Gate:
         return True
 
     def leave(self) -> None:
-        """Open the gate for the next; harmless where it is not ours, and when done twice."""
+        """Open the gate for the next; harmless if it is not ours, and when done twice."""
         entered = self._entered
         if entered is None:
-            # What was closed under us meanwhile is unlocked by that.
+            # If the program has closed the descriptor meanwhile, that has unlocked it.
             if self._descriptor >= 0 and is_ours(self._descriptor):
                 fcntl.flock(self._descriptor, fcntl.LOCK_UN)
         else:
@@ -225,7 +228,7 @@ class Gate:
 
     @contextlib.contextmanager
     def entered(self, deadline: float | None = None) -> Iterator[None]:
-        """Enter and leave, where it is done rarely; the hot path does both by hand."""
+        """Enter and leave, for rare uses; the hot path does both by hand."""
         try:
             self.enter(deadline)
             yield
@@ -234,35 +237,36 @@ class Gate:
 
     @property
     def descriptor(self) -> int:
-        """The file of the gate, open."""
+        """The open file of the gate."""
         return self._descriptor
 
     def descriptors(self) -> tuple[Descriptor, ...]:
-        """Return by which descriptors the file is open."""
+        """Return the descriptors of the open file."""
         entered = self._entered
         return (self._descriptor,) if entered is None else (self._descriptor, entered)
 
     def note(self) -> str:
-        """Return what was noted in the file; DatabaseError where that is no note of ours."""
+        """Return the note in the file; DatabaseError if it is no note of ours."""
         noted = os.pread(self._descriptor, _MAX_NOTE_LENGTH + 1, 0).decode(errors="replace")
         words = noted.split()
         if len(noted) > _MAX_NOTE_LENGTH or not all(map(str.isdigit, words)):
             self._folder.refuse_gate()
-        # An empty file is hardly a gate of ours; where others write, it may be root's own.
+        # An empty file is hardly a gate of ours. If others can write there, root may own it for
+        # another purpose.
         if not words and others_write_beside(self._folder.path):
             self._folder.refuse_gate()
         self._noted = noted
         return noted
 
     def write_note(self, note: str) -> None:
-        """Note something in the file, for whoever enters later."""
+        """Write a note into the file, for processes that enter later."""
         self._noted = note
         if self._descriptor >= 0 and is_ours(self._descriptor):
             os.pwrite(self._descriptor, note.encode(), 0)
             os.ftruncate(self._descriptor, len(note))
 
     def _forget_lost(self) -> None:
-        """Leave what the program has closed to whoever has its numbers now."""
+        """Forget descriptors that the program has closed: other files may have their numbers."""
         for lost in (self._descriptor, self._entered):
             if lost is not None:
                 forget(lost)
@@ -274,19 +278,19 @@ class Gate:
         entered, self._entered = self._entered, None
         if entered is not None:
             close_and_forget(entered)
-        # Whoever leaves once more, as an interrupted `with` may, finds nothing to unlock; the
-        # number may be another file's by then.
+        # A second leave, as in an interrupted `with`, finds nothing to unlock. The number may be
+        # another file's by then.
         descriptor, self._descriptor = self._descriptor, NONE
         if descriptor >= 0:
             close_and_forget(descriptor)
 
 
 def is_shut(folder: Folder) -> bool:
-    """Whether the gate stays shut for a while, asked without standing in its queue."""
+    """Whether the gate stays shut for a while, checked without queueing for it."""
     try:
         descriptor = folder.open_existing_gate()
     except (OSError, DatabaseError):
-        return False  # which its next use tells better
+        return False  # the next use of the gate gives a better error
     marked = keep_in_mind(mark(descriptor))
     try:
         return not locks_within(marked, _LOOKS)

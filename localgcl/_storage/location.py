@@ -1,4 +1,4 @@
-"""Which file is the database, and what may be said of a place before a file is made there."""
+"""Which file is the database, and whether a place suits it before a file is made there."""
 
 from __future__ import annotations
 
@@ -62,12 +62,13 @@ def _default() -> str:
     if sys.platform == "darwin":  # pragma: no cover - not tested there
         return "~/Library/Application Support/localgcl/localgcl.db"
     state = os.environ.get("XDG_STATE_HOME", "")
-    # The specification has relative paths ignored: https://specifications.freedesktop.org/basedir
+    # By the specification, relative paths are ignored:
+    # https://specifications.freedesktop.org/basedir
     return os.path.join(state if os.path.isabs(state) else "~/.local/state", "localgcl/localgcl.db")
 
 
 def make_parents(path: str) -> None:
-    """Make the missing folders above `path`, for their user alone."""
+    """Make the missing folders above `path`, for this user alone."""
     missing = []
     parent = os.path.dirname(path)
     while not os.path.isdir(parent):
@@ -82,13 +83,13 @@ def make_parents(path: str) -> None:
         else:
             with looked_at(folder) as (descriptor, status):
                 if status.st_uid == os.geteuid() and stat.S_IMODE(status.st_mode) & 0o777 != 0o700:
-                    os.chmod(by_descriptor(descriptor), 0o700)  # a umask may have left less
+                    os.chmod(by_descriptor(descriptor), 0o700)  # a umask may remove some of these
 
 
 def mount_of(real: str) -> tuple[str, str] | None:
-    """Return on which type of file system `real` is or would be, and where that is mounted.
+    """Return the type of the file system that `real` is or would be on, and its mount point.
 
-    None where that is unknown.
+    None if that is unknown.
     """
     place = os.fsencode(real)
     best, found = b"", None
@@ -100,13 +101,13 @@ def mount_of(real: str) -> tuple[str, str] | None:
 
 
 def mounted_beside(real: str) -> str | None:
-    """Return which of a database's own files, or its run folder, is a mount point, if one is."""
+    """Return the database's file, or its run folder, that is a mount point, if one is."""
     ours = {os.fsencode(real + suffix) for suffix in ("", "-wal", "-shm", "-run")}
     return next((os.fsdecode(point) for point, _ in _mounts() if point in ours), None)
 
 
 def _mounts() -> list[tuple[bytes, bytes]]:
-    """Return where something is mounted, and the type of its file system, in order."""
+    """Return the mount points and the types of their file systems, in order."""
     try:
         with open("/proc/self/mountinfo", "rb") as file:
             lines = file.read().split(b"\n")
@@ -131,12 +132,12 @@ _ESCAPES = ((b"\\040", b" "), (b"\\011", b"\t"), (b"\\012", b"\n"), (b"\\134", b
 
 
 def is_shared_file_system(kind: str | None) -> bool:
-    """Whether machines share that type of file system, or a process serves it."""
+    """Whether several machines share that type of file system, or a process serves it."""
     return kind is not None and (kind in _SHARED_FILE_SYSTEMS or kind.startswith("fuse"))
 
 
 def refuse_unfit_place(real: str, database: str) -> None:
-    """Raise DatabaseError where one kernel, or one folder, does not see all of a database."""
+    """Raise DatabaseError unless one kernel and one folder see all of a database."""
     mount = mount_of(real)
     if mount is None:
         return
@@ -160,10 +161,10 @@ _MAX_LINKS = 40
 
 
 def real_path(path: str, database: str) -> str:
-    """Return the path of a database without links; DatabaseError for a link of a stranger's.
+    """Return the path of a database without links; DatabaseError for an untrusted link.
 
-    Where others can write, a link may lead anywhere. It is followed if this user or root made it,
-    as Linux has it for /tmp (`fs.protected_symlinks`).
+    If others can write in a folder, a link there may lead anywhere. It is followed only if this
+    user or root made it, as Linux does in /tmp (`fs.protected_symlinks`).
     """
     left = [part for part in reversed(os.path.abspath(path).split("/")) if part]
     real, links = "/", 0
@@ -199,7 +200,7 @@ def real_path(path: str, database: str) -> str:
 
 
 def identity_of(path: str) -> Identity | None:
-    """Return which file is at `path` now, None where there is none."""
+    """Return which file is at `path` now, None if there is none."""
     try:
         status = os.stat(path)
     except FileNotFoundError:

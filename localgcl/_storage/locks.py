@@ -1,4 +1,4 @@
-"""Locks of open files (`flock`): taken without a wait, and closed in a forked child."""
+"""Locks of open files (`flock`): taken without waiting, and closed in a forked child."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ PAUSE_SECONDS = 50e-6
 
 
 class ForkedError(Exception):
-    """This is a child now, which has no gate of its parent's."""
+    """This is a forked child, which does not have its parent's gate."""
 
 
 def pause(seconds: float) -> None:
     """Sleep; ForkedError in a child that was forked meanwhile."""
-    # All greenlets go on in a child that one of them forks; so does what was interrupted by a
-    # signal's handler that forks. The descriptors are closed there, and the numbers others' maybe.
+    # If one greenlet forks, all of them continue in the child too. So does a function interrupted
+    # by a signal handler that forks. In the child the descriptors are closed, and their numbers may
+    # belong to other files.
     pid = os.getpid()
     threads.sleep(seconds)
     if pid != os.getpid():
@@ -27,7 +28,7 @@ def pause(seconds: float) -> None:
 
 
 def locks_now(descriptor: int) -> bool:
-    """Lock if that is possible at once; return whether it was."""
+    """Lock if that is possible immediately; return whether it was."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -36,7 +37,7 @@ def locks_now(descriptor: int) -> bool:
 
 
 def locks_within(descriptor: int, tries: int) -> bool:
-    """Lock without standing in the queue; return whether one of so many tries did."""
+    """Lock without queueing; return whether one of the tries did."""
     for _ in range(tries):
         if locks_now(descriptor):
             return True
@@ -54,7 +55,7 @@ def keep_in_mind(descriptor: Descriptor) -> Descriptor:
 
 
 def forget(descriptor: Descriptor) -> bool:
-    """Keep a descriptor in mind no more; return whether it was."""
+    """Stop tracking a descriptor; return whether it was tracked."""
     if _descriptors.get(descriptor) is not descriptor:
         return False
     del _descriptors[descriptor]
@@ -62,15 +63,16 @@ def forget(descriptor: Descriptor) -> bool:
 
 
 def close_and_forget(descriptor: Descriptor) -> None:
-    """Close a descriptor that is kept in mind, unless it is lost."""
-    # A child that was forked in the middle of something has closed it already.
+    """Close a descriptor that is tracked, unless it is lost."""
+    # In a child that was forked in the middle of something, it is closed already.
     if forget(descriptor):
         close_if_ours(descriptor)
 
 
 def _close_after_fork() -> None:
-    # A flock belongs to the open file, which the fork shares: kept open here, the gate would stay
-    # shut if the parent died inside a transaction. Closing does not unlock while the parent lives.
+    # A flock belongs to the open file, which a fork shares. If it stayed open here, the gate would
+    # stay shut if the parent died inside a transaction. Closing it does not unlock while the parent
+    # lives.
     for descriptor in tuple(_descriptors.values()):
         close_and_forget(descriptor)
 

@@ -1,6 +1,6 @@
-"""Whose the write-ahead log beside a database is, by a note in the gate.
+"""Which file the write-ahead log beside a database belongs to, by a note in the gate.
 
-The note has the device and inode of the database and, where it has one, those of its log.
+The note has the device and inode of the database and, if it has a log, those of the log.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ COMPANIONS = ("-wal", "-shm")
 
 
 def drop_stale_log(gate: Gate, real: str, identity: Identity) -> bool:
-    """Unlink a write-ahead log that was another file's than the one that is there now.
+    """Unlink a write-ahead log that belongs to another file than the present one.
 
     A process that has the other file open goes on in its log, and would keep everybody else out of
-    this file; and what is in there must not be replayed into a backup put in its place. Return
-    whether the gate tells of this very file.
+    this file. The log must not be replayed into a backup that has replaced the file either. Return
+    whether the gate's note is about this very file.
     """
     log = identity_of(f"{real}-wal")
     noted = gate.note().split()
@@ -33,15 +33,15 @@ def drop_stale_log(gate: Gate, real: str, identity: Identity) -> bool:
     if log is not None and replaced and noted[2:] == _words(log):
         remove(real + suffix for suffix in COMPANIONS)
     if replaced:
-        # At once: the new log may be given the number of the old one.
+        # Immediately: the new log may get the inode number of the old one.
         gate.write_note(" ".join(_words(identity)))
     return not replaced
 
 
 def note_log(gate: Gate, real: str, identity: Identity) -> None:
-    """Note at the gate which log is whose."""
+    """Note in the gate which file the log belongs to."""
     if identity_of(real) != identity:
-        return  # replaced by now, and the log is the other's
+        return  # replaced by now, and the log is the other file's
     log = identity_of(f"{real}-wal")
     note = " ".join([*_words(identity), *_words(log)])
     if gate.note() != note:
@@ -49,7 +49,7 @@ def note_log(gate: Gate, real: str, identity: Identity) -> None:
 
 
 def remove(names: Iterable[str]) -> None:
-    """Unlink what is there of these files."""
+    """Unlink those of these files that exist."""
     for name in names:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(name)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def version_in(connection: sqlite3.Connection, path: str) -> int:
-    """Return the schema that a file has; DatabaseError where this release cannot use it."""
+    """Return the version of a file's schema; DatabaseError if this release cannot use it."""
     version = schema.version_of(connection)
     if version is None:
         raise DatabaseError(path, "it belongs to another program; choose another file")
@@ -31,7 +31,7 @@ def version_in(connection: sqlite3.Connection, path: str) -> int:
 
 
 def newer(path: str, version: int) -> DatabaseError:
-    """Return the error of a file that a newer release has made or changed."""
+    """Return the error for a file that a newer release has made or changed."""
     return DatabaseError(path, f"a newer release made it (schema {version}); upgrade localgcl")
 
 
@@ -65,14 +65,14 @@ def _bring_up_to_date(
     deadline: float | None,
 ) -> None:
     if execute("PRAGMA journal_mode").fetchone()[0] != "wal":
-        # It changes one page, for which a journal beside it would be this user's alone.
+        # This changes one page. A journal for it would belong to this user alone.
         execute("PRAGMA journal_mode = OFF")
         ((journal,),) = execute("PRAGMA journal_mode = WAL").fetchall()
         if journal != "wal":
             raise DatabaseError(path, f"SQLite keeps its journal in mode {journal} there, not WAL")
     version = version_in(connection, path)
     if version == schema.VERSION:
-        return  # somebody was first
+        return  # another process was first
     execute("PRAGMA synchronous = FULL")
     begin(execute, deadline)
     for statement in schema.statements_from(version):

@@ -1,4 +1,4 @@
-"""What this process has open, and how it is dropped where a log or a descriptor is lost."""
+"""What this process has open, and how it is dropped if a log or a descriptor is lost."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from localgcl._storage.gate import Gate
 
     class OpenFile(Protocol):
-        """An open database, as far as others of this process have to know it."""
+        """An open database, as far as other parts of this process need to know it."""
 
         @property
         def identity(self) -> tuple[int, int]:
@@ -24,27 +24,27 @@ if TYPE_CHECKING:
 
         @property
         def descriptors(self) -> tuple[Descriptor, ...]:
-            """By which SQLite has it open."""
+            """The descriptors through which SQLite has it open."""
 
         @property
         def gate(self) -> Gate:
             """Its gate, which has descriptors as well."""
 
         def is_opened(self) -> bool:
-            """Whether it has been opened wholly."""
+            """Whether it was opened completely."""
 
         def is_whole(self) -> bool:
             """Whether its log and its descriptors are what they were."""
 
         def discard_connection(self) -> None:
-            """Close the connection, by whose descriptors nothing can be written now."""
+            """Close the connection; nothing can be written through its descriptors now."""
 
 
 open_files: weakref.WeakSet[OpenFile] = weakref.WeakSet()
 
 
 def files_of(identity: tuple[int, int]) -> list[OpenFile]:
-    """Return all that this process has open of a file."""
+    """Return all that this process has open of one file."""
     return [file for file in _all_open() if file.identity == identity]
 
 
@@ -62,10 +62,10 @@ def is_lost(identity: tuple[int, int]) -> bool:
 
 
 def tied_to(files: Iterable[OpenFile]) -> set[OpenFile]:
-    """Return all that has to be dropped with these: all of the same, and who has their numbers.
+    """Return all that has to be dropped with these: the same file, or one of their numbers.
 
-    The kernel ends the locks that this process has on a file with any descriptor of it, so that a
-    database that has opened a number of a lost one does not keep its own.
+    When any descriptor of a file is closed, the kernel ends all locks of this process on the file.
+    So a database that has opened the number of a lost descriptor does not keep its own locks.
     """
     tied: set[OpenFile] = set()
     more = set(files)
@@ -86,13 +86,14 @@ def tied_to(files: Iterable[OpenFile]) -> set[OpenFile]:
 
 
 def drop(files: Iterable[OpenFile]) -> None:
-    """Close connections without a word to the files that they had open, or to those of others.
+    """Close connections without writing to the files that they had open, or to any others.
 
-    It is for connections whose log is another file by now, or whose descriptors were closed under
-    them: a close would write a stale log into the database, or into a file of the program's. All
-    that is `tied_to` one goes at once, since SQLite keeps the locks of a file together.
+    This is for connections whose log is another file by now, or whose descriptors were closed by
+    the program. A normal close would write a stale log into the database, or into a file of the
+    program. Everything that is `tied_to` one of them goes with it, since SQLite keeps the locks of
+    a file together.
     """
-    files = [file for file in files if file.is_opened()]  # the others are closed as usual
+    files = [file for file in files if file.is_opened()]  # the others are closed normally
 
     def close() -> None:
         for file in files:

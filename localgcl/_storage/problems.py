@@ -1,4 +1,4 @@
-"""What is wrong with a database, and what to do next, as a user is told."""
+"""What is wrong with a database, and what to do next, in words for a user."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# What a process cannot go on without.
+# Errors that a process cannot continue after.
 Failure = sqlite3.Error | OSError | MemoryError | ImportError | RuntimeError
 
 # The gate, the file, its log and index, and what SQLite opens beside them for a moment.
@@ -59,7 +59,7 @@ _REMEDIES = {
 
 
 def is_foreign(error: Exception) -> bool:
-    """Whether an OSError is not the kernel's, but a TimeoutError, say, of a signal's handler."""
+    """Whether an OSError is not the kernel's, but a signal handler's TimeoutError, for example."""
     return isinstance(error, OSError) and error.errno is None
 
 
@@ -73,8 +73,8 @@ def used_up(path: str, error: Failure) -> str | None:
         if error.errno == errno.ENOSPC:
             return _disk_problem(path)
         return _USED_UP.get(error.errno or 0)
-    # SQLite and the loader of modules say only that they could not open something; what had been
-    # opened until then is closed again.
+    # SQLite and the module loader say only that they could not open something. What they had opened
+    # until then is closed again, so this tries to open as much.
     with contextlib.ExitStack() as opened:
         try:
             for _ in range(_DESCRIPTORS_OF_A_DATABASE):
@@ -107,7 +107,7 @@ def _is_full(path: str) -> bool:
 
 @contextlib.contextmanager
 def explaining(path: str) -> Iterator[None]:
-    """Have what is imported or started in a block fail with a DatabaseError."""
+    """Turn errors of imports and starts inside a block into a DatabaseError."""
     try:
         yield
     except (OSError, MemoryError, ImportError, RuntimeError) as error:
@@ -123,7 +123,7 @@ def database_error(path: str, error: Failure) -> DatabaseError:
 
 
 def corrupt_rows_error(path: str, found: object) -> DatabaseError:
-    """Return the error of a file with rows that only another program can have written."""
+    """Return the error for a file with rows that only another program can have written."""
     return DatabaseError(
         path,
         f"it holds what localgcl did not write there ({found}); restore a backup, or move it away"
@@ -132,7 +132,7 @@ def corrupt_rows_error(path: str, found: object) -> DatabaseError:
 
 
 def known_problem(path: str, error: Failure) -> str | None:
-    """Return what is wrong and what to do next, where that can be told from the error."""
+    """Return what is wrong and what to do next, if the error tells that."""
     resource = used_up(path, error)
     if resource is not None:
         return f"{resource} ({error})" if str(error) else resource
@@ -147,7 +147,7 @@ def known_problem(path: str, error: Failure) -> str | None:
 def permission_error(path: str) -> tuple[str, str] | None:
     """Return which file of the database this user may not use, if any, and what to do about it.
 
-    Another place is never the advice: who followed it would have limits of their own.
+    The advice is never to use another place: its user would have limits of their own.
     """
     real = resolved(path)
     run = f"{real}-run"
@@ -161,14 +161,14 @@ def permission_error(path: str) -> tuple[str, str] | None:
         if file == parent and is_there:
             wanted = os.X_OK
         if os.access(file, wanted):
-            if file == real and _nobody_writes(file):  # root may, and who shares it may not
+            if file == real and _nobody_writes(file):  # root may, its other users may not
                 return f"{file} is to be read only, even by its owner", f"chmod u+rw {file}"
             continue
         try:
             status = os.stat(file)
             is_read_only = bool(os.statvfs(file).f_flag & os.ST_RDONLY)
         except OSError:
-            continue  # it is not there, or not any more
+            continue  # it does not exist, or not any more
         if is_read_only:
             return (
                 f"{file} is on a file system that is mounted read-only",
@@ -189,9 +189,9 @@ def _nobody_writes(file: str) -> bool:
 
 
 def _way_in(folder: str, files: list[str]) -> str:
-    """Return the commands that let this user in, by the group of the database's folder.
+    """Return the commands that give this user access, through the group of the database's folder.
 
-    They are for all of the files, whose own group may be that of a single user.
+    They cover all of the files, whose own group may be that of a single user.
     """
     try:
         status = os.stat(folder)
@@ -214,7 +214,7 @@ def _way_in(folder: str, files: list[str]) -> str:
             commands.append(f"chgrp {group} {every} && chmod g+rwX {every}")
     if status.st_gid not in (os.getegid(), *os.getgroups()):
         commands.append(f"usermod -aG {group} {user}")
-    if not commands:  # the group may, and this user is in it: something else forbids it
+    if not commands:  # group and user may: something else forbids it
         return f"see who may use it, with `getfacl {' '.join(map(shell_quoted, files))}`"
     return f"let {user} in with `{' && '.join(commands)}`, as root, and log in again"
 

@@ -1,9 +1,9 @@
-"""Root where others can write: for a moment, a thread of root's has their rights and no more.
+"""Root where others can write: for a moment, one thread of root has their rights and no more.
 
-SQLite opens its files by name and, for root, gives them to the database's owner. Whoever may write
-in the folder can put another file in their place between any look at them and that. So root opens
-a database there as the database's owner would, or as a stranger in its group: what these cannot
-reach, nothing in the folder can lead root to.
+SQLite opens its files by name and, for root, gives them to the database's owner. Anybody who may
+write in the folder can exchange a file after any check and before SQLite opens it. So root opens a
+database there as the database's owner would, or as another user in its group. If these users cannot
+reach something, nothing in the folder can lead root to it.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ if TYPE_CHECKING:
 
     from localgcl._liveness.access import Access
 
-_NOBODY = 65534  # who owns nothing; user and group are called so everywhere
+_NOBODY = 65534  # owns nothing; user and group have this number everywhere
 
 # capabilities(7): reading and searching, whatever the modes are.
 _CAPABILITY_VERSION = 0x20080522
 _CAP_DAC_READ_SEARCH = 1 << 2
 
-# setgroups(2) for one thread: the function of that name in the C library is for all of them.
+# setgroups(2) for one thread: the C library's function of that name changes all threads.
 _SETGROUPS = {"x86_64": 116, "aarch64": 159}
 
 
 @contextlib.contextmanager
 def of_the_writers(folder: os.stat_result, access: Access) -> Iterator[None]:
-    """Use the files of a database with the rights that others have there too, if others do."""
+    """Use the files of a database with no more rights than others have there, if others do."""
     if sys.platform != "linux" or os.geteuid() != 0 or not _others_write(folder):
         yield
         return
@@ -49,7 +49,7 @@ def of_the_writers(folder: os.stat_result, access: Access) -> Iterator[None]:
 
 
 def others_write_beside(path: str) -> bool:
-    """Whether this is root, where others can put a file in the place of another."""
+    """Whether this is root, in a place where others can exchange files."""
     return os.geteuid() == 0 and _others_write(os.stat(os.path.dirname(path)))
 
 
@@ -74,13 +74,14 @@ def _as(user: int, group: int) -> Iterator[None]:
     try:
         set_groups([])
         libc.setfsgid(group)
-        # With it, this thread gives up what makes a user root for the file system.
+        # With this call the thread gives up root's rights in the file system.
         libc.setfsuid(user)
-        # The way to the folder may lead through root's own, and to look for a name writes nothing.
+        # The path to the folder may lead through folders of root's own. Looking up a name writes
+        # nothing.
         header = (ctypes.c_uint * 2)(_CAPABILITY_VERSION, 0)
         sets = (ctypes.c_uint * 6)()
         if libc.capget(header, sets) == 0:
-            sets[0] |= sets[1] & _CAP_DAC_READ_SEARCH  # effective, of what is permitted
+            sets[0] |= sets[1] & _CAP_DAC_READ_SEARCH  # the effective set, from the permitted one
             libc.capset(header, sets)
         yield
     finally:

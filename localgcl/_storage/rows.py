@@ -1,4 +1,4 @@
-"""What `doctor` asks of the rows: whether they add up, and whether each is what it can be."""
+"""What `doctor` checks in the rows: whether sums are right, and whether each row is possible."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ SELECT name, used, (SELECT coalesce(sum(leases.slots), 0) FROM leases WHERE limi
 FROM limits ORDER BY name
 """
 
-# Rows that no row stands behind, and that therefore nothing would ever clear away; and a row that
-# lacks what it counts, which SQLite does not see to where other rows of the table have none.
+# Rows whose counterpart is missing, so that nothing would ever clear them away. And a row of
+# counters that lacks one: SQLite does not check that, since other rows of the table have none.
 _ODD = {
     "a tally without all its figures": (
         "SELECT count(*) FROM ledger WHERE owner = -1 AND max(waiting, level, level_at, occupancy,"
@@ -62,7 +62,7 @@ _ODD = {
 }
 
 
-# Keys of limits, by spaces.
+# Keys of limits, separated by spaces.
 _LISTS = (("waiters", "limits"), ("waiters", "taken"), ("owners", "limits"))
 
 _COLUMNS = (
@@ -78,9 +78,9 @@ def columns_of(execute: Callable[..., sqlite3.Cursor]) -> list[tuple[str, str, s
 
 
 def senseless(execute: Callable[..., sqlite3.Cursor]) -> str | None:
-    """Return what no release of ours can have written, None where every row makes sense.
+    """Return what no release of ours can have written, None if every row is valid.
 
-    It reads every row, for whoever could not make use of one and asks why.
+    It reads every row. It is for a caller that could not use a row and asks why.
     """
     checks = (_of_types(execute, columns_of(execute)), _of_ranges(execute), _of_names(execute))
     for problems in (*checks, _of_lists(execute), _odd(execute)):
@@ -92,7 +92,7 @@ def senseless(execute: Callable[..., sqlite3.Cursor]) -> str | None:
 def problems_of(
     execute: Callable[..., sqlite3.Cursor], columns: Sequence[tuple[str, str, str]]
 ) -> list[str]:
-    """Return what contradicts itself in the rows, a line each.
+    """Return what contradicts itself in the rows, one line each.
 
     `columns` are those of a new file: table, name and type.
     """
@@ -109,7 +109,8 @@ def problems_of(
 def _of_types(
     execute: Callable[..., sqlite3.Cursor], columns: Sequence[tuple[str, str, str]]
 ) -> Iterator[str]:
-    # SQLite keeps to no types by itself, but to what may be missing; of tallies `_ODD` tells that.
+    # SQLite itself enforces no types, only which values may be missing. `_ODD` checks that for rows
+    # of counters.
     for table, column, type_ in columns:
         ((wrong,),) = execute(
             f"SELECT count(*) FROM {table} WHERE typeof({column}) NOT IN ('null', ?)",

@@ -1,26 +1,27 @@
-"""The tables, what keeps their sums true, and the versions of the file.
+"""The tables, the triggers that keep their sums right, and the versions of the file.
 
-A commit writes whole pages, so the leases of a limit share one tree with what they change of it:
-the ledger, where each limit's tally stands beside its leases. `settings` and `ledger` are what is
-written. The views `limits` and `leases` are for reading; who needs one table alone reads that.
+A commit writes whole pages. So the leases of a limit share one tree with the values that they
+change: the ledger, where each limit's row of counters stands beside its leases. `settings` and
+`ledger` are written. The views `limits` and `leases` are for reading; code that needs one table
+alone reads that.
 
-A tally's `slots` (`used` in the view) and `waiting` are derived: triggers keep them in step with
-the leases and with `waits`, in the transaction that writes those rows, and nothing else writes
-them. What counts for the life of a limit (`grants` and what follows) is written by statements that
-run anyway.
+In a row of counters, `slots` (`used` in the view) and `waiting` are derived: triggers keep them
+equal to the leases and to `waits`, in the transaction that writes those rows, and nothing else
+writes them. Figures for the life of a limit (`grants` and what follows) are written by statements
+that run anyway.
 """
 
 from __future__ import annotations
 
 import sqlite3
 
-# "lgcl" as a number: tells our files from other programs' (https://sqlite.org/fileformat.html).
+# "lgcl" as a number: it tells our files from other programs' (https://sqlite.org/fileformat.html).
 APPLICATION_ID = 0x6C67636C
 
-# A commit writes each page that it touched: the smaller, the sooner.
+# A commit writes each page that it touches: the smaller they are, the faster it is.
 PAGE_SIZE = 1024
 
-# The longest that a client can hold a lease without renewing it.
+# The longest time that a client can hold a lease without renewing it.
 MAX_LEASE_SECONDS = 86400.0
 
 _TABLES = """
@@ -136,8 +137,8 @@ CREATE TRIGGER wait_ended AFTER DELETE ON waits BEGIN
 END;
 """
 
-# Which process an owner is (see `process`), and for how long a client has its lease, as that was
-# last granted or renewed.
+# Which process an owner is (see `process`), and how long a client's lease lasts, by its last grant
+# or renewal.
 _PROCESSES = """
 ALTER TABLE owners ADD COLUMN process TEXT;
 ALTER TABLE owners ADD COLUMN lasts REAL;
@@ -149,7 +150,7 @@ _WAKES = """
 ALTER TABLE waiters RENAME COLUMN ear TO wakes;
 """
 
-# Script number n brings a file of version n to version n + 1; a new file is of version 0.
+# Script number n brings a file from version n to version n + 1; a new file has version 0.
 MIGRATIONS = (_TABLES, _PROCESSES, _WAKES)
 VERSION = len(MIGRATIONS)
 
@@ -165,7 +166,7 @@ def version_of(connection: sqlite3.Connection) -> int | None:
 
 
 def statements_from(version: int) -> list[str]:
-    """Return the statements that bring a file of `version` to today's, for one transaction."""
+    """Return the statements that bring a file of `version` up to date, for one transaction."""
     statements: list[str] = []
     for script in MIGRATIONS[version:]:
         pending = ""
@@ -180,9 +181,9 @@ def statements_from(version: int) -> list[str]:
 
 
 def new_file() -> bytes:
-    """Return what a new database is: a whole file of today's version, in WAL mode.
+    """Return the content of a new database: a whole file of the current version, in WAL mode.
 
-    A file that gets its name with all this in it is never found half made.
+    A file that gets its name after its content is never found half made.
     """
     connection = sqlite3.connect(":memory:", isolation_level=None)
     try:

@@ -1,4 +1,4 @@
-"""One open file for all threads of a process: one of them at a time, and none across a fork."""
+"""One open file for all threads of a process: one thread at a time, and none across a fork."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ if TYPE_CHECKING:
     T = TypeVar("T")
     Args = TypeVarTuple("Args")
 
-# Of a file that is replaced each time before it is open.
+# For a file that is replaced each time before it is open.
 _MAX_OPENINGS = 20
 
 
 class InUseError(Exception):
-    """Another thread of this process is at a file that all of them have to drop."""
+    """Another thread of this process uses a file that all of them have to drop."""
 
 
 class NestedCallError(RuntimeError):
@@ -52,7 +52,7 @@ class NestedCallError(RuntimeError):
 
 
 class SharedFile:
-    """The database at `path` as the threads of a process share it; opened at the first use."""
+    """The database at `path`, shared by the threads of a process; opened on the first use."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -64,7 +64,7 @@ class SharedFile:
         register(self)
 
     def exists(self) -> bool:
-        """Whether the file is there; its folder may be missing too."""
+        """Whether the file exists; its folder may be missing too."""
         try:
             return identity_of(self.path) is not None
         except OSError as error:
@@ -73,7 +73,7 @@ class SharedFile:
     def _alone(self, deadline: float | None, do: Callable[[*Args], T], *args: *Args) -> T:
         """Keep this process's other threads out; GateTimeoutError if `deadline` comes first.
 
-        NestedCallError inside a transaction of this thread, be it with another database.
+        NestedCallError inside a transaction of this thread, even with another database.
         """
         catch_up()
         lock = self._lock
@@ -100,7 +100,7 @@ class SharedFile:
                 raise
 
     def _file_there(self) -> File | None:
-        """Return what is open if it is still what is there."""
+        """Return the open file if it is still the one at the path."""
         file = self._file
         return None if file is None or not file.is_there() else file
 
@@ -123,7 +123,7 @@ class SharedFile:
                 continue
             self._folder = file.folder
             self.openings += 1
-            if file.is_there():  # or else replaced or emptied while it was opened
+            if file.is_there():  # otherwise it was replaced or emptied while it was opened
                 return file
         raise DatabaseError(
             self.path,
@@ -131,12 +131,12 @@ class SharedFile:
         )
 
     def is_intact(self, openings: int) -> bool:
-        """Whether what was open at that count of `openings` is open still, and still there.
+        """Whether the file that was open at that count of `openings` is still open and in place.
 
-        Without a transaction, and so cheap enough for whoever waits to ask every now and then.
+        This needs no transaction, so it is cheap enough for a waiter to check now and then.
         """
         try:
-            # A new file may be given the number of the old one.
+            # A new file may get the inode number of the old one.
             return openings == self.openings and self._file_there() is not None
         except OSError as error:
             if is_foreign(error):
@@ -150,7 +150,7 @@ class SharedFile:
     def close(self, deadline: float | None = None) -> None:
         """Close what this process has open; the next transaction opens it again.
 
-        Where another thread is at it until `deadline` (boot clock), it stays open.
+        If another thread uses it until `deadline` (boot clock), it stays open.
         """
         try:
             self._alone(deadline, self._discard, deadline)
@@ -168,14 +168,14 @@ class SharedFile:
             file.close(deadline)
             return
         self._drop([file])
-        self._file = None  # not before: a connection that is collected is closed as usual
+        self._file = None  # not before: a connection that is collected is closed normally
         file.close_all_but_connection()
 
     def _drop_what_is_lost(self) -> None:
-        """Drop what this process has open of the file, where its log or a descriptor is lost.
+        """Drop what this process has open of the file, if its log or a descriptor is lost.
 
-        SQLite has one index of the log for all connections of a process: a new one would read and
-        write the new log by the index of the old.
+        SQLite has one index of the log for all connections of a process. A new connection would
+        read and write the new log by the index of the old one.
         """
         identity = identity_of(self.path)
         if identity is not None and is_lost(identity):
@@ -192,14 +192,14 @@ class SharedFile:
                     raise InUseError
                 locked.append(other)
             if not tied_to(files) <= tied:
-                raise InUseError  # another thread has just opened what has some of the numbers
+                raise InUseError  # another thread has just opened a file with one of the numbers
             drop(tied)
         finally:
             for other in locked:
                 other._lock.release()
 
     def close_before_fork(self, deadline: float, kept_closed: list[ForkAware]) -> None:
-        """Close the file; stay closed, as one of `kept_closed`, until `go_on_after_fork`."""
+        """Close the file; it stays closed, as one of `kept_closed`, until `go_on_after_fork`."""
         if self._lock._is_owned():  # type: ignore[attr-defined]
             if self not in kept_closed:
                 return  # a signal handler forks, inside a transaction
@@ -207,7 +207,7 @@ class SharedFile:
             kept_closed.append(self)
             if not self._lock.acquire(timeout=remaining(deadline)):
                 return
-        with contextlib.suppress(sqlite3.Error, OSError, InUseError):  # who looks next finds out
+        with contextlib.suppress(sqlite3.Error, OSError, InUseError):  # the next caller sees it
             self._discard(deadline)
 
     def go_on_after_fork(self) -> None:
@@ -216,25 +216,26 @@ class SharedFile:
             self._lock.release()
 
     def is_free(self) -> bool:
-        """Whether no other thread is at it, or was when this process was forked."""
+        """Whether no other thread uses it, or used it when this process was forked."""
         if not self._lock.acquire(blocking=False):
             return False
         self._lock.release()
         return True
 
     def forget_after_fork(self, *, kept_closed: bool, is_busy: bool) -> None:
-        """Begin again in a child, which must not open what was not closed before.
+        """Start again in a child, which must not open a file that was not closed before the fork.
 
-        `is_busy` where the parent was in the middle of a transaction with any database.
+        `is_busy` if the parent was in the middle of a transaction with any database.
         """
         if self._pid == os.getpid():
             return
-        # C code forks without a word before; then it stays closed if nobody was about to open it.
+        # If C code forks, nothing was called before. A closed file has then stayed closed unless
+        # somebody was about to open it.
         mine = self._lock._is_owned()  # type: ignore[attr-defined]
         stayed_closed = kept_closed if mine else not is_busy
         file = self._file
         if file is not None and not is_busy:
-            drop({file, *files_of(file.identity)})  # nobody was in the middle of it
+            drop({file, *files_of(file.identity)})  # no thread was in the middle of using it
         elif file is not None or not stayed_closed:
             with contextlib.suppress(OSError):
                 crossed.add(identity_of(self.path))
@@ -246,5 +247,5 @@ class SharedFile:
 
 
 def shared_files() -> list[SharedFile]:
-    """Return what this process has made use of."""
+    """Return what this process has used."""
     return [one for one in registered() if isinstance(one, SharedFile)]

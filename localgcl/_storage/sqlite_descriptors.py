@@ -1,6 +1,6 @@
-"""The descriptors that SQLite opens: which they are, and how they are closed once they are lost.
+"""The descriptors that SQLite opens: which they are, and how they are closed once lost.
 
-SQLite does not tell of them, and the program may close them. Their numbers are other files' then.
+SQLite does not report them, and the program may close them. Other files then get their numbers.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ def find_descriptors(
     before: set[int],
     others: Mapping[int, Descriptor],
 ) -> tuple[Descriptor, ...]:
-    """Mark the descriptors that SQLite has just opened, to know when the program closes them.
+    """Mark the descriptors that SQLite has just opened, to notice when the program closes them.
 
     They are those of the `database`, which come first, and of the files `beside` it. `shared` is
-    the one of these that SQLite opens once for all connections. `before` were open already, and
-    `others` among them are those of other connections to this file.
+    the file among these that SQLite opens once for all connections. `before` were open already;
+    `others` are those among them that belong to other connections to this file.
     """
     found = []
     for descriptor in opened():
@@ -57,17 +57,17 @@ def find_descriptors(
 
 
 def close_unwritten(descriptors: Iterable[Descriptor], close: Callable[[], object]) -> None:
-    """Call `close`, which closes these descriptors, and keep it from writing to what has them.
+    """Call `close`, which closes these descriptors, and keep it from writing to their files.
 
-    Each number is, for this moment, that of a file that cannot be written, which keeps SQLite from
-    its checkpoint. If it is another file's by now, that file gets it back.
+    Meanwhile each number refers to a file that cannot be written, which keeps SQLite from its
+    checkpoint. If a number is another file's by now, that file gets it back.
     """
     numbers = {int(one): one for one in descriptors}
     theirs: dict[int, tuple[int, bool]] = {}
     nothing = mark(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
-    closed = {int(nothing)}  # which may have got the number of a lost one
+    closed = {int(nothing)}  # it may have got the number of a lost one
     try:
-        # No copy is to have the number of one that is closed: so these are nothing first.
+        # A copy must not get the number of a closed descriptor. So those refer to /dev/null first.
         for number in numbers.keys() - closed:
             if not is_open(number):
                 os.dup2(nothing, number, inheritable=False)
@@ -76,7 +76,7 @@ def close_unwritten(descriptors: Iterable[Descriptor], close: Callable[[], objec
             if not is_ours(numbers[number]):
                 inheritable = os.get_inheritable(number)
                 theirs[number] = fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, 3), inheritable
-    except BaseException:  # no descriptor is left, say: all stays as it was
+    except BaseException:  # no descriptor is left, for example: all stays as it was
         for number in (*closed, *(copy for copy, _ in theirs.values())):
             os.close(number)
         raise

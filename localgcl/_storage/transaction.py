@@ -1,4 +1,4 @@
-"""One transaction of SQLite and FIFOs: what `_engine/transaction.py` asks for.
+"""One transaction of SQLite and FIFOs: it provides what `_engine/transaction.py` asks for.
 
 An address is the name of a lifeline, a wake-up address is the name of a wake-up FIFO.
 """
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
     from localgcl._engine.request import Listener
     from localgcl._storage.file import File
 
-    Wakeups = dict[str, set[int]]  # the tickets that each wake-up FIFO is to hear of
-    Ends = dict[str, int]  # the write ends of wake-up FIFOs among them that are open already
+    Wakeups = dict[str, set[int]]  # the tickets for each wake-up FIFO
+    Ends = dict[str, int]  # those of their write ends that are open already
 
-# How many places in queues one transaction decides on, some 10 ms of work at the most; what is left
-# it leaves to the next ones, between which others have their turn at the gate.
+# How many places in queues one transaction decides on, some 10 ms of work at most. It leaves the
+# rest to further transactions, and in between others get their turn at the gate.
 _SHARE = 256
 
 
 class Transaction:
-    """What a transaction works with: the connection, the moment, the folder, whom to wake after."""
+    """What a transaction works with: the connection, the time, the folder, and whom to wake."""
 
     __slots__ = (
         "ends",
@@ -51,9 +51,9 @@ class Transaction:
         self.wakeups = wakeups
         self.ends = ends
         self.now = 0.0  # until it has begun
-        # Where several requests share a transaction: limits whose queues are served at its end.
+        # If several requests share a transaction: the limits whose queues are served at its end.
         self.later: set[int] | None = None
-        self.share = _SHARE  # so many places it may still decide on
+        self.share = _SHARE  # the number of places that it may still decide on
         # For the next transaction.
         self.rest: Callable[[transaction.Transaction], object] | None = None
 
@@ -82,7 +82,7 @@ class Transaction:
         end_lifeline(self.folder)
 
     def lives(self, address: str) -> bool:
-        """Whether the process of a lifeline lives; this one does, whatever a cleaner takes."""
+        """Whether a lifeline's process lives; this one does, even if a cleaner took its files."""
         ours = existing_lifeline(self.folder)
         if ours is not None and ours.name == address:
             ours.recreate()
@@ -91,15 +91,15 @@ class Transaction:
             return True
         if has_ended(address):
             return False
-        # It may have closed its lifeline, and run all the same.
+        # It may have closed its lifeline, and run nevertheless.
         row = self.execute("SELECT process FROM owners WHERE lifeline = ?", (address,)).fetchone()
         process, _, inode = (row[0] or "").rpartition(" ") if row is not None else ("", "", "")
         return inode == str(self.inode) and self.folder.outlives(address, process)
 
     def can_wake(self, wakes: str) -> bool:
-        """Whether the process of a waiter lives; its FIFO is open then, for the wake-up to come.
+        """Whether a waiter's process lives; this leaves its FIFO open for the coming wake-up.
 
-        Who is granted slots by somebody else sees to its lifeline before it takes them for its own.
+        A waiter that was granted slots by another process checks its lifeline before it uses them.
         """
         ours = existing_lifeline(self.folder)
         if ours is not None and lifeline_of(wakes) == ours.name:
@@ -117,7 +117,7 @@ class Transaction:
         self.folder.remove(address)
 
     def clear_away_others(self, besides: Collection[str]) -> None:
-        # Of a process that died while it signed in, or is about to sign in again.
+        # FIFOs of a process that died while it signed in, or that is about to sign in again.
         for fifo in self.folder.fifos(besides=besides):
             if not self.folder.is_alive(fifo):
                 self.folder.discard(fifo)

@@ -1,6 +1,6 @@
-"""A turn at the gate with a deadline: a thread that queues on behalf of somebody else.
+"""A turn at the gate with a deadline: a thread queues on behalf of a caller.
 
-No `flock` has a deadline, so the thread waits, and the other waits for the thread.
+`flock` has no deadline, so the thread waits for the lock, and the caller for the thread.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from localgcl._storage.locks import close_and_forget
 
 
 class Turn:
-    """A thread that queues for the gate on behalf of somebody who may not wait for ever."""
+    """A thread that queues for the gate on behalf of a caller that may not wait for ever."""
 
     def __init__(self, descriptor: Descriptor) -> None:
         self.descriptor = descriptor
@@ -27,22 +27,22 @@ class Turn:
         self._arrival.acquire()
 
     def start(self) -> None:
-        """Begin to queue, unless there is no thread to be had: it is over then.
+        """Start to queue; without a thread, the turn is over.
 
-        This is apart from the constructor, so that an interrupted start is known of.
+        This is apart from the constructor, so that the caller knows of an interrupted start.
         """
         try:
             threads.start_real(_queue, _Queueing(self))
-        except (RuntimeError, MemoryError):  # the interpreter is ending, say
+        except (RuntimeError, MemoryError):  # the interpreter is ending, for example
             self.end()
 
     def comes_within(self, seconds: float) -> bool:
-        """Wait for so long, and return whether the turn has come."""
+        """Wait that long, and return whether the turn has come."""
         self._arrival.acquire(timeout=min(_thread.TIMEOUT_MAX, seconds))
         return self._has_come
 
     def queue(self) -> None:
-        """Come to the gate, and pass it on where that is not wanted any more."""
+        """Take the gate, and pass it on if the turn is not wanted any more."""
         fcntl.flock(self.descriptor, fcntl.LOCK_EX)
         threads.holding(self._lock, self._come)
 
@@ -52,7 +52,7 @@ class Turn:
         self._end_if_unwanted()
 
     def end(self) -> None:
-        """Be over, unless the turn has come; to be called when the thread has ended."""
+        """End the turn, unless it has come; called when the thread has ended."""
         threads.holding(self._lock, self._end)
 
     def _end(self) -> None:
@@ -62,7 +62,7 @@ class Turn:
             self._arrival.release()
 
     def is_over(self) -> bool:
-        """Whether it never comes any more."""
+        """Whether it will never come."""
         return self._is_over
 
     def give_up(self) -> None:
@@ -74,7 +74,7 @@ class Turn:
         self._end_if_unwanted()
 
     def is_wanted_again(self) -> bool:
-        """Want a turn again that was given up; return whether it is still to be had."""
+        """Want a turn again that was given up; return whether it can still come."""
         return threads.holding(self._lock, self._want_again)
 
     def _want_again(self) -> bool:
@@ -88,9 +88,9 @@ class Turn:
 
 
 class _Queueing:
-    """What the thread of a turn alone has, so that its end is known of, whatever it died of."""
+    """Held by the thread of a turn alone, so that its end is noticed, whatever ended it."""
 
-    turn: Turn | None = None  # where `__init__` was interrupted
+    turn: Turn | None = None  # for an interrupted `__init__`
 
     def __init__(self, turn: Turn) -> None:
         self.turn = turn
@@ -106,7 +106,7 @@ def _queue(queueing: _Queueing) -> None:
     me = _thread.get_ident()
     threads.inside.add(me)  # a finalizer in this thread would wait for the same gate
     try:
-        # Whoever waits for the turn goes on without it, and is told if that fails, too.
+        # The waiting caller goes on without the turn, and gets the error if that fails, too.
         with contextlib.suppress(OSError, MemoryError):
             turn.queue()
     finally:

@@ -13,7 +13,7 @@ from localgcl._base.text import on_one_line
 from localgcl.cli import _streams
 from localgcl.errors import LocalGCLError
 
-# Loaded when used: a cron job that runs one command waits for no other's imports.
+# Loaded when used: a cron job that runs one command does not wait for the imports of others.
 _COMMANDS = {
     "apply": "files",
     "create": "limits",
@@ -60,7 +60,7 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except click.UsageError as error:
-            # Where click knows of no context it would leave out the usage.
+            # If click knows of no context, it leaves out the usage.
             name = ctx.invoked_subcommand
             if error.ctx is None and name is not None:
                 command = self.get_command(ctx, name)
@@ -69,19 +69,19 @@ class _Commands(click.Group):
             raise _in_one_line(error) from None
         except click.ClickException as error:
             if type(error) is not click.ClickException:
-                raise  # it has an exit code of its own
+                raise  # it has its own exit code
             raise click.ClickException(on_one_line(error.message)) from None
         except LocalGCLError as error:
             raise click.ClickException(on_one_line(str(error))) from error
         except KeyboardInterrupt:
             raise click.ClickException("interrupted") from None
-        except OSError as error:  # of a terminal that is gone, say
+        except OSError as error:  # of a terminal that is gone, for example
             raise click.ClickException(f"reading or writing failed: {error}") from None
 
 
 def _in_one_line(error: click.UsageError) -> click.UsageError:
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
-        return error  # the help, which has many
+        return error  # this is the help, which has many lines
     return click.UsageError(on_one_line(error.format_message()), error.ctx)
 
 
@@ -111,6 +111,6 @@ def main() -> None:
     _streams.prepare()
     try:
         localgcl(prog_name="localgcl")
-    except click.ClickException as error:  # of a shell that completes, whose turn is before all
+    except click.ClickException as error:  # from shell completion, which runs first of all
         error.show()
         sys.exit(error.exit_code)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterable, Sequence
 
-# The columns of numbers and times; a name may begin with a digit too.
+# The columns of numbers and times, by heading: a name may begin with a digit too.
 _TO_THE_RIGHT = {"IN USE", "LIMIT", "PID", "POSITION", "SINCE", "SLOTS", "UPDATED", "WAITING"}
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """Return rows in aligned columns, numbers to the right, a line each below the headings."""
+    """Return rows in aligned columns, numbers to the right, one line each below the headings."""
     lines = [headings, *rows]
     right = [heading in _TO_THE_RIGHT for heading in headings]
     widths = [max(width_of(line[column]) for line in lines) for column in range(len(headings))]
@@ -25,18 +25,18 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
 
 
 def width_of(text: str) -> int:
-    """Return the columns that a text takes in a terminal."""
+    """Return the number of columns that a text takes in a terminal."""
     return len(text) if text.isascii() else sum(map(_width, text))
 
 
 def _width(character: str) -> int:
     if unicodedata.category(character) in ("Mn", "Me"):
-        return 0  # drawn over the one before it
+        return 0  # drawn over the character before it
     return 2 if unicodedata.east_asian_width(character) in "WF" else 1
 
 
 def cut(text: str, columns: int) -> str:
-    """Return as much of a text as so many columns take."""
+    """Return as much of a text as fits into that number of columns."""
     if text.isascii():
         return text[:columns]
     width = 0
@@ -48,7 +48,7 @@ def cut(text: str, columns: int) -> str:
 
 
 def bar(used: int, limit: int, width: int = 10) -> str:
-    """Return a bar of the slots in use, never empty and never full unless they are."""
+    """Return a bar of the slots in use: empty if none are, full only if all are."""
     if limit <= 0:
         filled = width if used else 0
     else:

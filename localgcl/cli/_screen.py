@@ -1,4 +1,4 @@
-"""The terminal while a live view has it, and how it is given back as it was."""
+"""The terminal while a live view uses it, and how it is restored afterwards."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def is_possible() -> bool:
 class Screen:
     """The whole terminal, for as long as the `with` block runs.
 
-    Signals are not acted on where they strike: each is a byte in a pipe, which `wait` reads, so
-    that nothing is ever left half done, and however the block ends, the terminal is given back.
+    Signals are not handled where they strike. Each becomes a byte in a pipe, which `wait` reads, so
+    nothing is ever left half done. However the block ends, the terminal is restored.
     """
 
     def __init__(self) -> None:
@@ -73,27 +73,27 @@ class Screen:
     def _take(self) -> None:
         self._before = termios.tcgetattr(self._keys)
         ours = termios.tcgetattr(self._keys)
-        ours[3] &= ~(termios.ICANON | termios.ECHO)  # keys at once and unseen; Ctrl-C stays
+        ours[3] &= ~(termios.ICANON | termios.ECHO)  # keys immediately and unseen; Ctrl-C stays
         termios.tcsetattr(self._keys, termios.TCSADRAIN, ours)
         self._write(_TAKE)
 
     def _give_back(self) -> None:
-        # Where the terminal is gone, which SIGHUP tells, there is nothing to give back.
+        # If the terminal is gone, which SIGHUP reports, there is nothing to restore.
         with contextlib.suppress(OSError, termios.error):
             self._write(_GIVE_BACK)
             termios.tcsetattr(self._keys, termios.TCSADRAIN, self._before)
 
     def size(self) -> tuple[int, int]:
-        """Return the columns and the rows that there are now."""
+        """Return the current number of columns and rows."""
         columns, rows = os.get_terminal_size(self._canvas)
         return max(1, columns), max(1, rows)
 
     def show(self, lines: Sequence[str]) -> None:
-        """Draw lines in place of what is there; what does not fit is cut off."""
+        """Draw lines in place of the old ones; what does not fit is cut off."""
         columns, rows = self.size()
         drawn = []
         for line in lines[:rows]:
-            # What the terminal cannot write is escaped, before it is measured.
+            # Characters that the terminal cannot write are escaped before the line is measured.
             known = line.encode(self._encoding, "backslashreplace").decode(self._encoding)
             text = cut(known, columns)
             # In the last column the cursor stays on the last character.
@@ -107,9 +107,9 @@ class Screen:
             content = content[os.write(self._canvas, content) :]
 
     def wait(self, until: float) -> int | None:
-        """Wait until a moment of `time.monotonic`, or until there is something to draw anew.
+        """Wait until a time of `time.monotonic`, or until the screen has to be redrawn.
 
-        Return the exit status where a key or a signal asks for the end, else None.
+        Return the exit status if a key or a signal asks for the end, else None.
         """
         while True:
             left = max(0.0, until - time.monotonic())
@@ -122,7 +122,7 @@ class Screen:
                 return None
             if not ready:
                 return None
-            # One key at a time: what was typed behind the last one is for the shell.
+            # One key at a time: what was typed after the last key is for the shell.
             if os.read(self._keys, 1) in (b"q", b"Q", b""):
                 return 0
 
@@ -131,14 +131,14 @@ class Screen:
             self._give_back()
             ours = signal.signal(signal.SIGTSTP, signal.SIG_DFL)
             os.kill(os.getpid(), signal.SIGTSTP)
-            # Here the process is stopped, until it is continued.
+            # The process is stopped here, until it is continued.
             signal.signal(signal.SIGTSTP, ours)
             self._take()
         elif number == signal.SIGCONT:
-            # After SIGSTOP nothing was given back, and a shell may have used the terminal.
+            # After SIGSTOP the terminal was not restored, and a shell may have used it.
             self._give_back()
             self._take()
 
 
 def _ignore(number: int, frame: FrameType | None) -> None:
-    """Do nothing: the wake-up pipe has the number."""
+    """Do nothing: the wake-up pipe gets the number."""

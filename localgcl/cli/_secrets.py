@@ -1,4 +1,4 @@
-"""Reading a file that says who may come in: that file, and nothing that was put in its place."""
+"""Reading a file with credentials: that file, and nothing that was put in its place."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _MAX_LINKS = 40
 _MAX_BYTES = 4096
 
 _FOLDER = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-# Opening a FIFO would wait for a writer, and opening a terminal would make it our own.
+# Without these flags, opening a FIFO would wait for a writer, and a terminal would become ours.
 _FILE = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
@@ -19,13 +19,13 @@ _OTHERS_ENTER = stat.S_IXGRP | stat.S_IXOTH
 
 
 class SecretError(Exception):
-    """A file that is not to be trusted, or not what it should be; the message says what to do."""
+    """A file that cannot be trusted, or is not what it should be; the message says what to do."""
 
 
 def first_line(path: str) -> tuple[str, str | None]:
     """Return the first line of the file at `path`, and a warning if others may read it.
 
-    OSError where it cannot be read, SecretError where it is not to be trusted.
+    OSError if it cannot be read, SecretError if it cannot be trusted.
     """
     descriptor, folder, reached = _open(path)
     try:
@@ -64,10 +64,10 @@ def first_line(path: str) -> tuple[str, str | None]:
 
 
 def _open(path: str) -> tuple[int, os.stat_result, bool]:
-    """Open a file; return its descriptor, its folder, and whether others can come as far as it.
+    """Open a file; return its descriptor, its folder, and whether others can get to it.
 
-    Each part of the path is opened relative to the one before, and a symbolic link is followed only
-    where nobody else can have put it there.
+    Each part of the path is opened relative to the one before. A symbolic link is followed only if
+    nobody else can have put it there.
     """
     parts, links, reached = deque(path.split("/")), 0, True
     folder = os.open("/" if path.startswith("/") else ".", _FOLDER)
@@ -91,7 +91,7 @@ def _open(path: str) -> tuple[int, os.stat_result, bool]:
             elif any(parts):
                 folder = _turn_to(folder, os.open(part, _FOLDER, dir_fd=folder))
             elif not stat.S_ISREG(status.st_mode):
-                raise _not_a_file(path, status.st_mode)  # before it is opened: a device may act
+                raise _not_a_file(path, status.st_mode)  # before opening: a device may act
             else:
                 return os.open(part, _FILE, dir_fd=folder), here, reached
     finally:
@@ -107,7 +107,7 @@ def _is_trusted(link: os.stat_result, folder: os.stat_result) -> bool:
     """Whether a symbolic link was put into its folder by root or by this user."""
     if link.st_uid not in _ours():
         return False
-    # In a folder with the sticky bit nobody else moves a link of ours.
+    # In a folder with the sticky bit nobody else can move our link.
     return folder.st_uid in _ours() and (
         not folder.st_mode & _OTHERS_WRITE or bool(folder.st_mode & stat.S_ISVTX)
     )

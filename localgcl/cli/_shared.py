@@ -22,12 +22,12 @@ T = TypeVar("T")
 
 
 def limiter_of(ctx: click.Context) -> Limiter:
-    """Return the limiter of the database that --db, the environment or the default names."""
+    """Return the limiter for the database named by --db, the environment or the default."""
     return Limiter(database_of(ctx)[0])
 
 
 def database_of(ctx: click.Context) -> tuple[str, ChosenBy]:
-    """Return the path of that database, and which of the three has named it."""
+    """Return the path of that database, and which of the three named it."""
     try:
         return choose(ctx.find_root().params.get("database"))
     except ValueError as error:
@@ -59,7 +59,7 @@ def confirm(question: str, yes: bool) -> None:
         return
     click.echo(f"{question} [y/N]: ", err=True, nl=False)
     answer = ""
-    # It is None where it was closed; what cannot be read, or is no text, is not yes.
+    # stdin is None if it was closed. An answer that cannot be read, or is no text, is not yes.
     with contextlib.suppress(AttributeError, OSError, UnicodeDecodeError):
         answer = sys.stdin.readline()
     if not answer or not sys.stdin.isatty():

@@ -1,4 +1,4 @@
-"""The types of what commands are given: names of limits, slots, rates, times."""
+"""The types of the commands' arguments: names of limits, slots, rates, times."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from localgcl.errors import LocalGCLError
 
 
 def in_unicode(argument: str) -> str:
-    """Return an argument as the UTF-8 it was typed in, where the locale (C) knows of no UTF-8."""
+    """Return an argument as the UTF-8 that was typed, even if the locale (C) has no UTF-8."""
     if any("\udc80" <= one <= "\udcff" for one in argument):
         with contextlib.suppress(UnicodeError):
             return os.fsencode(argument).decode()
@@ -36,7 +36,7 @@ class _Name(click.ParamType):  # type: ignore[type-arg,unused-ignore] # generic 
 
 
 class _KnownName(_Name):
-    """The name of a limit, completed from those that are there."""
+    """The name of a limit, completed from the existing ones."""
 
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
@@ -44,7 +44,7 @@ class _KnownName(_Name):
         try:
             limits = limiter_of(ctx).read_all()
         except (LocalGCLError, click.UsageError):
-            return []  # a shell that completes has no place for an error
+            return []  # shell completion has no place for an error
         begun = in_unicode(incomplete)
         return [CompletionItem(one.name) for one in limits if one.name.startswith(begun)]
 
@@ -86,7 +86,7 @@ class _Seconds(click.ParamType):  # type: ignore[type-arg,unused-ignore] # as ab
 
 
 class _Interval(click.FloatRange):
-    """A time between two frames, which no NaN is."""
+    """A time between two frames; NaN is not one."""
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None

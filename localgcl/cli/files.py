@@ -1,4 +1,4 @@
-"""Commands that bring the limits to what a file says, and write such a file."""
+"""Commands that bring the limits to what a TOML file says, and write a file of that kind."""
 
 from __future__ import annotations
 
@@ -122,5 +122,5 @@ def export(ctx: click.Context) -> None:
         )
         for one in limits
     }
-    # TOML is UTF-8 whatever the locale.
+    # TOML is UTF-8, whatever the locale.
     click.echo(_plan.in_toml(settings).encode(), nl=False)

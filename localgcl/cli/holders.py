@@ -60,13 +60,13 @@ def release(ctx: click.Context, lease: str) -> None:
 
 
 def echo_holders(holders: Sequence[Holder]) -> None:
-    """Print who holds, if anybody does."""
+    """Print the holders, if there are any."""
     if holders:
         click.echo("\n" + "\n".join(table_of_holders(holders)))
 
 
 def table_of_holders(holders: Sequence[Holder]) -> list[str]:
-    """Return who holds, a line each."""
+    """Return the holders, one line each."""
     return table(
         ("HOLDS", "SLOTS", "PID", "USER", "COMMAND", "HOLDER", "SINCE", "LEASE"),
         [
@@ -77,13 +77,13 @@ def table_of_holders(holders: Sequence[Holder]) -> list[str]:
 
 
 def echo_waiters(waiters: Sequence[Waiter]) -> None:
-    """Print who waits, if anybody does."""
+    """Print the waiters, if there are any."""
     if waiters:
         click.echo("\n" + "\n".join(table_of_waiters(waiters)))
 
 
 def table_of_waiters(waiters: Sequence[Waiter]) -> list[str]:
-    """Return who waits, a line each."""
+    """Return the waiters, one line each."""
     return table(
         ("WAITS FOR", "SLOTS", "PID", "USER", "COMMAND", "HOLDER", "SINCE", "POSITION"),
         [

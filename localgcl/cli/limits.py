@@ -130,7 +130,7 @@ def ls(ctx: click.Context, output: str | None) -> None:
 
 
 def table_of_limits(limits: Sequence[Limit]) -> list[str]:
-    """Return the limits, a line each."""
+    """Return the limits, one line each."""
     return table(
         ("NAME", "LIMIT", "IN USE", "", "WAITING", "DECAY", "ACTIVE", "UPDATED"),
         [
@@ -175,7 +175,7 @@ def update(
     enable: bool,
     disable: bool,
 ) -> None:
-    """Change what is given of the limit NAME; those who wait feel it at once.
+    """Change what is given of the limit NAME; waiters are affected immediately.
 
     \b
     Example:
@@ -214,7 +214,7 @@ def enable(ctx: click.Context, name: str) -> None:
 @click.argument("name", type=KNOWN_NAME)
 @click.pass_context
 def disable(ctx: click.Context, name: str) -> None:
-    """Make the limit NAME inactive: calls pass by, and those who wait go on.
+    """Make the limit NAME inactive: calls ignore it, and its waiters go on.
 
     \b
     Example:
@@ -256,7 +256,7 @@ def delete(ctx: click.Context, name: str, yes: bool) -> None:
 @yes_option
 @click.pass_context
 def reset(ctx: click.Context, name: str, yes: bool) -> None:
-    """Free every slot of the limit NAME, whoever holds it.
+    """Free every slot of the limit NAME, no matter who holds it.
 
     \b
     Example:

@@ -1,4 +1,4 @@
-"""Commands for shells and cron: something is run, or allowed to go on, when there is a slot."""
+"""Commands for shells and cron: run something, or allow it to go on, when there is a slot."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class _Run(click.Command):
-    """Options stand on either side of NAME, and end where the command begins."""
+    """Options stand on both sides of NAME, and end where the command begins."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         before, rest = self._divide(args)
@@ -44,7 +44,8 @@ class _Run(click.Command):
         while index < len(args) and args[index] not in ("-", "--") and args[index][:1] == "-":
             word = args[index]
             index += 1
-            # Of the letters behind one dash, the first that takes a value takes the others, if any.
+            # Of several letters behind one dash, the first one with a value takes the letters after
+            # it as the value.
             names = [word] if word[:2] == "--" else [f"-{letter}" for letter in word[1:]]
             taking = [position for position, name in enumerate(names, 1) if name in valued]
             if taking[:1] == [len(names)]:
@@ -63,7 +64,7 @@ def _text(ctx: click.Context, param: click.Parameter, value: str | None) -> str 
         raise click.BadParameter(str(error), ctx, param) from None
 
 
-# The options in the order in which they are shown: what stands for a value, and the help.
+# The options in the order in which they are shown: the placeholder of the value, and the help.
 _TEXTS: dict[str, tuple[str | None, str]] = {
     "also": (
         "NAME",
@@ -103,7 +104,7 @@ _KINDS: dict[object, dict[str, Any]] = {
 
 
 def _options(command: str) -> Callable[[F], F]:
-    """Add the options of a command, as the table says that is read without click."""
+    """Add the options of a command, from the table that is also read without click."""
     table = OPTIONS[command]
 
     def add(function: F) -> F:

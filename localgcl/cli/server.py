@@ -71,8 +71,8 @@ def serve(
         if missing in ("", "localgcl"):
             raise
         raise click.ClickException(f"{missing} is missing; {_INSTALL}") from None
-    # Clients are told which limits there are, and what is wrong with their requests; the log need
-    # not hear it too.
+    # Clients get the answer that a limit is missing, or what is wrong with their requests. The log
+    # does not need it too.
     for name in ("localgcl", "uvicorn"):
         logging.getLogger(name).setLevel(logging.ERROR)
     credentials = Credentials(auth) if auth is not None else None
@@ -81,7 +81,8 @@ def serve(
     except AddressError as error:
         raise click.ClickException(str(error)) from None
 
-    # Who waits is shown with the command line of its process, which is no place for a password.
+    # Waiters are shown with the command line of their process, and it must not contain the
+    # password.
     identity.show_as((*sys.argv[:1], "serve", "--host", host, "--port", str(port)))
 
     def opened() -> None:

@@ -1,4 +1,4 @@
-"""The command that shows live who holds and who waits."""
+"""The command that shows holders and waiters live."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from localgcl.models import Holder, Limit, Waiter
 if TYPE_CHECKING:
     from localgcl._storage.database import Database
 
-# Where a process is stopped inside a transaction, keys are to be obeyed all the same.
+# If a process is stopped inside a transaction, this command still has to react to keys.
 _PATIENCE_SECONDS = 1.0
 
 
@@ -78,7 +78,7 @@ def top(ctx: click.Context, name: str | None, interval: float) -> None:
 
 @dataclass(frozen=True)
 class _View:
-    """What was seen last, and what was in the way of seeing more."""
+    """What was seen last, and what prevented seeing more."""
 
     limits: Sequence[Limit] = ()
     holders: Sequence[Holder] = ()
@@ -93,7 +93,7 @@ def _is_shut(path: str) -> bool:
 
 
 class _Source:
-    """Where the views come from: one transaction each, so that each is of one moment."""
+    """Where the views come from: each is one transaction, so it shows a single moment."""
 
     def __init__(self, database: Database, name: str | None) -> None:
         self._database = database
@@ -101,10 +101,10 @@ class _Source:
         self._stuck_since: float | None = None
 
     def look(self, last: _View) -> _View:
-        """Return what is there now; where transactions do not go on, what was seen last."""
+        """Return the current state; if transactions do not go on, return what was seen last."""
         now = _clock.now()
         if self._stuck_since is not None and _is_shut(self._database.path):
-            # Not to stand in the queue of the gate once more with each frame.
+            # Avoid queueing at the gate again with each frame.
             return replace(last, trouble=self._stuck(now - self._stuck_since))
         name = self._name
         action = together(
@@ -124,7 +124,7 @@ class _Source:
         return _View(limits, holders, waiters, at=_clock.wall())
 
     def look_again(self, last: _View) -> _View:
-        """As `look`, but what goes wrong is shown, and may have passed by the next look."""
+        """As `look`, but an error is shown; it may be over by the next look."""
         try:
             return self.look(last)
         except LocalGCLError as error:
@@ -142,7 +142,7 @@ class _Source:
 
 
 def frame(view: _View, path: str, interval: float, rows: int | None = None) -> list[str]:
-    """Return the lines of a frame, of so many rows; all there are where that is None."""
+    """Return the lines of a frame of `rows` rows; all lines if that is None."""
     clock = time.strftime("%H:%M:%S", time.localtime(view.at)) if view.at else "--:--:--"
     lines = [f"localgcl top  {clock}  every {interval:g} s, q ends  {path}"]
     if view.trouble is not None:
@@ -160,7 +160,7 @@ def frame(view: _View, path: str, interval: float, rows: int | None = None) -> l
         if room == size:
             lines += ["", *table(entries)] if entries else []
         else:
-            # Those in use first; the last line says how many there are beyond.
+            # Those in use first; the last line says how many more there are.
             seen = sorted(entries, key=_is_idle)[: max(0, room - 3)]
             lines += ["", *table(seen)][: max(0, room - 1)]
             lines += [f"... {len(entries) - len(seen)} more"] if room else []

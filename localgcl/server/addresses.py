@@ -1,4 +1,4 @@
-"""Where a request comes from: this machine or another, and whether somebody else has sent it on."""
+"""Where a request comes from: this machine or another, and whether a proxy forwarded it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import ipaddress
 
 from starlette.requests import HTTPConnection
 
-# By which a proxy says for whom it asks.
+# Headers in which a proxy says for whom it asks.
 FORWARDED_HEADERS = ("forwarded", "x-forwarded-for", "x-real-ip")
 
 

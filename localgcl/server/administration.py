@@ -18,7 +18,7 @@ from localgcl.server.service import Service, service_of
 
 PREFIX = "/v2/concurrency_limits"
 
-# What a client sends that writes back all it has read, as Terraform's provider does.
+# The keys sent by a client that writes back everything it has read, as Terraform's provider does.
 _EVERYTHING = {"name", "limit", "active", "active_slots", "slot_decay_per_second"}
 
 
@@ -44,7 +44,7 @@ async def read(request: Request) -> Response:
     limit = await _find(service, request.path_params["limit"])
     written = service.shown.read_once(address_of(request), limit.id)
     if written is not None:
-        # Time may have let it decay since, which is not what whoever wrote it asks about.
+        # The slots may have decayed since. But the client asks for the value that it wrote.
         limit = limit.model_copy(update={"active_slots": written})
     return JSONResponse(_shown(request, limit))
 
@@ -89,7 +89,7 @@ async def _change(request: Request, wanted: dict[str, Any]) -> Response:
         except LimitAlreadyExistsError as error:
             raise RefusedError(409, str(error)) from None
         except LimitNotFoundError:
-            return await _change(request, wanted)  # renamed meanwhile, or gone, as it will find
+            return await _change(request, wanted)  # renamed meanwhile, or deleted, as it will find
     if slots is not None:
         service.shown.write(client, limit.id, slots)
     return no_content()
@@ -109,7 +109,7 @@ async def delete(request: Request) -> Response:
 async def _find(service: Service, id_or_name: str) -> Limit:
     try:
         return await service.limiter.read(await service.name_of(id_or_name))
-    except (LimitNotFoundError, ValueError):  # a text that can be no name is nobody's
+    except (LimitNotFoundError, ValueError):  # a text that is no valid name belongs to no limit
         raise limit_not_found() from None
 
 
@@ -118,7 +118,7 @@ def _shown(request: Request, limit: Limit) -> dict[str, object]:
     return limit_json(limit)
 
 
-# A limit may be called "filter": what a method does not find is asked for under the next one.
+# A limit may be called "filter": a path without this method is tried with the next route.
 ROUTES = [
     Route(f"{PREFIX}/filter", list_all, methods=["POST"]),
     Route(f"{PREFIX}/", create, methods=["POST"]),

@@ -1,7 +1,7 @@
 """Answers in the shapes that Prefect's clients read, errors in both of theirs.
 
-A rule of business is a `detail`; a body that is not what it should be is an `exception_detail`, of
-which the command line shows the first message. Every error here has a `detail` as well.
+A broken rule of business is a `detail`. An invalid body is an `exception_detail`, of which the
+command line shows the first message. Every error here has a `detail` as well.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from localgcl.server.credentials import USER
 
 B = TypeVar("B", bound=BaseModel)
 
-# As many names as can be asked for at once, in any alphabet, are shorter.
+# The most names of one request, in any alphabet, are shorter.
 MAX_BODY_BYTES = 1 << 17
 
-# What a body that is wrong is told: the first of its faults, with no more of what was sent than
-# helps to find them.
+# How much the answer to an invalid body says: its first faults, and only as much of the sent values
+# as helps to find them.
 _MAX_FAULTS = 10
 _MAX_SHOWN_BYTES = 2048
 _MAX_LOC = 100
 
 NO_CONTENT = 204
 
-# Whoever runs flows against this server finds out here.
+# Users who run flows against this server get this text.
 NO_SUCH_API = (
     "localgcl serves global concurrency limits only; run flows without PREFECT_API_URL and import"
     " localgcl.sync"
@@ -57,7 +57,7 @@ class RefusedError(Exception):
 
 
 class InvalidError(Exception):
-    """A request of which something is not what it should be: `faults` as pydantic lists them."""
+    """A request with an invalid part: `faults` as pydantic lists them."""
 
     def __init__(self, faults: list[Any], detail: str, body: Any = None) -> None:
         self.faults = faults
@@ -67,14 +67,14 @@ class InvalidError(Exception):
 
 
 def invalid(loc: tuple[str, ...], value: object, message: str) -> InvalidError:
-    """Return the error for one value that is wrong."""
+    """Return the error for one invalid value."""
     fault = {"type": "value_error", "loc": loc, "msg": message, "input": value}
     return InvalidError([fault], f"{'.'.join(loc[1:])}: {message}")
 
 
 async def body_of(request: Request, model: type[B], *, empty: bytes = b"") -> B:
-    """Return the body as `model` has it, whatever its content type; `empty` where there is none."""
-    # The protocol has seen to it that this is a number, and the only length.
+    """Return the body as `model`, whatever its content type; `empty` replaces an empty body."""
+    # The protocol has checked that this is a number, and the only length.
     if int(request.headers.get("content-length", 0)) > MAX_BODY_BYTES:
         raise _too_large()
     body = bytearray()
@@ -99,7 +99,7 @@ def _too_large() -> RefusedError:
 
 
 def _bounded(fault: dict[str, Any]) -> dict[str, Any]:
-    """Return a fault without the value that was sent if that is long, and with a short place."""
+    """Return a fault without its sent value if that is long, and with a short location."""
     fault["loc"] = tuple(
         part[:_MAX_LOC] if isinstance(part, str) else part for part in fault["loc"]
     )
@@ -114,12 +114,12 @@ def limit_json(limit: Limit) -> dict[str, Any]:
 
 
 def limit_not_found() -> RefusedError:
-    """Return the error for a limit that is not there."""
+    """Return the error for a limit that does not exist."""
     return RefusedError(404, "Concurrency Limit not found")
 
 
 def no_content() -> Response:
-    """Return the answer to what is done and needs no words."""
+    """Return the answer to a request that is done and needs no content."""
     return Response(status_code=NO_CONTENT)
 
 
@@ -138,16 +138,16 @@ def not_valid(_: Request, error: Exception) -> Response:
         "request_body": error.body,
         "detail": error.detail,
     }
-    # What was sent may hold NaN, which pydantic reads and JSON does not have.
+    # The sent value may hold NaN, which pydantic reads and JSON does not have.
     written = json.dumps(content, default=str)
     return JSONResponse(json.loads(written, parse_constant=lambda _: None), 422)
 
 
 def fault_shown(connection: HTTPConnection, error: DatabaseError) -> str:
-    """Return what a client is told of a fault of the database.
+    """Return what a client is told about a fault of the database.
 
-    Which file it is, and why it cannot be used, is for those who came in with a password on this
-    machine. The log of the server says it too.
+    The file and the reason are only for clients that came with a password from this machine. The
+    server's log has them too.
     """
     client = connection.client.host if connection.client else ""
     is_told = USER in connection.scope and is_loopback(client) and not is_forwarded(connection)
@@ -155,7 +155,7 @@ def fault_shown(connection: HTTPConnection, error: DatabaseError) -> str:
 
 
 def database_fault(request: Request, error: Exception) -> Response:
-    """Answer where the database cannot be used; clients try again after a 503."""
+    """Answer if the database cannot be used; clients try again after a 503."""
     assert isinstance(error, DatabaseError)
     content = {
         "exception_message": "Service Unavailable",
@@ -165,7 +165,7 @@ def database_fault(request: Request, error: Exception) -> Response:
 
 
 def http_error(request: Request, error: Exception) -> Response:
-    """Answer what no route does."""
+    """Answer a request that no route takes."""
     assert isinstance(error, HTTPException)
     detail = error.detail
     if error.status_code == 404 and re.match(r"/api(/|$)", request.scope["path"]):
@@ -179,7 +179,7 @@ def gone(_: Request, error: Exception) -> Response:
 
 
 def fault(_: Request, error: Exception) -> Response:
-    """Answer where nothing else does."""
+    """Answer an error that no other handler takes."""
     return JSONResponse({"exception_message": "Internal Server Error"}, 500)
 
 

@@ -13,7 +13,7 @@ from localgcl.server.answers import HANDLERS, RefusedError, fault_shown
 from localgcl.server.guard import Guard
 from localgcl.server.service import Service, service_of
 
-# Prefect's clients warn of an older server than themselves, and break at another major version.
+# Prefect's clients warn about a server older than themselves, and fail with another major version.
 PREFECT_VERSION = "3.99.0"
 
 
@@ -36,12 +36,12 @@ async def version(_: Request) -> Response:
 
 
 async def no_csrf_token(_: Request) -> Response:
-    """Say that there is no such token, in the words for which clients look."""
+    """Say that there is no CSRF token, in the words that clients look for."""
     raise RefusedError(422, "CSRF protection is disabled.")
 
 
 def application(service: Service, host: str = "127.0.0.1") -> ASGIApp:
-    """Return the application for a service that is reached as `host`."""
+    """Return the application for a service that clients reach as `host`."""
     api = [
         *administration.ROUTES,
         *slots.ROUTES,

@@ -13,20 +13,21 @@ from localgcl.models import Rate, WholeNumber
 
 MAX_LISTED = 200
 
-# Each name costs a few statements while nobody else is inside the gate.
+# Each name costs a few statements inside the gate, where everybody else waits.
 MAX_NAMES = 100
 
-# Longer than any slot is held; a mean that is spoilt by more would not recover.
+# Longer than any slot is held. A longer value would spoil the mean, which would not recover.
 _MAX_OCCUPANCY_SECONDS = 10 * 365 * 86400.0
 
 
 def _check_name(name: str) -> str:
-    # What was checked is remembered for a while: of a name that is too long, no more than shows it.
+    # Checked names are cached for a while: this keeps only as much of a long name as proves it too
+    # long.
     return check_name(name[: MAX_NAME_LENGTH + 1])
 
 
 Name = Annotated[str, AfterValidator(_check_name)]
-# Names that are asked for may be any text: those that no limit can have are nobody's.
+# A request may name any text. No limit has a name that is invalid.
 Names = Annotated[
     list[Annotated[str, Field(max_length=MAX_NAME_LENGTH)]],
     Field(min_length=1, max_length=MAX_NAMES),
@@ -36,7 +37,7 @@ LeaseSeconds = Annotated[float, Field(ge=1, le=MAX_LEASE_SECONDS, allow_inf_nan=
 
 
 class _Body(BaseModel):
-    # What old clients send beside it means nothing here and is no error.
+    # Further keys from old clients mean nothing here and are no error.
     model_config = ConfigDict(extra="ignore", frozen=True)
 
 

@@ -1,8 +1,8 @@
 """Connections of clients: how many there may be, and which one is dropped for another.
 
-A connection is a stranger until a whole request of it was let in, and again while a request of it
-has arrived only in part. Strangers have a share of their own: however many connect and say nothing,
-the rest is left to those who may come in.
+A connection is a stranger until one whole request on it was admitted, and again while a further
+request has arrived only in part. Strangers have a share of their own. However many of them connect
+and say nothing, the rest is left to clients that are admitted.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from typing import Any
 
 from starlette.types import Scope
 
-STATE_KEY = "localgcl.connection"  # where the state of a scope has it
+STATE_KEY = "localgcl.connection"  # the key of the connection in a scope's state
 
-# Of all connections that there may be, the part that strangers may have.
+# The part of all possible connections that strangers may have.
 _STRANGERS_PART = 5
 
 
 class Share:
-    """So many at once, and no more than `most_each` of them for one client."""
+    """At most `most` at once, and at most `most_each` of them for one client."""
 
     def __init__(self, most: int, most_each: int) -> None:
         self.most = most
@@ -28,7 +28,7 @@ class Share:
         self._counts: Counter[Hashable] = Counter()
 
     def enter(self, client: Hashable) -> bool:
-        """Count one more for a client, unless there is no room for it; return whether there was."""
+        """Count one more for a client, if there is room; return whether there was."""
         if self._counts.total() >= self.most or self._counts[client] >= self.most_each:
             return False
         self._counts[client] += 1
@@ -51,7 +51,7 @@ class Connection:
         self.is_admitted = False
         self.is_whole = True  # no request has arrived only in part
         self.is_answering = False
-        # What is kept for it in the queue, the oldest first.
+        # The places in the queue that are kept for it, the oldest first.
         self.places: OrderedDict[Any, None] = OrderedDict()
 
     def made(self, abort: Callable[[], None]) -> None:
@@ -61,7 +61,7 @@ class Connection:
             abort()
 
     def admit(self) -> None:
-        """Count it among those who were let in."""
+        """Count it among the admitted connections."""
         self.is_admitted = True
         self._connections.sort(self)
 
@@ -94,9 +94,9 @@ class Connections:
         self.on_room: Callable[[], None] | None = None  # called once, when one more may come
 
     def add(self) -> Connection:
-        """Return a new connection, for which the oldest silent stranger goes if there is no room.
+        """Return a new connection; if there is no room, the oldest silent stranger is dropped.
 
-        Nobody is to be let in while it `is_full`.
+        Accept nobody while it `is_full`.
         """
         while len(self._strangers) >= self.most_strangers:
             silent = _first_idle(self._strangers)
@@ -109,17 +109,17 @@ class Connections:
 
     @property
     def is_full(self) -> bool:
-        """Whether there is no room, and nobody who could be dropped."""
+        """Whether there is no room, and no connection that could be dropped."""
         return len(self._strangers) >= self.most_strangers and _first_idle(self._strangers) is None
 
     def remove(self, connection: Connection) -> None:
-        """Count a connection no more."""
+        """Stop counting a connection."""
         self._strangers.pop(connection, None)
         self._admitted.pop(connection, None)
         self._tell_of_room()
 
     def sort(self, connection: Connection) -> None:
-        """Count a connection where it belongs by now."""
+        """Count a connection in the share where it belongs now."""
         if not connection.is_open:
             return
         if not (connection.is_admitted and connection.is_whole):
@@ -133,14 +133,14 @@ class Connections:
         elif self._has_room_for_admitted():
             self._strangers.pop(connection)
             self._admitted[connection] = None
-        # Or else it is answered as a stranger, which nobody is dropped for while it is.
+        # Otherwise it is answered as a stranger, and nobody can have its room until that is done.
         if not connection.is_answering:
             self._tell_of_room()
 
     def _has_room_for_admitted(self) -> bool:
         if len(self._admitted) < self.most_admitted:
             return True
-        # A client whose place is kept takes it up again on another connection.
+        # A client with a kept place can take it up again on another connection.
         idle = _first_idle(one for one in self._admitted if not one.places)
         idle = idle or _first_idle(self._admitted)
         if idle is None:

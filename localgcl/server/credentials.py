@@ -1,4 +1,4 @@
-"""The one user of a server, and how clients show that they are it."""
+"""The one user of a server, and how clients authenticate as that user."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import base64
 import binascii
 import hmac
 
-USER = "localgcl.user"  # where a scope says who has come in
+USER = "localgcl.user"  # the key of the authenticated user in a scope
 
 
 class Credentials:
-    """`USER:PASSWORD`, in each of the ways in which clients send it."""
+    """`USER:PASSWORD`, in each form in which clients send it."""
 
     def __init__(self, text: str) -> None:
         self.user, _, password = text.partition(":")

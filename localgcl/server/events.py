@@ -1,4 +1,4 @@
-"""What clients tell of themselves: that they have taken and released slots, the latest only."""
+"""What clients report: that they have taken and released slots. Only the latest events stay."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _MAX_EVENTS = 100
 _MAX_LIMITS = 1000
 _MAX_OF_ALL_LIMITS = 10_000
 
-# How many tell at once. Of all connections, where there may be few, at most a part.
+# How many clients report at once: at most a part of all connections, of which there may be few.
 MAX_TELLERS = 400
 MAX_TELLERS_OF_ONE = 300
 _TELLERS_PART = 5
 _PREFIX = "prefect.concurrency-limit."
 
-# A client says who it is in its first message, at once.
+# A client authenticates in its first message, immediately.
 _HANDSHAKE_SECONDS = 10.0
 
 _POLICY_VIOLATION = 1008
@@ -37,7 +37,7 @@ _TRY_AGAIN_LATER = 1013
 
 
 class Events:
-    """The latest events of each limit, and how many tell them."""
+    """The latest events of each limit, and how many clients report them."""
 
     def __init__(self, most_connections: float = math.inf) -> None:
         most = int(max(1, min(MAX_TELLERS, most_connections // _TELLERS_PART)))
@@ -46,11 +46,11 @@ class Events:
         self._events: OrderedDict[str, deque[dict[str, Any]]] = OrderedDict()
 
     def note(self, text: str) -> None:
-        """Note what a client tells, if it is about a limit."""
+        """Note what a client reports, if it is about a limit."""
         try:
             event = Event.model_validate_json(text)
         except ValidationError:
-            return  # clients tell of much else
+            return  # clients report many other things
         if not event.resource.id.startswith(_PREFIX):
             return
         limit = event.resource.id.removeprefix(_PREFIX)
@@ -73,9 +73,10 @@ class Events:
 
 
 async def listen(socket: WebSocket) -> None:
-    """Hear a client's events, once it has said who it is.
+    """Receive a client's events, once it has authenticated.
 
-    The answer to that is never left out: a client would wait for it for ever, at its end too.
+    The answer to its authentication is always sent: a client would wait for it for ever, even while
+    it ends.
     """
     protocols = socket.scope.get("subprotocols") or []
     await socket.accept(subprotocol="prefect" if "prefect" in protocols else None)
@@ -106,7 +107,7 @@ async def listen(socket: WebSocket) -> None:
 
 
 def _admits(socket: WebSocket, message: Message) -> bool:
-    """Whether a first message, or the upgrade before it, says who comes, where that matters."""
+    """Whether a first message, or the upgrade before it, authenticates, if that is required."""
     try:
         said = json.loads(message.get("text") or "")
     except ValueError:

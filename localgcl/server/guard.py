@@ -1,8 +1,8 @@
-"""Who may come in: checked before anything else, for pages, calls and WebSockets alike.
+"""Authentication, checked before anything else, for pages, calls and WebSockets alike.
 
-Without credentials only this machine is served, and then the Host has to be this machine's, or any
-page of the Web could have its own name point here (DNS rebinding). A browser that speaks for
-another site is sent away in any case.
+Without credentials only this machine is served. Then the Host has to be this machine's: otherwise
+any page of the Web could have its own name point here (DNS rebinding). A browser that speaks for
+another site is refused in any case.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _METHODS_OF_LINKS = ("GET", "HEAD")
 _PAGES = re.compile(r"/|/limits/[^/]+|/api/docs")
 _OF_OURS = (None, "same-origin", "none")  # what Sec-Fetch-Site may be
 
-# Terraform's provider may put slashes twice, the folder twice, and its account before it all.
+# Terraform's provider may double slashes or the folder, and put its account before it all.
 _ACCOUNT = re.compile(r"^/api/accounts/[^/]+/workspaces/[^/]+(?=/)")
 
 HEADERS = {
@@ -38,14 +38,14 @@ HEADERS = {
     "x-frame-options": "DENY",
 }
 _HEADERS = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
-# What is JSON is neither shown nor run: what only pages need is left out of it.
+# JSON is neither displayed nor run, so it does not get the headers that only pages need.
 JSON_HEADERS = ("cross-origin-resource-policy", "x-content-type-options")
 _JSON_HEADERS = [(name.encode(), HEADERS[name].encode()) for name in JSON_HEADERS]
 _NO_STORE = (b"cache-control", b"no-store")
 
 
 class Guard:
-    """Lets those in who may come in, and gives every answer the headers that browsers heed."""
+    """Admits permitted requests, and gives every answer the headers that browsers obey."""
 
     def __init__(self, app: ASGIApp, credentials: Credentials | None, host: str) -> None:
         self.app = app
@@ -59,7 +59,7 @@ class Guard:
             return
         scope["path"] = _straight(scope["path"])
         refusal = self._refusal(scope)
-        # A WebSocket is let in by its first message.
+        # A WebSocket is admitted by its first message.
         if refusal is None and scope["type"] == "http" and self._is_admitted(scope):
             connection_of(scope).admit()
         if refusal is not None and scope["type"] == "websocket":
@@ -74,7 +74,7 @@ class Guard:
     def _refusal(self, scope: Scope) -> Response | None:
         headers = Headers(scope=scope)
         if "content-length" in headers and "transfer-encoding" in headers:
-            # A proxy may take the one and we the other for where the next request begins.
+            # A proxy may use one of the two to find the next request, and this server the other.
             return JSONResponse(
                 {"detail": "Content-Length and Transfer-Encoding exclude each other."},
                 400,
@@ -90,7 +90,7 @@ class Guard:
             scope[USER] = self.credentials.user
             return None
         if scope["type"] == "websocket" and "authorization" not in headers:
-            return None  # it says who it is in its first message
+            return None  # it authenticates in its first message
         return JSONResponse(
             {"exception_message": "Unauthorized"},
             401,
@@ -101,8 +101,8 @@ class Guard:
         return self.credentials is None or USER in scope
 
     def _is_ours(self, host: str) -> bool:
-        # With credentials the name may be anything, of a proxy or in a network of containers: a
-        # browser sends them to the names only for which its user gave them.
+        # With credentials the name may be anything, for example that of a proxy or in a network of
+        # containers: a browser sends credentials only to names for which its user entered them.
         return (
             self.credentials is not None
             or is_loopback(_name_in(host))
@@ -135,7 +135,7 @@ def _is_cross_site(scope: Scope, headers: Headers) -> bool:
 
 
 def _straight(path: str) -> str:
-    """Return a path as the routes have it."""
+    """Return a path in the form that the routes have."""
     path = re.sub(r"//+", "/", path)
     path = re.sub(r"^(/api)+(?=/api(/|$))", "", path)
     return _ACCOUNT.sub("/api", path)

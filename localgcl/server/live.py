@@ -1,4 +1,4 @@
-"""What changes, told as it comes, and what was: in memory, for some minutes, while it runs."""
+"""Changes, reported as they come, and the past: in memory, for some minutes, while it runs."""
 
 from __future__ import annotations
 
@@ -23,24 +23,25 @@ _log = logging.getLogger(__name__)
 SAMPLE_SECONDS = 1.0
 PAST_SECONDS = 600.0
 
-# A comment, so that a connection whose client has vanished is found out.
+# A comment line, so that a connection is closed whose client has vanished.
 _HEARTBEAT_SECONDS = 15.0
 
-# Of all connections, where there may be few, at most a part.
+# At most a part of all connections, of which there may be few.
 MAX_LISTENERS = 100
 MAX_LISTENERS_OF_ONE = 25
 _LISTENERS_PART = 20
 
-# Whoever listens is told of so many changes at once; of more, to read everything anew.
+# The most changes that a listener is sent at once. If there are more, it is told to reload
+# everything.
 _MAX_TOLD = 500
 
-# A pause is at least so many times as long as the look before it: looking then takes no more than
+# A pause is at least this many times as long as the look before it. So looking takes no more than
 # about a twentieth of the time.
 _PAUSE_PER_LOOK = 20
 
 
 class Listener:
-    """Somebody who wants to hear of changes."""
+    """A client that listens for changes."""
 
     def __init__(self, client: Hashable) -> None:
         self.client = client
@@ -48,7 +49,7 @@ class Listener:
 
 
 class Live:
-    """The limits as they were a moment ago, their past, and who wants to hear of changes."""
+    """The limits as they were a moment ago, their past, and the listeners."""
 
     def __init__(self, limiter: AsyncLimiter, most_connections: float = math.inf) -> None:
         self._limiter = limiter
@@ -61,11 +62,11 @@ class Live:
         self.fault: DatabaseError | None = None
 
     def start(self) -> None:
-        """Begin to look, once a second."""
+        """Start to look, once a second."""
         self._watching = asyncio.create_task(self._watch())
 
     async def close(self) -> None:
-        """Look no more, and end every stream."""
+        """Stop looking, and end every stream."""
         if self._watching is not None:
             self._watching.cancel()
             await asyncio.wait((self._watching,))
@@ -82,15 +83,15 @@ class Live:
             except DatabaseError as error:
                 if self.fault is None or str(error) != str(self.fault):
                     _log.error("%s", error)
-                self.fault = error  # told of by /api/ready, and tried again
+                self.fault = error  # reported by /api/ready, and tried again
             # Thousands of limits are looked at less often, and so at no greater cost.
             await asyncio.sleep(max(SAMPLE_SECONDS, _PAUSE_PER_LOOK * (loop.time() - began)))
 
     async def read(self) -> list[Limit]:
-        """Return all limits as they are now, and tell of what has changed.
+        """Return all limits as they are now, and report what has changed.
 
-        Whoever is shown limits reads them here: what came and went between two looks would never
-        be told of, and stay on the page of somebody who has seen it in between.
+        All limits that are shown are read here. Otherwise a limit that came and went between two
+        looks would never be reported, and would stay on the page of a user who saw it in between.
         """
         limits = await all_limits(self._limiter)
         self._compare(limits)
@@ -118,12 +119,12 @@ class Live:
             past = self._past.setdefault(limit.id, deque())
             if not past or past[-1][1:] != (limit.active_slots, limit.waiting):
                 past.append((at, limit.active_slots, limit.waiting))
-            # The last one before the window says how it began.
+            # The last value before the window is the value at its start.
             while len(past) > 1 and past[1][0] < at - PAST_SECONDS:
                 past.popleft()
 
     def past_of(self, identity: str) -> list[dict[str, Any]]:
-        """Return when slots in use and waiting came to be what: the oldest first."""
+        """Return when the slots in use and waiting changed to which values: the oldest first."""
         begin = clock.wall() - PAST_SECONDS
         past = self._past.get(identity, ())
         return [
@@ -133,11 +134,11 @@ class Live:
 
     def _tell(self, change: dict[str, Any]) -> None:
         for listener in self._listeners:
-            # Who is too slow for the changes is told to read everything anew.
+            # A listener that is too slow for the changes is told to reload everything.
             _put(listener.queue, {"missed": True} if listener.queue.full() else change)
 
     def listen(self, client: Hashable = None) -> Listener | None:
-        """Return a new listener, who is to `leave`; None where a client, or all, have enough."""
+        """Return a new listener, which has to `leave`; None if a client, or all, have enough."""
         if not self._share.enter(client):
             return None
         listener = Listener(client)
@@ -145,7 +146,7 @@ class Live:
         return listener
 
     def leave(self, listener: Listener) -> None:
-        """Tell a listener no more."""
+        """Stop reporting to a listener."""
         self._listeners.remove(listener)
         self._share.leave(listener.client)
 

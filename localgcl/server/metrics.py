@@ -18,7 +18,7 @@ from localgcl.server.service import service_of
 
 
 class _Counters(CollectorRegistry):
-    """A registry of what was read from the database."""
+    """A registry of the values that were read from the database."""
 
     def __init__(self, rows: Iterable[Row]) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ async def metrics(request: Request) -> Response:
     """Return the counters of every limit in the format that is asked for."""
     rows = await all_counters(service_of(request).limiter)
     encode, content_type = choose_encoder(request.headers.get("accept", ""))
-    # Thousands of limits take a while, in which others are answered.
+    # Thousands of limits take a while. Meanwhile the loop answers others.
     content = await asyncio.to_thread(encode, _Counters(rows))
     return Response(content, media_type=content_type)
 

@@ -35,7 +35,7 @@ _WOULD_NEVER_DO = "No wait would help, or something in the request is not what i
 
 @dataclass(frozen=True)
 class _About:
-    """What the code of an endpoint does not say of itself: its body and its answers."""
+    """What the code of an endpoint does not say about itself: its body and its answers."""
 
     body: type[BaseModel] | None
     answers: dict[int, str]
@@ -90,7 +90,7 @@ def document() -> dict[str, Any]:
     )
     paths: dict[str, dict[str, Any]] = {}
     for route in (*administration.ROUTES, *slots.ROUTES):
-        if route.path != administration.PREFIX:  # which is the same as with a slash
+        if route.path != administration.PREFIX:  # it is the same as the one with a slash
             (method,) = (route.methods or set()) - {"HEAD"}
             paths.setdefault(f"/api{route.path}", {})[method.lower()] = _operation(route)
     return {

@@ -1,6 +1,6 @@
-"""HTTP and WebSockets as uvicorn speaks them, with an account of each connection.
+"""HTTP and WebSockets as uvicorn implements them, with a record of each connection.
 
-There is an end to the patience for requests that never become whole.
+Requests that never become complete are cut off after a time.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ REQUEST_SECONDS = 10.0
 
 
 class Protocol(H11Protocol):
-    """Cuts a connection off on which a request, head and body, takes too long to arrive."""
+    """Cuts a connection off if a request on it, head and body, takes too long to arrive."""
 
     _cut: asyncio.TimerHandle | None = None
     _is_upgraded = False
@@ -33,7 +33,8 @@ class Protocol(H11Protocol):
         connection: Connection,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
-        # Every scope has a copy of the state: what answers a request finds its connection there.
+        # Every scope has a copy of the state. So the handler of a request finds its connection
+        # there.
         super().__init__(config, server_state, {STATE_KEY: connection}, loop)
         self._connection = connection
 
@@ -60,7 +61,7 @@ class Protocol(H11Protocol):
 
     def timeout_keep_alive_handler(self) -> None:
         if self._connection.places:
-            # Its client was told to ask again, and is known by this connection when it does.
+            # Its client was told to ask again, and is recognized by this connection when it does.
             self.timeout_keep_alive_task = self.loop.call_later(
                 self.timeout_keep_alive, self.timeout_keep_alive_handler
             )
@@ -70,13 +71,13 @@ class Protocol(H11Protocol):
     def handle_websocket_upgrade(self, event: h11.Request) -> None:
         self._have()
         self._is_upgraded = True
-        # It may be quiet for hours; the kernel finds out whether somebody is still there.
+        # It may be quiet for hours. The kernel finds out whether the client is still there.
         connection = self.transport.get_extra_info("socket")
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         super().handle_websocket_upgrade(event)
 
     def _account(self) -> None:
-        """Note how far the request has come that is arriving or answered."""
+        """Note how far the request has come that is arriving or being answered."""
         state = self.conn.their_state
         is_arriving = state is h11.SEND_BODY or (
             state is h11.IDLE and bool(self.conn.trailing_data[0])

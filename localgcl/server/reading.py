@@ -1,4 +1,4 @@
-"""Reading of all limits in parts, so that no request keeps others from the database for long."""
+"""Reading all limits in parts, so that no request keeps others from the database for long."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ Part = Callable[[int, int], Action[tuple[list[T], int | None]]]
 
 
 async def all_limits(limiter: AsyncLimiter) -> list[Limit]:
-    """Return all limits by name; of a moment each, but not all of the same one."""
+    """Return all limits by name; each is of one moment, but not all of the same one."""
     return sorted(await _in_parts(limiter, limits.read_part), key=lambda limit: limit.name)
 
 
 async def all_counters(limiter: AsyncLimiter) -> list[Row]:
-    """Return what is counted of all limits, by name."""
+    """Return the counters of all limits, by name."""
     rows = await _in_parts(limiter, counters_part)
     return sorted(rows, key=lambda row: str(row["name"]))
 

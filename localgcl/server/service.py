@@ -1,4 +1,4 @@
-"""What the endpoints share: the limiter of the database that is served, and who asks."""
+"""What the endpoints share: the limiter of the served database, and who asks."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ class Service:
         self.credentials = credentials
 
     async def start(self) -> None:
-        """Open the database, before anybody is let in, and begin to look at it."""
+        """Open the database before anybody is admitted, and start to look at it."""
         await self.administer(limits.read_page(0, 1))
         self.live.start()
 
     async def close(self) -> None:
-        """Answer all who wait and end what is under way."""
+        """Answer all waiters and end what is under way."""
         await self.live.close()
         await self.room.close()
 
@@ -69,7 +69,7 @@ class Service:
     async def name_of(self, id_or_name: str) -> str:
         """Return the name of the limit that a path means; LimitNotFoundError if it can be none.
 
-        What reads as a UUID, in any case and without dashes too, is an id first.
+        A text that reads as a UUID, in any case and without dashes too, is tried as an id first.
         """
         if len(id_or_name) > MAX_NAME_LENGTH:
             raise LimitNotFoundError(f"{id_or_name[:60]}...")
@@ -90,12 +90,12 @@ def service_of(connection: HTTPConnection) -> Service:
 
 
 def party_of(connection: HTTPConnection) -> tuple[str, str]:
-    """Return for whom a request counts where each may have a share only: user and address."""
+    """Return whose share a request counts for: user and address."""
     return connection.scope.get(USER) or "-", address_of(connection)
 
 
 def client_of(connection: HTTPConnection, holder: str | None) -> Client:
-    """Return who asks, as `ps` is to show it."""
+    """Return the client of a request, as `ps` shows it."""
     user: str | None = connection.scope.get(USER)
     agent = connection.headers.get("user-agent", "")[:_MAX_AGENT_LENGTH]
     return Client(user or "-", f"{address_of(connection)} {agent}".strip(), holder)

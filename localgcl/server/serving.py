@@ -20,12 +20,13 @@ from localgcl.server.credentials import Credentials
 from localgcl.server.protocol import Protocol, WebSocket
 from localgcl.server.service import Service
 
-# Of every kind, where the limit on open files allows it. Beside them there is always room for the
-# database and its folder, of which up to 256 lifelines are watched (`_folder.MAX_WATCHED`).
+# Connections of every kind, if the limit on open files allows that many. Beside them there is
+# always room for the database and its folder, of which up to 256 lifelines are watched
+# (`_liveness.folder.MAX_WATCHED`).
 _MAX_CONNECTIONS = 2000
 _DESCRIPTORS_BESIDE = 350
 
-# Those who come together are let in by portions: what the others have sent is read in between.
+# Connections that come together are accepted in portions. In between, the others are read.
 _MAX_ACCEPTED_AT_ONCE = 32
 _NONE_LEFT = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _NONE_LEFT_SECONDS = 0.5
@@ -38,18 +39,18 @@ _FIRST_PASSED = 3  # https://www.freedesktop.org/software/systemd/man/sd_listen_
 
 
 class AddressError(Exception):
-    """An address at which nothing can or may be served; the message says why."""
+    """An address that cannot or may not be served; the message says why."""
 
 
 def sockets_for(host: str, port: int, credentials: Credentials | None) -> list[socket.socket]:
     """Return sockets that listen at an address, or those that systemd has passed.
 
-    Without credentials only addresses of this machine's own are allowed.
+    Without credentials only this machine's own addresses are allowed.
     """
     listening = _passed_sockets() or _bound_sockets(host, port)
     for one in listening:
-        # Head and body of an answer are written apart: the second is not to wait for the client to
-        # acknowledge the first. Connections inherit it.
+        # Head and body of an answer are written apart. The second must not wait until the client
+        # has acknowledged the first. Connections inherit this option.
         one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         address = one.getsockname()[0]
         if credentials is None and not is_loopback(address):
@@ -62,7 +63,7 @@ def sockets_for(host: str, port: int, credentials: Credentials | None) -> list[s
 
 
 def _passed_sockets() -> list[socket.socket]:
-    """Return the sockets that systemd has passed; what is passed by mistake is an error."""
+    """Return the sockets that systemd has passed; a wrong descriptor is an error."""
     pid, number = os.environ.get("LISTEN_PID"), os.environ.get("LISTEN_FDS")
     if pid is None and number is None:
         return []
@@ -129,12 +130,12 @@ def _bound_sockets(host: str, port: int) -> list[socket.socket]:
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE | socket.AI_ADDRCONFIG
         )
         for family, _, _, _, address in dict.fromkeys(found):
-            # One number for all, also where the kernel chose it for the first.
+            # The same number for all sockets, even if the kernel chose it for the first.
             number = port or (bound[0].getsockname()[1] if bound else 0)
             bound.append(
                 socket.create_server((address[0], number), family=family, backlog=_BACKLOG)
             )
-    except (OSError, UnicodeError) as error:  # a name can be none at all
+    except (OSError, UnicodeError) as error:  # a name can be invalid
         _close(bound)
         reason = error.strerror if isinstance(error, OSError) else error
         raise AddressError(f"cannot serve at {host} port {port}: {reason}") from error
@@ -148,7 +149,7 @@ def url_of(listening: socket.socket) -> str:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's, with signals left to whoever runs it."""
+    """uvicorn's, with signals left to the caller."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -156,7 +157,7 @@ class _Server(uvicorn.Server):
 
 
 class _Acceptor:
-    """Lets connections in, no more at once than there is room for."""
+    """Accepts connections, no more at once than there is room for."""
 
     def __init__(
         self,
@@ -172,7 +173,7 @@ class _Acceptor:
         self._is_over = False
 
     def start(self) -> None:
-        """Let in who comes."""
+        """Start to accept."""
         if self._is_over:
             return
         loop = asyncio.get_running_loop()
@@ -225,7 +226,7 @@ class _Acceptor:
         making.add_done_callback(made)
 
     async def end(self) -> None:
-        """Let nobody in any more."""
+        """Stop accepting."""
         self._is_over = True
         self._stop()
         _close(self._listening)
@@ -266,10 +267,10 @@ class Server:
         self._ending: asyncio.Event = asyncio.Event()
 
     async def run(self, opened: Callable[[], None]) -> None:
-        """Serve until `end`; `opened` is called once clients are let in."""
+        """Serve until `end`; `opened` is called once clients are accepted."""
         try:
             await self._service.start()
-            # It has no sockets of its own: those are the acceptor's.
+            # uvicorn gets no sockets: the acceptor has them.
             serving = asyncio.create_task(self._server.serve([]))
             ending = asyncio.create_task(self._ending.wait())
             self._acceptor.start()
@@ -286,7 +287,7 @@ class Server:
             await self._service.limiter.aclose()
 
     def end(self) -> None:
-        """Begin to end: answer all who wait, then stop; called again, stop at once."""
+        """Start to end: answer all waiters, then stop; a second call stops immediately."""
         if self._ending.is_set():
             self._server.force_exit = True
         self._ending.set()
@@ -299,7 +300,7 @@ class Server:
 
 
 def _allow_connections() -> int:
-    """Raise the limit on open files as far as is needed, and return how many connections fit."""
+    """Raise the limit on open files as far as needed, and return how many connections fit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _MAX_CONNECTIONS + _DESCRIPTORS_BESIDE
     if hard != resource.RLIM_INFINITY:
@@ -309,5 +310,5 @@ def _allow_connections() -> int:
         soft = wanted
     if soft == resource.RLIM_INFINITY:
         return _MAX_CONNECTIONS
-    # Where there are few, half of them are left to the database.
+    # If there are few, half of them are left to the database.
     return max(2, min(_MAX_CONNECTIONS, soft - min(_DESCRIPTORS_BESIDE, soft // 2)))

@@ -1,4 +1,4 @@
-"""What each client was shown and has written, for those that write back all that they have read."""
+"""What each client was shown and has written, for clients that write back all they have read."""
 
 from __future__ import annotations
 
@@ -11,20 +11,21 @@ T = TypeVar("T")
 
 _MAX_SHOWN = 10_000
 
-# Others at a client's address may read between its reading and its writing back; what it was shown
-# longer ago, it means.
+# Other clients at the same address may read between a client's reading and its writing back. A
+# value that was shown longer ago counts as intended.
 _MAX_VALUES = 16
 _SHOWN_SECONDS = 3600.0
 
-# Who reads what it has written does so at once; whoever reads later asks about what is.
+# A client that reads what it has written does so immediately. A later reading asks for the current
+# value.
 _WRITTEN_SECONDS = 60.0
 
 
 class ReadCache:
-    """Which slots in use each client was shown of late, and has written, of each limit.
+    """Which slots in use each client was shown recently, and has written, of each limit.
 
-    Some clients write back all that they have read, at times minutes later. That is no wish to
-    take slots from their holders; and what such a client writes it expects to read next.
+    Some clients write back all that they have read, sometimes minutes later. They do not mean to
+    take slots from their holders by that. And they expect to read next what they have written.
     """
 
     def __init__(self) -> None:
@@ -41,7 +42,7 @@ class ReadCache:
         _put(self._shown, (client, limit), values)
 
     def is_written_back(self, client: str, limit: str, slots: int) -> bool:
-        """Whether a client only writes what it was shown of late."""
+        """Whether a client only writes back what it was shown recently."""
         shown_at = self._shown.get((client, limit), {}).get(slots)
         return shown_at is not None and clock.now() - shown_at < _SHOWN_SECONDS
 

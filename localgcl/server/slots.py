@@ -35,10 +35,10 @@ from localgcl.server.service import (
 )
 from localgcl.server.waiting_room import AgainError, ClosingError, GoneError, Key, Place
 
-# What a client that is told that the server ends waits before it tries again.
+# How long a client waits before it tries again when the server ends.
 _RESTART_SECONDS = 2
 
-# Leases that hold nothing, which can be renewed like others: the latest of them.
+# Leases that hold nothing and can be renewed like others: only the latest are kept.
 _MAX_EMPTY_LEASES = 1000
 
 Limits = list[tuple[str, str, int]]
@@ -64,7 +64,7 @@ async def increment_with_lease(request: Request) -> Response:
     def settle(tx: Transaction, asked: _outcomes.Request) -> None:
         clients.assign_to_client(tx, asked, client, take.lease_duration)
         if asked.granted is None or not (asked.holds and asked.granted.taken):
-            # Nothing bounds those of names that no limit has, except this.
+            # Nothing else bounds the leases whose names belong to no limit.
             empty.append(asked.id)
             if len(empty) > _MAX_EMPTY_LEASES:
                 clients.release(tx, empty.popleft())
@@ -79,7 +79,7 @@ async def _take(
     client: Client,
     settle: Callable[[Transaction, _outcomes.Request], None],
 ) -> tuple[str, Limits]:
-    """Wait for the slots, `settle` whose they are from now on, and return lease and limits."""
+    """Wait for the slots, `settle` who holds them from now on, and return lease and limits."""
     service = service_of(request)
     names = _possible(take.names)
     waiting = client.command if client.holder is None else f"{client.command} {client.holder}"
@@ -102,7 +102,7 @@ async def _take(
         gone.cancel()
 
 
-# Headers by which clients differ, and which stay the same from one request to the next.
+# Headers that differ between clients, and stay the same from one request to the next.
 _TELLING_HEADERS = ("user-agent", *FORWARDED_HEADERS)
 _TELLING_PREFIX = "x-prefect-"
 
@@ -119,7 +119,7 @@ def _key_of(request: Request, take: Take) -> Key:
 
 
 def _own_connection(request: Request) -> Connection | None:
-    """Return the connection of a request, unless a proxy sends those of many clients by it."""
+    """Return the connection of a request, unless a proxy shares it between many clients."""
     return None if is_forwarded(request) else connection_of(request.scope)
 
 
@@ -144,7 +144,7 @@ async def _settled(
 
 
 def _possible(names: list[str]) -> list[str]:
-    """Return the names that a limit can have, once each; no limit is called by the others."""
+    """Return the valid names, once each; no limit has any of the others."""
     possible = []
     for name in dict.fromkeys(names):
         try:
@@ -188,7 +188,7 @@ async def decrement(request: Request) -> Response:
 
 
 async def renew(request: Request) -> Response:
-    """Have a lease last for so many seconds from now."""
+    """Have a lease last for the given number of seconds from now."""
     renewal = await body_of(request, Renewal, empty=b"{}")
     text = request.path_params["lease"]
     try:

@@ -19,7 +19,7 @@ from localgcl.server.answers import RefusedError, limit_json, limit_not_found
 from localgcl.server.live import Listener, Live
 from localgcl.server.service import party_of, service_of
 
-# An answer that is not read for so long has no reader.
+# The reader of an answer that is not read for this long counts as gone.
 _PATIENCE_SECONDS = 30.0
 
 # Of the holders and of the waiters of one limit, as many as anybody reads.
@@ -34,7 +34,7 @@ async def limits(request: Request) -> Response:
     def answer() -> Response:
         return JSONResponse({"limits": [limit_json(limit) for limit in found], "now": now})
 
-    # Thousands take a while, in which others are answered.
+    # Thousands of limits take a while. Meanwhile the loop answers others.
     return await asyncio.to_thread(answer)
 
 
@@ -82,7 +82,7 @@ async def release(request: Request) -> Response:
 
 
 class _Changes(StreamingResponse):
-    """A stream of changes, which ends where nobody reads it."""
+    """A stream of changes, which ends if nobody reads it."""
 
     def __init__(self, live: Live, listener: Listener) -> None:
         super().__init__(live.changes(listener), media_type="text/event-stream")

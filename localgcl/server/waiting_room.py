@@ -1,10 +1,10 @@
 """Clients that wait: in the real queue, while their connection is held open.
 
-A client that is told to ask again keeps its place until it does, so no order is lost between two
-of its requests. The place belongs to the connection on which it was told so, as long as that is
-open: clients of one machine look alike, and only the connection tells one from another. Once it is
-closed, the place is for the next one that asks for the same in the same words. Who hangs up while
-it is held leaves the queue; a grant that nobody comes for is undone.
+A client that is told to ask again keeps its place until it does. So no order is lost between two of
+its requests. The place belongs to the connection on which the client was told, as long as that is
+open: clients of one machine look alike, and only the connection distinguishes them. Once it is
+closed, the place is for the next client that asks for the same in the same words. A client that
+hangs up while its request is held leaves the queue. A grant that nobody comes for is undone.
 """
 
 from __future__ import annotations
@@ -25,36 +25,38 @@ from localgcl._engine import clients
 from localgcl._storage.database import NoDatabaseError
 from localgcl.server.connections import Connection, Share
 
-# A first request is held for no longer than Prefect's own first wait: a client with max_retries
-# counts each answer. The others are held well under the 60 s after which its client gives up.
+# A first request is held no longer than Prefect's own first wait, since a client with max_retries
+# counts each answer. Further requests are held well under the 60 s after which their client gives
+# up.
 FIRST_HOLD_SECONDS = 2.0
 NEXT_HOLD_SECONDS = 25.0
 
-# A server has only a number of connections (`serving`). This many of them are held at once, so that
-# there is room for clients that renew a lease or give one back. Beyond, a request is held just long
-# enough to be granted what is free, and its client is told to come again later than others.
+# A server has only a limited number of connections (`serving`). At most this many of them are held
+# at once, so that there is room for clients that renew a lease or give one back. A further request
+# is held just long enough to be granted what is free, and its client is told to come again later
+# than others.
 MAX_HELD = 800
-_HELD_PART = 2 / 5  # of the connections, where there may be few
+_HELD_PART = 2 / 5  # of the connections, of which there may be few
 
-# Places that are kept between two requests. Beyond, a client is told to come again, and is last in
-# the queue when it does.
+# The most places that are kept between two requests. A further client is told to come again, and is
+# last in the queue when it does.
 MAX_KEPT = 2000
 MAX_KEPT_FOR_ONE = 1000
 CROWDED_HOLD_SECONDS = 0.2
 CROWDED_AGAIN_SECONDS = 2.0
 
-# What a client that keeps its place is told to wait before it asks again, at the least; and how
+# The shortest time that a client with a kept place is told to wait before it asks again; and how
 # much later than that it may come.
 AGAIN_SECONDS = 0.05
 GRACE_SECONDS = 2.0
 
-# Who is to hold slots comes back at least so often, as with Prefect: a kept place may be granted
-# them before its turn was expected, and nobody else has them until its client comes.
+# A client that will hold slots comes back at least this often, as with Prefect. A kept place may be
+# granted slots before its turn was expected, and nobody else has them until its client comes.
 LONGEST_KEPT_SECONDS = 30.0
 
 
 class AgainError(Exception):
-    """Not yet: the client is to ask again after `seconds`, for a place that is kept for it."""
+    """Not yet: the client has to ask again after `seconds`, for a place that is kept for it."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
@@ -70,14 +72,14 @@ class GoneError(Exception):
 
 
 class Key(NamedTuple):
-    """Who asks, and for what: the same for all who ask for the same in the same words."""
+    """Who asks, and for what: equal for all that ask for the same in the same words."""
 
     client: Hashable
     words: bytes
 
 
 class Place:
-    """A request in the queue, which outlives the requests of HTTP through which it is asked."""
+    """A request in the queue, which outlives the HTTP requests that ask for it."""
 
     def __init__(self, key: Key, terms: Terms, path: str) -> None:
         self.key = key
@@ -85,7 +87,7 @@ class Place:
         self.request = terms.request()
         self.task = asyncio.create_task(self._wait(path))
         self.timer: asyncio.TimerHandle | None = None
-        # Whose it is while it is kept; None where connections do not tell clients apart.
+        # Its owner while it is kept; None if connections do not distinguish clients.
         self.connection: Connection | None = None
 
     @property
@@ -113,10 +115,10 @@ class WaitingRoom:
     async def ask(
         self, key: Key, terms: Terms, connection: Connection | None, gone: asyncio.Future[None]
     ) -> Place:
-        """Return a place that was granted; or raise what keeps it from being, the error included.
+        """Return a place that was granted; or raise what prevents that, for example its error.
 
-        `connection` is the client's own, None where it shares one with others. `gone` is done when
-        the client has hung up.
+        `connection` is the client's own, None if it shares one with others. `gone` is done when the
+        client has hung up.
         """
         closing = self._closes()
         place, hold = self._take_up(key, connection), NEXT_HOLD_SECONDS
@@ -158,7 +160,7 @@ class WaitingRoom:
         await asyncio.shield(self._begin_undoing(place))
 
     def _begin_undoing(self, place: Place) -> asyncio.Task[None]:
-        # In a task of its own, so that it is done even where whoever asks for it is cancelled.
+        # In a task of its own, so that it is done even if the caller is cancelled.
         undoing = asyncio.create_task(self._undo(place))
         self._undoing.add(undoing)
         undoing.add_done_callback(self._undone)
@@ -167,14 +169,14 @@ class WaitingRoom:
     def _undone(self, undoing: asyncio.Task[None]) -> None:
         self._undoing.discard(undoing)
         if not undoing.cancelled():
-            undoing.exception()  # it is tried again, also where nobody waits for it
+            undoing.exception()  # it is tried again, even if nobody waits for it
 
     async def _undo(self, place: Place) -> None:
         place.task.cancel()
         await asyncio.wait((place.task,))
         if not place.task.cancelled() and place.task.exception() is None:
             session = await session_of(self._path)
-            with contextlib.suppress(NoDatabaseError):  # and so nothing to undo
+            with contextlib.suppress(NoDatabaseError):  # so there is nothing to undo
                 await session.transact(
                     functools.partial(clients.undo, request=place.request),
                     create=False,
@@ -189,7 +191,7 @@ class WaitingRoom:
         place.timer = asyncio.get_running_loop().call_later(seconds, self._forget, place)
 
     def _take_up(self, key: Key, connection: Connection | None) -> Place | None:
-        """Return the oldest kept place of a connection's own, or else of nobody's any more."""
+        """Return the oldest kept place of this connection, or else one that belongs to none now."""
         own = () if connection is None else connection.places
         place = next((one for one in own if one.key == key), None)
         if place is None:
@@ -199,7 +201,7 @@ class WaitingRoom:
         return place
 
     def _release(self, place: Place) -> None:
-        """Keep a place no longer."""
+        """Stop keeping a place."""
         assert place.timer is not None  # it is kept
         place.timer.cancel()
         if place.connection is not None:
@@ -215,13 +217,13 @@ class WaitingRoom:
         self._begin_undoing(place)
 
     def _closes(self) -> asyncio.Future[None]:
-        """Return what is done when the server ends; it belongs to the loop that serves."""
+        """Return a future that is done when the server ends; it belongs to the serving loop."""
         if self._closing is None:
             self._closing = asyncio.get_running_loop().create_future()
         return self._closing
 
     async def close(self) -> None:
-        """Answer all who wait, and give up the places that are kept."""
+        """Answer all waiters, and give up the places that are kept."""
         self._closes().set_result(None)
         for places in tuple(self._kept.values()):
             for place in tuple(places):

@@ -29,14 +29,14 @@ _templates = Environment(
     lstrip_blocks=True,
     auto_reload=False,
 )
-# What a request needs from the disk is read now: later the loop would wait for it.
+# Everything that a request needs from the disk is read now: later the loop would wait for it.
 for _name in _templates.list_templates():
     _templates.get_template(_name)
 mimetypes.init()
 
 
 class _Static(StaticFiles):
-    """Files that a browser keeps, and asks about each time: the next release has others."""
+    """Files that a browser caches, but checks each time: the next release has others."""
 
     async def get_response(self, path: str, scope: Scope) -> Response:
         response = await super().get_response(path, scope)
