@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -218,13 +219,10 @@ def test_a_checkout_that_only_pythonpath_leads_to(
 def test_a_checkout_comes_before_what_is_installed(words: list[str], tmp_path: Path) -> None:
     """Of two localgcl, the one that was started is the one that goes on."""
     other = tmp_path / "localgcl"
-    other.mkdir()
-    for one in Path(package.__file__).parent.iterdir():
-        if one.name != "_run/arguments.py":
-            (other / one.name).symlink_to(one)
-    (other / "__main__.py").unlink()
-    (other / "__main__.py").write_text((Path(CHECKOUT) / "localgcl" / "__main__.py").read_text())
-    (other / "_run/arguments.py").write_text(
+    shutil.copytree(
+        Path(package.__file__).parent, other, ignore=shutil.ignore_patterns("__pycache__")
+    )
+    (other / "_run" / "arguments.py").write_text(
         "def read(words):\n    print('the other')\n    raise SystemExit"
     )
     for options in ({"env": {"PYTHONPATH": str(tmp_path)}, "cwd": "/"}, {"cwd": str(tmp_path)}):
