@@ -211,9 +211,10 @@ class Worker:
 
         looked: dict[Request, Any] = {}
         outcomes: list[_Outcome]
+        rest: list[Callable[[Transaction], object]] = []
         try:
             results, looked = self.database.transact(
-                work, durable=first.durable, create=any(job.create for job in jobs)
+                work, durable=first.durable, create=any(job.create for job in jobs), rest=rest
             )
             outcomes = [(result, None) for result in results]
             self._jobs.extendleft(reversed(jobs[len(results) :]))
@@ -244,6 +245,8 @@ class Worker:
             ],
             looked,
         )
+        if rest:
+            self.database.go_on(rest)
 
     def _for_request(self, job: Call, tx: Transaction) -> Any:
         """Run a request's own transaction, unless a look made for it was quicker."""

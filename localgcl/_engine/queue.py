@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from localgcl._base.checks import MAX_SLOTS
 from localgcl._engine.grant import grant_next, try_grant
-from localgcl._engine.watchers import wake_watchers
+from localgcl._engine.watchers import WAKES, wake_watchers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,7 +41,10 @@ def try_grant_each(tx: Transaction, tickets: Sequence[int]) -> None:
     left: set[int] = set()
     for number, ticket in enumerate(tickets):
         if tx.share <= 0:
-            _rest_of(tx).tickets += tickets[number:]
+            rest = tickets[number:]
+            _rest_of(tx).tickets += rest
+            for one in rest:
+                _wake_for_rest(tx, one)
             break
         left |= try_grant(tx, ticket).keys()
     promote(tx, left)
@@ -68,6 +71,21 @@ def _rest_of(tx: Transaction) -> _Rest:
     return tx.rest
 
 
+def _leave_queue(tx: Transaction, key: int, asked: int, first: int | None) -> None:
+    """Leave a queue to the next transaction, which goes on behind the ticket `asked`."""
+    queues = _rest_of(tx).queues
+    if key not in queues and first is not None:
+        _wake_for_rest(tx, first)
+    queues[key] = min(asked, queues.get(key, asked))
+
+
+def _wake_for_rest(tx: Transaction, ticket: int) -> None:
+    # This process may be killed before the next transaction. Then who was woken goes on with it.
+    wakes = tx.execute(WAKES, (ticket,)).fetchone()
+    if wakes is not None:
+        tx.wake(wakes[0], ticket)
+
+
 def _promote(tx: Transaction, queues: dict[int, int]) -> None:
     concerned = set[int]()
     pending = queues.copy()
@@ -90,17 +108,19 @@ def _promote(tx: Transaction, queues: dict[int, int]) -> None:
                     tx.wake(wakes[0], ticket)  # its timer may be wrong now
             else:
                 asked = _ASKED
-        while tx.share > 0 and (first := _first(tx, key)) is not None:
+        while (first := _first(tx, key)) is not None:
+            if tx.share <= 0:
+                _leave_queue(tx, key, asked, first)
+                break
             left = try_grant(tx, first)
             concerned |= left.keys()
             for other, room in left.items():
                 if room and other != key:
                     pending.setdefault(other, _ASKED)
             if not left.get(key):
-                break
-        if tx.share <= 0 and (asked != _ASKED or _first(tx, key) is not None):
-            rest = _rest_of(tx).queues
-            rest[key] = min(asked, rest.get(key, asked))
+                break  # it has been tried, and nobody behind it can go on
+        if asked != _ASKED:
+            _leave_queue(tx, key, asked, None)
     for key in concerned:
         wake_watchers(tx, key)
 

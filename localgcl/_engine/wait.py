@@ -10,7 +10,7 @@ import os
 
 from localgcl._engine import decay, owners
 from localgcl._engine.admission import count_timeout
-from localgcl._engine.grant import leave_queues
+from localgcl._engine.grant import leave_queues, try_grant
 from localgcl._engine.queue import promote
 from localgcl._engine.release import release_by_id, release_granted
 from localgcl._engine.request import Granted, Lost, NotGranted, Refused, Waiting
@@ -27,7 +27,7 @@ from localgcl._engine.watchers import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from typing import Any
 
     from localgcl._engine.request import Listener, Request
@@ -63,6 +63,9 @@ def look(
         listener.recreate()
         keys = keys_in(waiter[1])
         promote(tx, {*keys, *reap_dead(tx, dead), *_reap_ahead(tx, keys, request.ticket)})
+        if tx.share > 0 and _has_lost_a_queue(tx, keys, request.ticket):
+            # Whoever deleted that limit may have been killed before it tried all of its waiters.
+            try_grant(tx, request.ticket)
         waiter = _find(tx, request)
         if waiter is None:  # granted just now; otherwise only its own owner's death removes it
             return _grant_from_leases(tx.execute, request) or Lost()
@@ -75,6 +78,11 @@ def look(
     if verdict == "late":
         return NotGranted(_lines(passed))
     return Refused(verdict, _lines(names), _lines(passed))
+
+
+def _has_lost_a_queue(tx: Transaction, keys: Sequence[int], ticket: int) -> bool:
+    stands = "SELECT 1 FROM waits WHERE limit_key = ? AND ticket = ?"
+    return any(tx.execute(stands, (key, ticket)).fetchone() is None for key in keys)
 
 
 def _find(tx: Transaction, request: Request) -> Any:

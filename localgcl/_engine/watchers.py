@@ -34,7 +34,7 @@ DEPUTY_SECONDS = decay.HORIZON_SECONDS / 2
 # stand before the first waiter of another process.
 _MAX_SEARCHED = 1000
 
-_WAKES = "SELECT wakes FROM waiters WHERE ticket = ?"
+WAKES = "SELECT wakes FROM waiters WHERE ticket = ?"
 _BEFORE = (
     "SELECT wakes, limits FROM waits JOIN waiters USING (ticket) WHERE limit_key = ? AND ticket < ?"
     " ORDER BY ticket LIMIT ?"
@@ -60,7 +60,7 @@ def wake_watchers(tx: Transaction, key: int) -> None:
     if not all(watches for _, watches, *_ in front):
         # One watcher for each wake-up FIFO is enough. The last one stays the longest.
         wakes_of = [
-            (watches, ticket, *tx.execute(_WAKES, (ticket,)).fetchone())
+            (watches, ticket, *tx.execute(WAKES, (ticket,)).fetchone())
             for ticket, watches, *_ in front
         ]
         watching = {wakes for watches, _, wakes in wakes_of if watches}

@@ -40,11 +40,6 @@ def is_fifo_name(name: object) -> bool:
     return len(lifeline) == NAME_LENGTH and lifeline.isalnum() and (not number or number.isdigit())
 
 
-def lifeline_of(wake_fifo: str) -> str:
-    """Return the name of the lifeline that a wake-up FIFO belongs to."""
-    return wake_fifo.partition(".")[0]
-
-
 def open_write_end(name: str, folder: int) -> int:
     """Return the write end of a FIFO in a folder; OSError with ENXIO if nobody reads it."""
     descriptor = os.open(name, _WRITE, dir_fd=folder)

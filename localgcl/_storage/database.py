@@ -89,17 +89,17 @@ class Database(SharedFile):
                 for do in tuple(afterwards):
                     do()
         if left and rest is None:
-            self._go_on(left)
+            self.go_on(left, deadline)
         return result
 
-    def _go_on(self, rest: Rest) -> None:
+    def go_on(self, rest: Rest, deadline: float | None = None) -> None:
         """Do what transactions have left to others, and send the wake-ups after each."""
         while rest:
             work = rest.pop()
-            # An error here does not undo what was committed before. Waiters find at their next
-            # check that they can be granted.
-            with contextlib.suppress(LocalGCLError, NoDatabaseError):
-                self.transact(work, create=False, rest=rest)
+            # An error here does not undo what was committed before, and neither does a deadline.
+            # The waiters whom this concerns first are woken already, and go on with it.
+            with contextlib.suppress(LocalGCLError, NoDatabaseError, GateTimeoutError):
+                self.transact(work, deadline=deadline, create=False, rest=rest)
 
     def read(
         self,
@@ -204,7 +204,10 @@ class Database(SharedFile):
         from localgcl._storage.rows import senseless  # not on the hot path
 
         try:
-            problem = None if self._file is None else senseless(self._file.execute)
+            if self._file is not None:
+                problem = senseless(self._file.execute)
+            else:  # SQLite names what it cannot read in the schema, whatever bytes these are
+                problem = str(error) if isinstance(error, UnicodeDecodeError) else None
         except (sqlite3.Error, ValueError) as unreadable:  # from bytes that are no text
             problem = str(unreadable)
         if problem is not None:

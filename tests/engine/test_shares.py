@@ -7,10 +7,12 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from localgcl import DatabaseError, Limiter
+from localgcl._admin.changes import change, key_of
 from localgcl._engine import grant, queue
 from localgcl._storage import transaction
 from localgcl._storage.database import Database
 from localgcl._storage.gate import Gate
+from localgcl.models import Changes
 from tests.helpers.played import Ask, Clock, Processes
 
 SHARE = 10
@@ -117,17 +119,64 @@ def test_more_than_one_call_leaves_something(
     assert look(asks) == ["granted"] * (2 * WAITING)
 
 
+@pytest.mark.parametrize("what", ["raised", "disabled", "deleted"])
 def test_killed_before_all_is_done(
-    limiter: Limiter, asks: list[Ask], served: list[int], monkeypatch: pytest.MonkeyPatch
+    what: str,
+    limiter: Limiter,
+    asks: list[Ask],
+    served: list[int],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Those who were woken go on with it."""
+    """Who was woken goes on with it, and wakes the next ones."""
     with monkeypatch.context() as patch:
-        patch.setattr(Database, "_go_on", lambda *_: None)
-        limiter.update("a", limit=1 + WAITING)
-    assert limiter.read("a").active_slots == 1 + SHARE // 2
-    assert limiter.waiters("a")
-    asks[-1].look()  # as the periodic check has it do
+        patch.setattr(Database, "go_on", lambda *_: None)
+        if what == "raised":
+            limiter.update("a", limit=1 + WAITING)
+        elif what == "disabled":
+            limiter.update("a", active=False)
+        else:
+            limiter.delete("a")
+        for _ in range(WAITING):
+            look(asks)
     assert look(asks) == ["granted"] * WAITING
+
+
+def test_one_try_that_takes_more_than_a_share(
+    limiter: Limiter, processes: Processes, served: list[int]
+) -> None:
+    """It is made once, in vain, and the call that made it returns."""
+    names = [f"l{number}" for number in range(3 * SHARE)]
+    for name in names:
+        limiter.create(name, 1)
+    holder, process = processes(), processes()
+    held = [holder.ask(name) for name in names[:2]]
+    wide = process.ask(*names)
+    others = [process.ask(names[1]) for _ in range(3)]
+    held[1].release()
+    assert wide.waits
+    assert look(others) == ["waits"] * 3
+    held[0].release()
+    assert look([wide]) == ["granted"]
+    assert len(served) < 50
+
+
+def test_what_is_left_keeps_the_callers_deadline(
+    limiter: Limiter, asks: list[Ask], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who was woken does what it leaves."""
+    enter = Gate.enter
+    deadlines: list[float | None] = []
+
+    def note(self: Gate, deadline: float | None) -> None:
+        deadlines.append(deadline)
+        enter(self, deadline)
+
+    monkeypatch.setattr(Gate, "enter", note)
+    asks[0].process._database.transact(
+        lambda tx: change(tx, key_of(tx, "a"), Changes(limit=1 + WAITING)), deadline=1e9
+    )
+    assert len(deadlines) > 2
+    assert set(deadlines) == {1e9}
 
 
 def test_what_is_left_and_fails_undoes_nothing(

@@ -170,7 +170,7 @@ MUTANTS = (
         "what a transaction leaves is left undone",
         4,
         "Database.transact",
-        Code("self._go_on(left)", ""),
+        Code("self.go_on(left, deadline)", ""),
         (SHARES,),
     ),
     Mutant(
@@ -178,16 +178,30 @@ MUTANTS = (
         4,
         "_promote",
         Code(
-            "tx.share > 0 and (first := _first(tx, key)) is not None",
-            "(first := _first(tx, key)) is not None",
+            "if tx.share <= 0:\n    _leave_queue(tx, key, asked, first)\n    break",
+            "",
         ),
+        (SHARES,),
+    ),
+    Mutant(
+        "who would go on with what is left is not woken",
+        4,
+        "_wake_for_rest",
+        Code("tx.wake(wakes[0], ticket)", "pass"),
+        (SHARES,),
+    ),
+    Mutant(
+        "a waiter whose last limit was deleted is in no queue for ever",
+        4,
+        "look",
+        Code("tx.share > 0 and _has_lost_a_queue(tx, keys, request.ticket)", "False"),
         (SHARES,),
     ),
     Mutant(
         "what is left of a changed queue is only its first ones",
         4,
-        "_promote",
-        Code("rest[key] = min(asked, rest.get(key, asked))", "rest[key] = _ASKED"),
+        "_leave_queue",
+        Code("queues[key] = min(asked, queues.get(key, asked))", "queues[key] = _ASKED"),
         (SHARES,),
     ),
     Mutant(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -131,6 +132,27 @@ def test_an_ear_that_is_no_text(busy: Limiter) -> None:
     write(busy, "UPDATE waiters SET wakes = x'ff'")
     with pytest.raises(DatabaseError, match="did not write"):
         busy.update("database", limit=3)
+
+
+def test_a_schema_that_is_no_text(limiter: Limiter, path: str, invoke: Invoke) -> None:
+    """One byte of it was changed on the disk; SQLite's own message cannot be read then."""
+    limiter.create("a", 1)
+    limiter.close()
+    whole = Path(path).read_bytes()
+    start = whole.index(b"CREATE TABLE waiters")
+    refused = 0
+    for place in range(start, start + 60):
+        damaged = bytearray(whole)
+        damaged[place] ^= 0x80
+        Path(path).write_bytes(damaged)
+        try:
+            limiter.read_all()
+        except DatabaseError:
+            refused += 1
+        limiter.close()
+        result = invoke("doctor")
+        assert result.exception is None or isinstance(result.exception, SystemExit)
+    assert refused > 10
 
 
 def test_counters_that_are_no_numbers(busy: Limiter, invoke: Invoke) -> None:

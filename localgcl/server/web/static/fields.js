@@ -1,4 +1,4 @@
-// What may be typed for a limit, and why something else may not: as `localgcl/_checks.py` has it.
+// What may be typed for a limit, and why something else may not: as `localgcl/_base/checks.py` has it.
 
 const MAX_NAME_LENGTH = 255;
 const MAX_SLOTS = Number.MAX_SAFE_INTEGER; // 2^53 - 1, as on the command line
