@@ -24,7 +24,7 @@ BEHIND = ["unshare", "--time", "--fork", "--kill-child", "--boottime", "-1"]
 EXEC = ["unshare", "--time", "--boottime", "864000"]
 TIMES = pytest.mark.parametrize("within", [AHEAD, BEHIND, EXEC], ids=["ahead", "behind", "exec"])
 
-CLOCK = "from localgcl import _clock; print(_clock.now())"
+CLOCK = "from localgcl._base import clock; print(clock.now())"
 
 TELLS = """
 from localgcl._liveness.process import this_process
@@ -136,7 +136,7 @@ def test_a_process_here_is_told_from_there(place: list[str]) -> None:
 
 def test_the_first_process_is_told_from_there(place: list[str]) -> None:
     """It began before the clock of nearly every time namespace."""
-    told = "from localgcl import _process; print(_process._started(1))"
+    told = "from localgcl._liveness import process; print(process._started(1))"
     here, there = (int(run(within, "-c", told).stdout) for within in ([], place))
     assert abs(here - there) <= 1
 
