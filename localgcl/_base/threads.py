@@ -24,7 +24,7 @@ import time
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from types import ModuleType
     from typing import Any, TypeVar, TypeVarTuple
 
@@ -187,6 +187,15 @@ def be_ready() -> None:
         # gevent's own greenlet may not wait. What a finalizer or a signal handler frees in it is
         # freed by another greenlet.
         inside.add(id(gevent.get_hub()))
+
+
+def members(those: Iterable[T]) -> list[T]:
+    """Return what is in a set that other threads may add to meanwhile."""
+    while True:
+        try:
+            return list(those)
+        except RuntimeError:
+            continue  # another thread has just added one
 
 
 def holding(lock: threading.RLock, do: Callable[[*Args], T], *args: *Args) -> T:

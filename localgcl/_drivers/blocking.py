@@ -174,7 +174,7 @@ def drive(terms: Terms, request: Request, database: Database, listener: Listener
                 raise DatabaseError(
                     database.path,
                     "this process was forked, by a signal's handler, while its parent waited; ask"
-                    " anew in the child",
+                    " again in the child",
                 )
             if listener.woken:
                 result = listener.grant(request) or result

@@ -17,10 +17,7 @@ if TYPE_CHECKING:
 
     from localgcl._engine.transaction import Transaction
 
-_WAKES_BY_RATE = (
-    "SELECT wakes FROM waiters WHERE ticket = ?"
-    " AND EXISTS (SELECT 1 FROM settings WHERE key = ? AND decay)"
-)
+_WAKES_BY_RATE = f"{WAKES} AND EXISTS (SELECT 1 FROM settings WHERE key = ? AND decay)"
 
 # Used in place of the ticket last tried, if only the first of a queue must be tried, or if all were
 # tried.

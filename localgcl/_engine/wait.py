@@ -64,7 +64,7 @@ def look(
         keys = keys_in(waiter[1])
         promote(tx, {*keys, *reap_dead(tx, dead), *_reap_ahead(tx, keys, request.ticket)})
         if tx.share > 0 and _has_lost_a_queue(tx, keys, request.ticket):
-            # Whoever deleted that limit may have been killed before it tried all of its waiters.
+            # The process that deleted the limit may have been killed before it tried all waiters.
             try_grant(tx, request.ticket)
         waiter = _find(tx, request)
         if waiter is None:  # granted just now; otherwise only its own owner's death removes it

@@ -14,7 +14,7 @@ from _thread import get_ident
 
 from localgcl._base import clock
 from localgcl._base.forks import at_fork
-from localgcl._base.threads import holding, inside, make_lock
+from localgcl._base.threads import holding, inside, make_lock, members
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -62,11 +62,7 @@ def register(database: ForkAware) -> None:
 
 def registered() -> list[ForkAware]:
     """Return the databases that this process has used."""
-    while True:
-        try:
-            return list(_databases)
-        except RuntimeError:
-            continue  # another thread has just added one
+    return members(_databases)
 
 
 def _close_all() -> None:

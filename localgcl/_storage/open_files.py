@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 
 from localgcl._base.descriptors import is_ours
+from localgcl._base.threads import members
 from localgcl._storage.sqlite_descriptors import close_unwritten
 
 TYPE_CHECKING = False
@@ -45,15 +46,7 @@ open_files: weakref.WeakSet[OpenFile] = weakref.WeakSet()
 
 def files_of(identity: tuple[int, int]) -> list[OpenFile]:
     """Return all that this process has open of one file."""
-    return [file for file in _all_open() if file.identity == identity]
-
-
-def _all_open() -> list[OpenFile]:
-    while True:
-        try:
-            return list(open_files)
-        except RuntimeError:
-            continue  # another thread has just opened one
+    return [file for file in members(open_files) if file.identity == identity]
 
 
 def is_lost(identity: tuple[int, int]) -> bool:
@@ -75,7 +68,7 @@ def tied_to(files: Iterable[OpenFile]) -> set[OpenFile]:
         numbers = {int(number) for one in tied for number in one.descriptors}
         more = {
             one
-            for one in _all_open()
+            for one in members(open_files)
             if one.identity in identities
             or any(
                 number in numbers and is_ours(number)

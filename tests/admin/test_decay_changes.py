@@ -45,7 +45,7 @@ def test_decay_ends_with_the_leases_that_remain(limiter: Limiter, clock: Clock) 
 def test_decay_that_begins_under_waiters(
     limiter: Limiter, processes: Processes, clock: Clock
 ) -> None:
-    """Whoever waits already is told, and sets its timer to its own moment or an earlier one."""
+    """A waiter is told, and sets its timer to its own moment or an earlier one."""
     limiter.create("api", 1)
     limiter.acquire("api")
     waiting = [processes().ask("api") for _ in range(4)]

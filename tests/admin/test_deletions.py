@@ -108,7 +108,7 @@ def test_a_cancelled_request_of_a_deleted_limit_stays_clear_of_a_new_one(
 
 
 def test_reset(limiter: Limiter, processes: Processes) -> None:
-    """Every slot is free again, held or set by hand, and whoever waits is admitted."""
+    """Every slot is free again, held or set by hand, and the waiters are admitted."""
     limiter.create("database", 2, active_slots=1)
     lease = limiter.acquire("database")
     waiting = [processes().ask("database") for _ in range(3)]

@@ -59,7 +59,7 @@ def test_waiters(limiter: Limiter, processes: Processes, clock: Clock) -> None:
 
 
 def test_a_reader_sees_no_dead(limiter: Limiter, processes: Processes) -> None:
-    """Whoever looks clears the dead away first, and admits who fits then."""
+    """A look clears the dead away first, and admits who fits then."""
     limiter.create("database", 1)
     dead, alive, late = processes(), processes(), processes()
     dead.ask("database")
@@ -75,7 +75,7 @@ def test_a_reader_sees_no_dead(limiter: Limiter, processes: Processes) -> None:
 
 
 def test_release_frees_all_of_a_lease(limiter: Limiter, processes: Processes) -> None:
-    """An operator's release frees every part, whoever holds it, and says whether it was held."""
+    """An operator's release frees every part of any holder, and says whether it was held."""
     limiter.create("a", 1)
     limiter.create("b", 1)
     held = processes().ask("a", "b")

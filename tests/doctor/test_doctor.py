@@ -211,7 +211,7 @@ def first_fifo(path: str) -> str:
 
 @pytest.mark.parametrize("of", ["-wal", "-shm", "-run", "-run/gate", "a FIFO", "the database"])
 def test_wrong_modes(limiter: Limiter, examine: Examine, path: str, of: str) -> None:
-    """A file that not everybody may use who may use the others is named, and how to mend it."""
+    """A file that has fewer users than the others is named, with the command that corrects it."""
     limiter.create("database", 2)
     limiter.acquire("database")
     assert statuses(examine(), "fault") == []

@@ -52,7 +52,7 @@ def checked(
     ids=oct,
 )
 def test_permissions_that_are_well(database: int, parent: int) -> None:
-    """Everything has the mode and the group of the database, and whoever shares the folder it."""
+    """All files have the mode and the group of the database, as users of one folder need it."""
     told(checked(database, parent), "ok", "/f/x.db")
 
 
@@ -104,7 +104,7 @@ def test_a_database_of_another_group_than_its_folder() -> None:
     ],
 )
 def test_companions_with_another_mode_or_group(name: str, wrong: Entry, remedy: str) -> None:
-    """Each is named, with the commands that mend it."""
+    """Each is named, with the commands that correct it."""
     told(checked(0o660, 0o2770, more={name: wrong}), "fault", wrong.path, remedy)
 
 

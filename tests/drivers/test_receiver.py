@@ -539,7 +539,7 @@ def test_a_duty_is_always_somebodys() -> None:
 
 
 def test_a_duty_given_up_twice_for_a_ctrl_c_is_somebodys() -> None:
-    """Whoever is interrupted anywhere as it hands the duty on does it again."""
+    """A thread that is interrupted anywhere as it hands the duty on does it again."""
 
     class Sleeper:
         thread = 0

@@ -109,7 +109,7 @@ def test_who_stands_far_behind_many_processes_that_died_is_served(
 def test_a_cleaner_takes_the_files_of_a_waiter(
     limiter: Limiter, processes: Processes, clock: Clock
 ) -> None:
-    """A waiter whose lifeline was removed makes it anew at its look, and keeps what it has."""
+    """A waiter whose lifeline was removed makes a new one at its look, and keeps what it has."""
     limiter.create("database", 1)
     limiter.create("held", 1)
     holder, waiter = processes(), processes()

@@ -23,16 +23,6 @@ from tests.helpers.waiting import DEADLINE_SECONDS, until
 
 pytestmark = pytest.mark.processes
 
-PASSED = [
-    signal.SIGHUP,
-    signal.SIGINT,
-    signal.SIGQUIT,
-    signal.SIGTERM,
-    signal.SIGUSR1,
-    signal.SIGUSR2,
-]
-BY_NAME = pytest.mark.parametrize("number", PASSED, ids=lambda one: one.name)
-
 
 # Streams and status
 
