@@ -518,7 +518,8 @@ def test_what_takes_long_keeps_no_other_process_waiting(
     transact = Database.transact
 
     def counted(self: Database, work: Any, **options: Any) -> Any:
-        begun.append(len(begun))
+        if self.path == str(path):  # not what is cleared away behind another test
+            begun.append(len(begun))
         return transact(self, work, **options)
 
     async def main() -> int:
