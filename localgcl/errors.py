@@ -21,7 +21,7 @@ TYPE_CHECKING = False  # instead of importing typing, which takes as long as all
 if TYPE_CHECKING:
     from typing import ClassVar, Literal
 
-    Refusal = Literal["missing", "over_limit", "no_decay", "retries", "crowded"]
+    Refusal = Literal["missing", "over_limit", "no_decay", "template", "retries", "crowded"]
 
 
 class LocalGCLError(Exception):
@@ -38,14 +38,14 @@ class ConcurrencySlotAcquisitionError(LocalGCLError):
     """A slot was refused for a reason that waiting does not change, or max_retries are used up.
 
     `names` are the limits asked for (for missing ones: those that are missing), `occupy` the slots
-    asked of each, `waited_seconds` the time until the refusal and `reason` one of `missing`,
+    asked of each (None if they differ), `waited_seconds` the time until the refusal and `reason` one of `missing`,
     `over_limit`, `no_decay`, `retries` and (of `localgcl run --max-waiting` alone) `crowded`.
     """
 
     _fields = ("names", "occupy", "waited_seconds", "reason")
 
     def __init__(
-        self, names: tuple[str, ...], occupy: int, waited_seconds: float, reason: Refusal
+        self, names: tuple[str, ...], occupy: int | None, waited_seconds: float, reason: Refusal
     ) -> None:
         self.names = names
         self.occupy = occupy
@@ -55,10 +55,12 @@ class ConcurrencySlotAcquisitionError(LocalGCLError):
         database_error = {
             "missing": f"there is no concurrency limit named {which}; create it with"
             " `localgcl create NAME --limit N`, or pass strict=False to go on without it",
-            "over_limit": f"{occupy} slot(s) asked for are more than the limit of {which};"
+            "over_limit": f"{_slots(occupy)} asked for are more than the limit of {which};"
             " ask for fewer, or raise it with `localgcl update NAME --limit N`",
-            "no_decay": f"only limits with slot decay can be used for rate limiting, and {which}"
-            " has none; set it with `localgcl update NAME --slot-decay-per-second F`",
+            "no_decay": "only limits with slot decay (a rate) or a window can be used for rate"
+            f" limiting, and {which} has neither; set one with `localgcl update NAME --rate R`",
+            "template": f"{which} is a template; ask for one of its keys, a name that begins like"
+            " it and goes on with something else than the asterisk",
             "retries": f"no slot came free within max_retries after {waited_seconds:.3g} second(s);"
             " `localgcl ps` shows who holds it; raise max_retries or pass None to wait",
             "crowded": "no slot is free, and as many as --max-waiting allows wait already;"
@@ -72,8 +74,8 @@ class ConcurrencySlotAcquisitionError(LocalGCLError):
 class AcquireConcurrencySlotTimeoutError(LocalGCLError, TimeoutError):
     """The slots were not granted within `timeout_seconds`.
 
-    `names` are the limits asked for, `occupy` the slots asked of each and `waited_seconds` the time
-    actually waited.
+    `names` are the limits asked for, `occupy` the slots asked of each (None if they differ) and
+    `waited_seconds` the time actually waited.
     """
 
     _fields = ("names", "occupy", "waited_seconds", "timeout_seconds")
@@ -81,7 +83,7 @@ class AcquireConcurrencySlotTimeoutError(LocalGCLError, TimeoutError):
     def __init__(
         self,
         names: tuple[str, ...],
-        occupy: int,
+        occupy: int | None,
         waited_seconds: float,
         timeout_seconds: float,
     ) -> None:
@@ -90,19 +92,29 @@ class AcquireConcurrencySlotTimeoutError(LocalGCLError, TimeoutError):
         self.waited_seconds = waited_seconds
         self.timeout_seconds = timeout_seconds
         super().__init__(
-            f"Attempt to acquire {occupy} slot(s) of {quoted(names)} timed out after"
+            f"Attempt to acquire {_slots(occupy)} of {quoted(names)} timed out after"
             f" {timeout_seconds} second(s); `localgcl ps` shows who holds them and who waits"
         )
 
 
+def _slots(occupy: int | None) -> str:
+    return "the slots" if occupy is None else f"{occupy} slot(s)"
+
+
 class LimitNotFoundError(LocalGCLError, LookupError):
-    """There is no limit called `name`."""
+    """There is no limit called `name`; it may be a key of the template called `template`."""
 
-    _fields = ("name",)
+    _fields = ("name", "template")
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, template: str | None = None) -> None:
         self.name = name
-        super().__init__(f"There is no concurrency limit named '{name}'; `localgcl ls` shows all")
+        self.template = template
+        super().__init__(
+            f"There is no concurrency limit named '{name}'; `localgcl ls` shows all"
+            if template is None
+            else f"'{name}' is a key of the template '{template}', not a limit of its own; change"
+            f" the template, or create a limit named '{name}'"
+        )
 
 
 class LimitAlreadyExistsError(LocalGCLError):

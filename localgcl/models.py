@@ -30,6 +30,7 @@ class Settings(BaseModel):
 
     limit: WholeNumber
     slot_decay_per_second: Rate = 0.0
+    window_seconds: Rate = 0.0
     active: bool = True
 
 
@@ -41,6 +42,7 @@ class Changes(BaseModel):
     name: Name | None = None
     limit: WholeNumber | None = None
     slot_decay_per_second: Rate | None = None
+    window_seconds: Rate | None = None
     active: bool | None = None
     active_slots: WholeNumber | None = None
 

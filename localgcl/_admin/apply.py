@@ -36,13 +36,18 @@ def apply(wanted: Mapping[str, Settings], *, prune: bool, dry_run: bool) -> Acti
 
 
 def _present(tx: Transaction) -> dict[str, Settings]:
-    rows = tx.execute("SELECT name, slots, decay, active FROM settings").fetchall()
+    rows = tx.execute(
+        "SELECT name, slots, decay, window, active FROM settings WHERE template IS NULL"
+    ).fetchall()
     try:
         return {
             check_name(name): Settings(
-                limit=slots, slot_decay_per_second=decay, active=bool(active)
+                limit=slots,
+                slot_decay_per_second=decay,
+                window_seconds=window,
+                active=bool(active),
             )
-            for name, slots, decay, active in rows
+            for name, slots, decay, window, active in rows
         }
     except ValidationError as error:
         raise ValueError(first_fault(error)) from None

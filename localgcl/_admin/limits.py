@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from localgcl._admin.action import Action
+from localgcl._admin import changes as _changes
 from localgcl._admin.changes import change, find, insert, key_of, remove, set_slots
 from localgcl._base import clock
 from localgcl._base.checks import check_name, check_whole
@@ -35,8 +36,9 @@ def create(
     def work(tx: Transaction) -> Any:
         if find(tx, name) is not None:
             raise LimitAlreadyExistsError(name)
-        insert(tx, name, settings)
-        set_slots(tx, key_of(tx, name), active_slots)
+        key = insert(tx, name, settings)
+        if active_slots:
+            set_slots(tx, key, active_slots)
         return _row(tx, name)
 
     return Action(work, _limit)
@@ -174,9 +176,9 @@ def reset(name: str) -> Action[None]:
     check_name(name)
 
     def work(tx: Transaction) -> None:
-        key = key_of(tx, name)
-        set_slots(tx, key, 0)
-        promote(tx, [key])
+        key = _changes.limit_or_key(tx, name)
+        if key is not None:
+            _changes.reset(tx, key)
 
     return Action(work, _nothing)
 

@@ -294,7 +294,7 @@ def _missing(execute: Execute, new: sqlite3.Connection) -> list[str]:
 def _new_database() -> Iterator[sqlite3.Connection]:
     """A database in memory with the schema of a new file."""
     with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as new:
-        for statement in schema.statements_from(0):
+        for statement in schema.statements():
             new.execute(statement)
         yield new
 

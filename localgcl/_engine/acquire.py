@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from localgcl._engine import at_once, owners
+from localgcl._base.checks import MAX_SLOTS
+from localgcl._engine import at_once, keys, owners
 from localgcl._engine.admission import (
     LIMIT_COLUMNS,
     LimitRow,
+    by_time,
     count_refusal,
     count_timeout,
     opening,
     refusal,
     take,
 )
-from localgcl._engine.queue import promote
+from localgcl._engine.order import Rooms, count_overtaken, passed_by
+from localgcl._engine.queue import promote, promote_neighbours
 from localgcl._engine.request import Granted, Lost, NotGranted, Refused, Waiting
 from localgcl._engine.tables import text_of
 from localgcl._engine.wait import look, reap_dead, waiting_state
@@ -38,59 +41,101 @@ def acquire(
     """Take the slots at once if that is possible, and otherwise join the queue."""
     if request.holds and len(request.names) == 1:
         (name,) = request.names
-        keys = at_once.take(tx, name, request.occupy, request.id, request.holder)
-        if keys is not None:
-            return Granted(tx.now, (), keys[1], [keys[0]])
+        known = at_once.take(tx, name, request.wanted_of(name), request.id, request.holder)
+        if known is not None:
+            return Granted(tx.now, (), known[1], [known[0]])
     owner, rows, missing = _rows(tx, request)
     if request.holds and owner is None:
         _, freed = owners.sign_in(tx)
         promote(tx, freed)
         owner, rows, missing = _rows(tx, request)
+    outcome = _decided(tx, request, owner, rows, missing)
+    if outcome is None:
+        request.limits = {row.key: row.name for row in rows}
+        return _enqueue(tx, request, listener, owner, rows, missing)
+    if not isinstance(outcome, Granted):
+        keys.forget_idle(tx, [row.key for row in rows])
+        return outcome
+    if outcome.taken and any(row.mixed for row in rows):
+        promote_neighbours(tx, outcome.taken)
+    return outcome
+
+
+def _decided(
+    tx: Transaction,
+    request: Request,
+    owner: int | None,
+    rows: list[LimitRow],
+    missing: list[str],
+) -> Granted | Refused | NotGranted | None:
+    """Return what can be decided at once, None if the request has to wait."""
     if missing and request.strict:
         return Refused("missing", missing)
-    refused = refusal(rows, request.occupy, request.holds)
+    templates = [row.name for row in rows if row.prefix is not None]
+    if templates:
+        return Refused("template", templates)
+    refused = refusal(rows, request.holds)
     if refused is not None:
         count_refusal(tx, refused[1])
         return Refused(*refused, missing=tuple(missing))
-    is_queued = any(row.active and row.waiting for row in rows)
-    if not is_queued and opening(rows, request.occupy, tx.now) <= tx.now:
-        taken = take(
-            tx, rows, request.occupy, tx.now, lease=request.id, owner=owner, holder=request.holder
-        )
-        if owner is not None and taken and len(request.names) == 1:
+    passed = _passed(tx, rows)
+    if passed is not None and opening(tx, rows) <= tx.now:
+        taken = take(tx, rows, tx.now, request=request.id, owner=owner, holder=request.holder)
+        count_overtaken(tx, passed)
+        request.limits = {row.key: row.name for row in rows}
+        if owner is not None and taken and len(request.names) == 1 and taken[0] > 0:
             at_once.remember(tx, request.names[0], taken[0], owner)
         return Granted(tx.now, tuple(missing), owner, taken)
     most = request.max_waiting
     crowded = most is not None and any(row.active and row.waiting >= most for row in rows)
-    if request.once or crowded:
-        # Dead processes do not block and do not count, wherever they stand in a queue.
-        freed = (
-            owners.sweep(tx)
-            if crowded
-            else reap_dead(tx, {way for row in rows for way in blockers_of(tx, row.key)[0]})
-        )
-        if not freed:
-            count_timeout(tx, [row.key for row in rows])
-            return NotGranted(tuple(missing))
-        promote(tx, freed)
-        return acquire(tx, request, listener)  # which finds no dead ones this time
-    return _enqueue(tx, request, listener, owner, rows, missing)
+    if not request.once and not crowded:
+        return None
+    # Dead processes do not block and do not count, wherever they stand in a queue.
+    freed = (
+        owners.sweep(tx)
+        if crowded or any(row.mixed for row in rows)
+        else reap_dead(tx, {way for row in rows for way in blockers_of(tx, row.key)[0]})
+    )
+    if not freed:
+        count_timeout(tx, [row.key for row in rows])
+        return NotGranted(tuple(missing))
+    promote(tx, freed)
+    _, rows[:], missing[:] = _rows(tx, request)
+    return _decided(tx, request, owner, rows, missing)  # which finds no dead ones this time
+
+
+def _passed(tx: Transaction, rows: Iterable[LimitRow]) -> set[int] | None:
+    """Return whom a new request overtakes if it is granted now; None if somebody blocks it."""
+    passed: set[int] = set()
+    rooms = Rooms(tx)
+    for row in rows:
+        if row.active and row.waiting:
+            if row.waiting > row.mixed:
+                return None  # one who waits here alone blocks
+            before = passed_by(tx, rooms, row.key, MAX_SLOTS)
+            if before is None:
+                return None
+            passed.update(before)
+    return passed
 
 
 def _rows(tx: Transaction, request: Request) -> tuple[int | None, list[LimitRow], list[str]]:
     """Return the owner key, the limits asked for, and the names that no limit has.
 
-    The key is None if the request does not hold, or if this process has not signed in.
+    The key is None if the request does not hold, or if this process has not signed in. A name that
+    a template matches becomes a limit here.
     """
     ours = tx.own_address() if request.holds else None
     owner, rows, missing = None, [], []
     for name in request.names:
         columns = tx.execute(_ROW, (ours, name)).fetchone()
+        if columns is None and keys.make(tx, name):
+            columns = tx.execute(_ROW, (ours, name)).fetchone()
         if columns is None:
             missing.append(name)
         else:
             owner = columns[0]
-            rows.append(LimitRow(columns))
+            rows.append(LimitRow(columns, request.wanted_of(name)))
     return owner, rows, missing
 
 
@@ -107,14 +152,14 @@ def _enqueue(
         owner, freed = owners.sign_in(tx)
     ticket = tx.execute(
         "INSERT INTO waiters"
-        " (request, owner, wakes, limits, slots, holds, strict, holder, since, until, wakes_at,"
+        " (request, owner, wakes, limits, weights, holds, strict, holder, since, until, wakes_at,"
         " passed) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             request.id,
             owner,
             tx.listening_address(listener),
             text_of(row.key for row in rows),
-            request.occupy,
+            None if request.weights is None else text_of(row.wants for row in rows),
             request.holds,
             request.strict,
             request.holder,
@@ -127,13 +172,14 @@ def _enqueue(
     assert ticket is not None  # every INSERT sets it
     request.ticket = ticket
     request.place = owner, [row.key for row in rows]
+    mixed = len(rows) > 1
     for row in rows:
         tx.execute(
-            "INSERT INTO waits (limit_key, ticket, slots, watches) VALUES (?, ?, ?, ?)",
-            (row.key, ticket, request.occupy, row.waiting < WATCHERS),
+            "INSERT INTO waits (limit_key, ticket, slots, watches, mixed) VALUES (?, ?, ?, ?, ?)",
+            (row.key, ticket, row.wants, row.waiting < WATCHERS, mixed),
         )
     # What frees slots also promotes the queue. Time alone does not, and a death does not.
-    if freed or any(row.decay or not row.active for row in rows):
+    if freed or any(by_time(row, tx.now) or not row.active for row in rows):
         promote(tx, freed)
         outcome = look(tx, request, listener)
         assert not isinstance(outcome, Lost)  # its row was inserted above

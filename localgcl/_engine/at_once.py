@@ -1,4 +1,4 @@
-"""The common case of acquire, in one statement: one limit, free, without decay.
+"""The common case of acquire, in one statement: one limit, free, without decay or window.
 
 The statement checks for itself whether this is that case. If not, it changes nothing. It decides as
 the general `acquire` would. The keys that a general acquire has found are kept with the open file,
@@ -18,7 +18,8 @@ INSERT OR IGNORE INTO ledger (limit_key, owner, lease, slots, since, decays_from
 VALUES (
     (
         SELECT key FROM limits
-        WHERE key = ? AND name = ? AND active AND NOT decay AND NOT waiting AND used + ? <= slots
+        WHERE key = ? AND name = ? AND active AND NOT decay AND NOT window AND paused <= ?
+        AND NOT waiting AND used + ? <= slots
         AND EXISTS (SELECT 1 FROM owners WHERE key = ? AND lifeline = ?)
     ),
     ?, ?, ?, ?, ?, ?
@@ -46,7 +47,7 @@ def take(
         return None
     key, owner = known
     ours = tx.own_address()
-    values = (key, name, slots, owner, ours, owner, lease, slots, tx.now, tx.now, holder)
+    values = (key, name, tx.now, slots, owner, ours, owner, lease, slots, tx.now, tx.now, holder)
     if tx.execute(_TAKE, values).rowcount:
         return known
     del tx.known[name]  # until the general acquire has found it free again

@@ -6,7 +6,8 @@ assigned to an owner that needs no process, before the client hears of it.
 
 from __future__ import annotations
 
-from localgcl._engine import owners, wait
+from localgcl._engine import owners, wait, window
+from localgcl._engine.admission import give_back
 from localgcl._engine.queue import promote
 from localgcl._engine.release import release_of
 from localgcl._engine.tables import COUNTERS
@@ -83,10 +84,10 @@ def detach(tx: Transaction, request: Request) -> None:
         return  # it asked for no limit
     for key in granted.taken:
         place = (key, granted.owner, request.id)
-        # Slots that decay come back by themselves, and their lease has no part in that.
+        # Slots of a rate or a window come back by themselves, and their lease has no part in that.
         tx.execute(
             "DELETE FROM ledger WHERE limit_key = ? AND owner = ? AND lease = ?"
-            " AND EXISTS (SELECT 1 FROM settings WHERE key = limit_key AND decay)",
+            " AND EXISTS (SELECT 1 FROM settings WHERE key = limit_key AND (decay OR window))",
             place,
         )
         tx.execute(
@@ -121,12 +122,14 @@ def return_slots(
     found = limits_called(tx, names)
     keys = set()
     for _, name, limit in found:
-        key, rate, occupancy = tx.execute(
-            "SELECT key, decay, occupancy FROM limits WHERE name = ?", (name,)
+        key, rate, seconds, occupancy = tx.execute(
+            "SELECT key, decay, window, occupancy FROM limits WHERE name = ?", (name,)
         ).fetchone()
         keys.add(key)
         if rate:
-            owners.give_back(tx, key, slots, tx.now - (occupancy_seconds or 0.0))
+            give_back(tx, key, slots, tx.now - (occupancy_seconds or 0.0), "")
+        elif seconds:
+            window.lower(tx, key, slots)
         else:
             _free_by_hand(tx, key, slots)
         if occupancy_seconds is not None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 
 from localgcl._base.text import MAX_COMMAND_LENGTH
-from localgcl._engine import decay
+from localgcl._engine.admission import give_back
 from localgcl._engine.tables import COUNTERS, keys_in, text_of
 
 TYPE_CHECKING = False
@@ -111,14 +111,14 @@ def _clear(tx: Transaction, owners: Collection[int], *, died: bool = False) -> s
     # for a search that runs once in the life of a process. Most owners leave nothing.
     theirs = f"owner IN ({', '.join(map(str, owners))})"
     leases = tx.execute(
-        "SELECT limit_key, ledger.slots, decays_from, decay"
+        "SELECT limit_key, ledger.slots, decays_from, lease, decay OR window"
         f" FROM ledger LEFT JOIN settings ON key = limit_key WHERE {theirs}"
     ).fetchall()
     reclaimed = Counter[int]()
-    for key, slots, decays_from, rate in leases:
+    for key, slots, decays_from, lease, by_rate in leases:
         reclaimed[key] += 1
-        if rate:
-            give_back(tx, key, slots, decays_from)
+        if by_rate:
+            give_back(tx, key, slots, decays_from, lease)
     if died:
         for key, count in reclaimed.items():
             tx.execute(
@@ -136,18 +136,6 @@ def _clear(tx: Transaction, owners: Collection[int], *, died: bool = False) -> s
         tx.execute(f"DELETE FROM waiters WHERE {theirs}")
     tx.execute(f"DELETE FROM owners WHERE key IN ({', '.join(map(str, owners))})")
     return freed
-
-
-def give_back(tx: Transaction, key: int, slots: int, decays_from: float) -> None:
-    """Lower a decaying limit's level by what has not decayed of `slots` since `decays_from`."""
-    level, then, rate = tx.execute(
-        "SELECT level, level_at, decay FROM limits WHERE key = ?", (key,)
-    ).fetchone()
-    # The level may be that of a moment ahead. The slots have decayed until that moment.
-    at = max(tx.now, then)
-    level = decay.level_at(level, then, rate, at)
-    level = max(0.0, level - decay.given_back(slots, rate, at - decays_from))
-    tx.execute(f"UPDATE ledger SET level = ?, level_at = ? WHERE {COUNTERS}", (level, at, key))
 
 
 # Clients of `localgcl serve`, each with one lease

@@ -9,7 +9,9 @@ nothing otherwise. Its effect is that of `release`.
 from __future__ import annotations
 
 from localgcl._engine import owners
+from localgcl._engine.admission import give_back
 from localgcl._engine.grant import next_waiter, tell_by_lease
+from localgcl._engine.keys import forget_if_idle
 from localgcl._engine.queue import promote
 from localgcl._engine.tables import COUNTERS
 from localgcl._engine.watchers import wake_watchers
@@ -31,19 +33,20 @@ _COUNTS_RELEASE = """
 _COUNT_RELEASE = f"UPDATE ledger SET {_COUNTS_RELEASE} WHERE {COUNTERS}"
 _COUNT_IF_ALONE = f"{_COUNT_RELEASE} AND NOT waiting"
 _FREE = "DELETE FROM ledger WHERE limit_key = ? AND owner = ? AND lease = ?"
-_FREE_WITHOUT_DECAY = f"{_FREE} AND NOT (SELECT decay FROM settings WHERE key = limit_key)"
-_DECAYING = (
+_FREE_PLAIN = f"{_FREE} AND NOT (SELECT decay OR window FROM settings WHERE key = limit_key)"
+_BY_RATE = (
     "SELECT decays_from FROM ledger JOIN settings ON key = limit_key"
-    " WHERE limit_key = ? AND owner = ? AND lease = ? AND decay"
+    " WHERE limit_key = ? AND owner = ? AND lease = ? AND (decay OR window)"
 )
+_SLOTS = "SELECT slots FROM ledger WHERE limit_key = ? AND owner = ? AND lease = ?"
 # One lease turns into another with as many slots. So the sum of the slots stays as it is.
 _MOVE = (
-    "UPDATE ledger SET owner = ?, lease = ?, since = ?, decays_from = ?, holder = ?, asked = ?"
-    " WHERE limit_key = ? AND owner = ? AND lease = ? AND slots = ?"
+    "UPDATE ledger SET owner = ?, lease = ?, since = ?, decays_from = ?, holder = ?, asked = ?,"
+    " numbers = NULL WHERE limit_key = ? AND owner = ? AND lease = ? AND slots = ?"
 )
 _COUNT_MOVE = (
     f"UPDATE ledger SET {_COUNTS_RELEASE}, grants = grants + 1, waited = waited + ?,"
-    f" longest_wait = max(longest_wait, ?) WHERE {COUNTERS}"
+    f" longest_wait = max(longest_wait, ?), granted_at = ? WHERE {COUNTERS}"
 )
 
 
@@ -62,16 +65,15 @@ def release_of(tx: Transaction, lease: str, owner: int, limits: list[int]) -> bo
     """Free what an owner's lease still holds of these limits; return whether it held anything."""
     for key in limits:
         held = tx.execute(
-            "SELECT slots, since FROM ledger WHERE limit_key = ? AND owner = ? AND lease = ?",
+            "SELECT since FROM ledger WHERE limit_key = ? AND owner = ? AND lease = ?",
             (key, owner, lease),
         ).fetchone()
         if held is not None:
-            slots, since = held
-            return release(tx, lease, owner, slots, since, limits)
+            return release(tx, lease, owner, None, held[0], limits)
     return False
 
 
-def release_granted(tx: Transaction, lease: str, slots: int, granted: Granted) -> None:
+def release_granted(tx: Transaction, lease: str, slots: int | None, granted: Granted) -> None:
     """Free what was granted."""
     owner = granted.owner
     if owner is not None:
@@ -82,7 +84,7 @@ def release(
     tx: Transaction,
     lease: str,
     owner: int,
-    slots: int,
+    slots: int | None,
     since: float,
     limits: Iterable[int],
     *,
@@ -90,29 +92,38 @@ def release(
 ) -> bool:
     """Free what a lease holds of these limits; return whether it held anything.
 
-    `awaited` is a hint that others are likely to wait. It saves time and decides nothing.
+    `slots` are what it has of each of them, None if that may differ. `awaited` is a hint that others are likely to wait. It saves time and decides nothing.
     """
     held, seconds = False, max(0.0, tx.now - since)
     queued = []
     for key in limits:
-        if awaited and tx.later is None and hand_over(tx, key, owner, lease, slots, seconds):
+        place = (key, owner, lease)
+        freed = slots
+        if freed is None:
+            row = tx.execute(_SLOTS, place).fetchone()
+            if row is None:
+                continue
+            freed = row[0]
+        if awaited and tx.later is None and hand_over(tx, key, owner, lease, freed, seconds):
             held = True
             continue
-        place, counted = (key, owner, lease), (seconds, seconds, seconds, key)
-        if not tx.execute(_FREE_WITHOUT_DECAY, place).rowcount:
-            decaying = tx.execute(_DECAYING, place).fetchone()
-            if decaying is None:
+        counted = (seconds, seconds, seconds, key)
+        if not tx.execute(_FREE_PLAIN, place).rowcount:
+            by_rate = tx.execute(_BY_RATE, place).fetchone()
+            if by_rate is None:
                 continue  # freed by an operator, deleted with its limit, or lost with its file
             tx.execute(_FREE, place)
-            owners.give_back(tx, key, slots, *decaying)
+            give_back(tx, key, freed, by_rate[0], lease)
         held = True
         if not tx.execute(_COUNT_IF_ALONE, counted).rowcount:
             tx.execute(_COUNT_RELEASE, counted)
             queued.append(key)
+        elif key < 0:
+            forget_if_idle(tx, key)
     if queued and tx.later is not None:
         tx.later.update(queued)
     elif queued:
-        promote(tx, queued)
+        promote(tx, queued, freed=0 if slots is None else slots)
     return held
 
 
@@ -128,12 +139,12 @@ def hand_over(
     found = next_waiter(tx, key, slots)
     if found is None:
         return False
-    ticket, request, receiver, wakes, wanted, holder, since, is_last, all_watch = found
+    ticket, request, receiver, wakes, wanted, holder, since, is_last, all_watch, _ = found
     now = tx.now
     values = (receiver, request, now, now, holder, since, key, owner, lease, wanted)
     if not tx.execute(_MOVE, values).rowcount:
         return False
-    tx.execute(_COUNT_MOVE, (seconds, seconds, seconds, now - since, now - since, key))
+    tx.execute(_COUNT_MOVE, (seconds, seconds, seconds, now - since, now - since, now, key))
     tell_by_lease(tx, key, ticket, wakes)
     if not is_last:
         promote(tx, [key])

@@ -34,6 +34,7 @@ class Request:
         "holder",
         "holds",
         "id",
+        "limits",
         "max_waiting",
         "names",
         "occupy",
@@ -45,23 +46,26 @@ class Request:
         "strict",
         "ticket",
         "until",
+        "weights",
     )
 
     def __init__(
         self,
         names: tuple[str, ...],
-        occupy: int,
+        occupy: int | None,
         *,
         holds: bool,
         strict: bool,
         once: bool,
         holder: str | None,
         max_waiting: int | None = None,
+        weights: dict[str, int] | None = None,
     ) -> None:
         self.id = os.urandom(16).hex()
         self.pid = os.getpid()  # its process; a child that is forked meanwhile has no part in it
         self.names = names
-        self.occupy = occupy
+        self.occupy = occupy  # None if the weights differ
+        self.weights = weights
         self.holds = holds
         self.strict = strict
         self.once = once
@@ -71,6 +75,8 @@ class Request:
         self.ticket = 0  # its place in every queue, once it waits
         # Once it waits, the key of its owner, and the keys of the limits for its leases.
         self.place: tuple[int, list[int]] | None = None
+        # The names of its limits, by their keys, as far as it did not take its slots at once.
+        self.limits: dict[int, str] = {}
         # What it saw at each of its limits when it last looked; None for one that was ignored.
         self.stood: dict[int, tuple[object, ...] | None] = {}
         # What had been committed at its last periodic check; see `recheck`.
@@ -79,6 +85,10 @@ class Request:
         self.granted: Granted | None = None
         # Whether the database is known to hold nothing of the request that needs a clean-up.
         self.settled = False
+
+    def wanted_of(self, name: str) -> int:
+        """Return the slots that are asked of one of the names."""
+        return self.occupy or self.weights[name]  # type: ignore[index]  # the one or the other
 
 
 class Granted:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 
 from localgcl._engine import decay, owners
-from localgcl._engine.admission import count_timeout
+from localgcl._engine.admission import LIMIT_COLUMNS, LimitRow, by_time, count_timeout, give_back, moment
 from localgcl._engine.grant import leave_queues, try_grant
+from localgcl._engine.order import Rooms, slots_ahead
 from localgcl._engine.queue import promote
 from localgcl._engine.release import release_by_id, release_granted
 from localgcl._engine.request import Granted, Lost, NotGranted, Refused, Waiting
@@ -21,8 +22,8 @@ from localgcl._engine.watchers import (
     blockers_of,
     deputies,
     earlier,
+    last_moment,
     next_due,
-    slots_ahead,
 )
 
 TYPE_CHECKING = False
@@ -46,8 +47,8 @@ _FIND = (
     " WHERE ticket = ? AND request = ?"
 )
 _PLACE = (
-    "SELECT watches, decay, level, level_at, limits.slots, occupancy"
-    " FROM waits JOIN limits ON key = limit_key WHERE limit_key = ? AND ticket = ? AND active"
+    f"SELECT watches, {LIMIT_COLUMNS}, waits.slots, occupancy"
+    " FROM limits JOIN waits ON limit_key = key WHERE key = ? AND ticket = ? AND active"
 )
 _LEASES = "SELECT limit_key, since FROM ledger WHERE owner = ? AND lease = ? AND limit_key"
 
@@ -65,7 +66,7 @@ def look(
         promote(tx, {*keys, *reap_dead(tx, dead), *_reap_ahead(tx, keys, request.ticket)})
         if tx.share > 0 and _has_lost_a_queue(tx, keys, request.ticket):
             # The process that deleted the limit may have been killed before it tried all waiters.
-            try_grant(tx, request.ticket)
+            try_grant(tx, request.ticket, Rooms(tx))
         waiter = _find(tx, request)
         if waiter is None:  # granted just now; otherwise only its own owner's death removes it
             return _grant_from_leases(tx.execute, request) or Lost()
@@ -150,41 +151,42 @@ def waiting_state(
     look_at, expected, timed = tx.now + listener.recheck_seconds, _SHORTEST_EXPECTED, False
     ticket = request.ticket
     request.due = 0.0
+    rooms = Rooms(tx)
     for key in limits:
         place = tx.execute(_PLACE, (key, ticket)).fetchone()
         if place is None:
             request.stood[key] = None
             continue  # inactive or deleted, and so ignored
-        watches, rate, level, then, limit, occupancy = place
+        watches, occupancy, row = place[0], place[-1], LimitRow(place[:-2], place[-2])
         if watches or (not new and len(earlier(tx.execute, key, ticket)) < WATCHERS):
             here, next_end, mixed = blockers_of(tx, key, ticket)
             blockers |= here
             look_at = min(look_at, tx.now + NET_SECONDS, next_end)
             if mixed:  # one of them may be stopped when its moment comes
-                look_at = min(look_at, next_due(tx, key, ticket) - DEPUTY_SECONDS)
+                look_at = min(look_at, next_due(tx, rooms, key, ticket) - DEPUTY_SECONDS)
             if not watches:
                 tx.execute(
                     "UPDATE waits SET watches = 1 WHERE limit_key = ? AND ticket = ?", (key, ticket)
                 )
-            request.stood[key] = (rate, level, then, limit) if rate else ()
+            request.stood[key] = _stands(row)
         else:
             # If all the waiters before it die at once, it is the first that still lives.
             last = earlier(tx.execute, key, ticket, last=True)
             blockers.update(last)
             request.stood[key] = (*last,)
-        if rate:
-            slots = slots_ahead(tx, key, ticket) + request.occupy
-            at = decay.moment(level, then, rate, limit, slots, tx.now)
+        if by_time(row, tx.now):
+            at = moment(tx, row, slots_ahead(tx, rooms, key, ticket) + row.wants)
             timed = True
             request.due = max(request.due, at)
             if at - decay.HORIZON_SECONDS > tx.now:
                 look_at = min(look_at, at - decay.HORIZON_SECONDS)
             # From this moment on, slots are lost if the head of the queue has not been granted.
-            empty = then + level / rate
-            if at - decay.HORIZON_SECONDS > empty > tx.now + DEPUTY_SECONDS and (
+            lost = last_moment(tx, rooms, key, row)
+            if at - decay.HORIZON_SECONDS > lost > tx.now + DEPUTY_SECONDS and (
                 ticket in deputies(tx, key)
             ):
-                look_at = min(look_at, empty - DEPUTY_SECONDS)
+                look_at = min(look_at, lost - DEPUTY_SECONDS)
+        if row.decay or row.window:
             expected = max(expected, at - tx.now)
         else:
             expected = max(expected, min(occupancy, _LONGEST_EXPECTED))
@@ -192,6 +194,13 @@ def waiting_state(
         tx.execute("UPDATE waiters SET wakes_at = ? WHERE ticket = ?", (look_at, ticket))
     blockers.discard(tx.own_address())
     return Waiting(look_at, expected, missing, blockers)
+
+
+def _stands(row: LimitRow) -> tuple[object, ...]:
+    """Return what tells a waiter at the front of a queue that its moment may have changed."""
+    if not (row.decay or row.window or row.paused):
+        return ()
+    return row.decay, row.window, row.paused, row.level, row.level_at, row.limit
 
 
 def would_look(execute: Execute, request: Request) -> bool:
@@ -210,9 +219,8 @@ def would_look(execute: Execute, request: Request) -> bool:
             if place is not stood:
                 return True  # enabled, disabled or deleted
             continue
-        watches, rate, level, then, limit, _ = place
-        if watches or len(earlier(execute, key, request.ticket)) < WATCHERS:
-            if not watches or stood != ((rate, level, then, limit) if rate else ()):
+        if place[0] or len(earlier(execute, key, request.ticket)) < WATCHERS:
+            if not place[0] or stood != _stands(LimitRow(place[:-2], place[-2])):
                 return True
         elif stood != (*earlier(execute, key, request.ticket, last=True),):
             return True
@@ -263,7 +271,7 @@ def abandon(tx: Transaction, request: Request) -> None:
     elif granted is not None:
         # It was taken by rate, and its caller will not use it.
         for key in granted.taken:
-            if tx.execute("SELECT 1 FROM settings WHERE key = ? AND decay", (key,)).fetchone():
-                owners.give_back(tx, key, request.occupy, granted.at)
+            wanted = request.wanted_of(request.limits[key])
+            give_back(tx, key, wanted, granted.at, request.id)
         promote(tx, granted.taken)
     request.granted = None

@@ -12,10 +12,13 @@ import math
 from localgcl._base.checks import MAX_SLOTS
 from localgcl._base.text import lifeline_of
 from localgcl._engine import decay
+from localgcl._engine.admission import by_time, moment
+from localgcl._engine.order import Rooms, first_in_turn, slots_ahead
 from localgcl._engine.tables import keys_in
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from localgcl._engine.admission import LimitRow
     from localgcl._engine.transaction import Execute, Transaction
 
 # How many waiters at the front of a queue watch their blockers: each the holders and the waiters
@@ -52,42 +55,38 @@ def wake_all(tx: Transaction, key: int) -> None:
 def wake_watchers(tx: Transaction, key: int) -> None:
     """Wake those at the front who do not watch yet, and the head if its timer is set too late."""
     front = tx.execute(
-        "SELECT ticket, watches, decay, level, level_at, limits.slots, waits.slots"
+        "SELECT ticket, watches, decay OR window OR paused"
         " FROM limits JOIN waits ON limit_key = key WHERE key = ? AND active"
         " ORDER BY ticket LIMIT ?",
         (key, WATCHERS),
     ).fetchall()
-    if not all(watches for _, watches, *_ in front):
-        # One watcher for each wake-up FIFO is enough. The last one stays the longest.
+    if not all(watches for _, watches, _ in front):
+        # One watcher for each wake-up address is enough. The last one stays the longest.
         wakes_of = [
             (watches, ticket, *tx.execute(WAKES, (ticket,)).fetchone())
-            for ticket, watches, *_ in front
+            for ticket, watches, _ in front
         ]
         watching = {wakes for watches, _, wakes in wakes_of if watches}
         last = {wakes: ticket for _, ticket, wakes in wakes_of if wakes not in watching}
         for wakes, ticket in last.items():
             tx.wake(wakes, ticket)
     if front and front[0][2]:
-        _set_timers(tx, key, *front[0])
+        _set_timers(tx, key)
 
 
-def _set_timers(
-    tx: Transaction,
-    key: int,
-    first: int,
-    _: int,
-    rate: float,
-    level: float,
-    then: float,
-    limit: int,
-    wanted: int,
-) -> None:
+def _set_timers(tx: Transaction, key: int) -> None:
     """Wake the head of a rate's queue and its deputies if their timers are set too late."""
-    at = decay.moment(level, then, rate, limit, wanted, tx.now)
+    rooms = Rooms(tx)
+    row = rooms.at(key)
+    head = first_in_turn(tx, rooms, key)
+    if row is None or head is None or not by_time(row, tx.now):
+        return
+    first, wanted = head
+    at = moment(tx, row, wanted)
     # A waiter that was not granted although there is room waits for another limit, not for time.
-    if at > tx.now + decay.HORIZON_SECONDS:
+    if tx.now + decay.HORIZON_SECONDS < at < math.inf:
         _wake_if_later(tx, first, at)
-    last = then + level / rate
+    last = last_moment(tx, rooms, key, row)
     if last - DEPUTY_SECONDS <= tx.now:
         return
     for ticket in deputies(tx, key):
@@ -97,10 +96,25 @@ def _set_timers(
             (key, ticket),
         ).fetchone()
         if wakes_at > last:
-            slots += slots_ahead(tx, key, ticket)
-            own = decay.moment(level, then, rate, limit, slots, tx.now)
+            own = moment(tx, row, slots + slots_ahead(tx, rooms, key, ticket))
             if own - decay.HORIZON_SECONDS > last:
                 _wake_if_later(tx, ticket, last)
+
+
+def last_moment(tx: Transaction, rooms: Rooms, key: int, row: LimitRow) -> float:
+    """Return the moment from which slots are lost if nobody has granted to a queue's head.
+
+    With decay, it is the moment at which the level is empty. Otherwise it is the head's own moment,
+    which others wait out a little longer.
+    """
+    if row.decay:
+        empty: float = row.level_at + row.level / row.decay
+        return max(empty, row.paused if row.paused < math.inf else 0.0)
+    head = first_in_turn(tx, rooms, key)
+    if head is None:
+        return 0.0
+    at = moment(tx, row, head[1])
+    return 0.0 if at == math.inf else at + decay.HORIZON_SECONDS
 
 
 def _wake_if_later(tx: Transaction, ticket: int, at: float) -> None:
@@ -151,40 +165,28 @@ def earlier(execute: Execute, key: int, ticket: int, *, last: bool = False) -> l
     return [lifeline_of(wakes) for (wakes,) in wakes_of]
 
 
-def slots_ahead(tx: Transaction, key: int, ticket: int) -> int:
-    """Return how many slots the requests before `ticket` at a limit ask for."""
-    ((slots,),) = tx.execute(
-        "SELECT total(slots) FROM waits WHERE limit_key = ? AND ticket < ?", (key, ticket)
-    ).fetchall()
-    return int(slots)
-
-
-def due(tx: Transaction, ticket: int) -> float:
-    """Return the moment at which all rates have room for a waiter, after those before it."""
-    slots, limits = tx.execute(
-        "SELECT slots, limits FROM waiters WHERE ticket = ?", (ticket,)
-    ).fetchone()
+def due(tx: Transaction, rooms: Rooms, ticket: int) -> float:
+    """Return the moment at which time has made room for a waiter, after those before it."""
+    (limits,) = tx.execute("SELECT limits FROM waiters WHERE ticket = ?", (ticket,)).fetchone()
     at = tx.now
     for key in keys_in(limits):
-        row = tx.execute(
-            "SELECT level, level_at, decay, slots FROM limits WHERE key = ? AND active AND decay",
-            (key,),
-        ).fetchone()
-        if row is not None:
-            wanted = slots_ahead(tx, key, ticket) + slots
-            level, then, rate, limit = row
-            at = max(at, decay.moment(level, then, rate, limit, wanted, tx.now))
+        row = rooms.at(key)
+        if row is not None and row.active and by_time(row, tx.now):
+            ((slots,),) = tx.execute(
+                "SELECT slots FROM waits WHERE limit_key = ? AND ticket = ?", (key, ticket)
+            ).fetchall()
+            at = max(at, moment(tx, row, slots + slots_ahead(tx, rooms, key, ticket)))
     return at
 
 
-def next_due(tx: Transaction, key: int, ticket: int) -> float:
-    """Return the next moment at which rates elsewhere have room for a waiter before `ticket`."""
+def next_due(tx: Transaction, rooms: Rooms, key: int, ticket: int) -> float:
+    """Return the next moment at which time elsewhere makes room for a waiter before `ticket`."""
     elsewhere = tx.execute(
-        "SELECT ticket FROM waits JOIN waiters USING (ticket)"
-        " WHERE limit_key = ? AND ticket < ? AND limits LIKE '% %' ORDER BY ticket LIMIT ?",
+        "SELECT ticket FROM waits WHERE limit_key = ? AND ticket < ? AND mixed"
+        " ORDER BY ticket LIMIT ?",
         (key, ticket, WATCHERS),
     ).fetchall()
-    moments = [due(tx, earlier) for (earlier,) in elsewhere]
+    moments = [due(tx, rooms, earlier) for (earlier,) in elsewhere]
     return min((at for at in moments if at - DEPUTY_SECONDS > tx.now), default=math.inf)
 
 

@@ -60,11 +60,14 @@ class Boot:
     def _bring_over(self, execute: Callable[..., sqlite3.Cursor], shift: float) -> None:
         now = clock.now()
         for table, columns in (
-            ("ledger", ("level_at", "since", "decays_from", "asked")),
+            ("ledger", ("level_at", "since", "decays_from", "asked", "granted_at", "timed_out_at")),
+            ("taken", ("at",)),
             ("waiters", ("since", "until", "wakes_at")),
         ):
             for column in columns:
                 execute(f"UPDATE {table} SET {column} = min({column} + ?, ?)", (shift, now))
+        # A pause has an end by the clock on the wall, or none.
+        execute("UPDATE settings SET paused = paused + ? WHERE paused", (shift,))
         execute(
             "UPDATE owners SET expires = min(expires + ?, ? + ifnull(lasts, ?))",
             (shift, now, MAX_LEASE_SECONDS),

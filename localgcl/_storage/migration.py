@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from localgcl._base.clock import remaining
-from localgcl._storage import schema
+from localgcl._storage import history, schema
 from localgcl._storage.connection import begin
 from localgcl._storage.gate import GateTimeoutError
 from localgcl._storage.rights import of_the_writers
@@ -75,6 +75,6 @@ def _bring_up_to_date(
         return  # another process was first
     execute("PRAGMA synchronous = FULL")
     begin(execute, deadline)
-    for statement in schema.statements_from(version):
+    for statement in history.statements_from(version):
         execute(statement)
     execute("COMMIT")

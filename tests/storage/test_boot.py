@@ -167,12 +167,15 @@ def test_levels_do_not_rise(limiter: Limiter, clock: Clock, shift: float) -> Non
 # Files of the release before
 
 
+VERSION_1 = (Path(__file__).parent / "version_1.sql").read_text(encoding="utf-8")
+
+
 def old_file(path: Path, statements: str) -> None:
     """Make a file as schema 1 had it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("PRAGMA journal_mode = WAL")
-        connection.executescript(schema.MIGRATIONS[0])
+        connection.executescript(VERSION_1)
         connection.execute(f"PRAGMA application_id = {schema.APPLICATION_ID}")
         connection.execute("PRAGMA user_version = 1")
         connection.executescript(statements)

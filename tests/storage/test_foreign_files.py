@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from localgcl import DatabaseError, Limiter
-from localgcl._storage import schema
+from localgcl._storage import history, schema
 from tests.helpers.database import forget_everything
 from tests.helpers.descriptors import open_files
 from tests.helpers.foreign_files import newer, not_ours
@@ -107,7 +107,7 @@ def test_what_is_refused_leaves_no_descriptor_open(
 
 
 def _another_script(patch: pytest.MonkeyPatch, script: str) -> None:
-    patch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, script))
+    patch.setattr(history, "SCRIPTS", (*history.SCRIPTS, script))
     patch.setattr(schema, "VERSION", schema.VERSION + 1)
 
 

@@ -33,7 +33,7 @@ PARTS = {"ledger": ("ledger WHERE owner = -1", "ledger WHERE owner >= 0")}
 def columns() -> list[tuple[str, str]]:
     """Return each table, or part of one, with each of its columns."""
     connection = sqlite3.connect(":memory:")
-    for statement in schema.statements_from(0):
+    for statement in schema.statements():
         connection.execute(statement)
     tables = connection.execute(
         "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite%'"

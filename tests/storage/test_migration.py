@@ -70,5 +70,5 @@ def test_the_earlier_release_says_who_has_changed_it(
     """It does not write into what it does not know."""
     Limiter(carried_over).upsert("database", 2)
     monkeypatch.setattr(schema, "VERSION", 2)
-    with pytest.raises(DatabaseError, match=f"schema {len(schema.MIGRATIONS)}"):
+    with pytest.raises(DatabaseError, match="schema 4"):
         Limiter(str(carried_over)).read_all()

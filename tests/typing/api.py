@@ -40,7 +40,7 @@ def slots() -> None:
         assert_type(lease, Lease)
         assert_type(lease.id, str)
         assert_type(lease.names, tuple[str, ...])
-        assert_type(lease.occupy, int)
+        assert_type(lease.occupy, int | None)
         assert_type(lease.waited_seconds, float)
         lease.release()
     with concurrency(
