@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import os
 
-from localgcl._base.checks import MAX_SLOTS, check_holder, check_name
+from localgcl._base.checks import MAX_SLOTS, check_holder, check_requested_name
+from localgcl._base.rates import duration
 from localgcl._drivers.blocking import database_of
 from localgcl._run.job import Job
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from localgcl._storage.database import Database
 
     # The name of a switch in Job, and how its value is read; None if it takes no value.
-    Options = dict[str, tuple[str, Callable[[str], Any] | None]]
+    Options = dict[str, tuple[str, Callable[..., Any] | None]]
 
 _COMPLETION = "_LOCALGCL_COMPLETE"  # set by a shell that completes, as click defines it
 
@@ -42,24 +43,29 @@ class Whole:
 
 
 def seconds(text: str) -> float:
-    """Read a time to wait."""
-    value = float(text)
-    if not value >= 0:
-        raise ValueError(text)
-    return value
+    """Read a time to wait: seconds, or a number with a unit."""
+    return duration(text)
+
+
+def taken(name: str, slots: str) -> tuple[str, int]:
+    """Read a limit and the slots to take from it: the one value that has two words."""
+    return check_requested_name(name), Whole(1)(slots)
 
 
 _BOTH: Options = {
+    "-n": ("also", check_requested_name),
+    "--also": ("also", check_requested_name),
+    "--take": ("take", taken),
     "--occupy": ("occupy", Whole(1)),
     "--timeout": ("timeout", seconds),
     "--no-wait": ("no_wait", None),
+    "-v": ("verbose", None),
+    "--verbose": ("verbose", None),
 }
 OPTIONS: dict[str, Options] = {
     "rate-limit": _BOTH,
     "run": {
         **_BOTH,
-        "-n": ("also", check_name),
-        "--also": ("also", check_name),
         "-l": ("limit", Whole(0)),
         "--limit": ("limit", Whole(0)),
         "--max-waiting": ("max_waiting", Whole(0)),
@@ -67,10 +73,9 @@ OPTIONS: dict[str, Options] = {
         "--conflict-exit-code": ("conflict_exit_code", Whole(0, 255)),
         "--rate-limit": ("rate_limit", None),
         "--holder": ("holder", check_holder),
-        "-v": ("verbose", None),
-        "--verbose": ("verbose", None),
     },
 }
+REPEATED = ("also", "take")
 
 
 def read(arguments: list[str]) -> tuple[Job, Database] | None:
@@ -80,7 +85,6 @@ def read(arguments: list[str]) -> tuple[Job, Database] | None:
     """
     words, database = list(arguments), None
     values: dict[str, Any] = {}
-    also: list[str] = []
     try:
         while words[0].partition("=")[0] == "--db":
             database = _take_value(words)
@@ -88,23 +92,21 @@ def read(arguments: list[str]) -> tuple[Job, Database] | None:
         options = OPTIONS[command]
         if _COMPLETION in os.environ:
             return None
-        _take_options(words, options, values, also)
-        name = check_name(words.pop(0))
+        _take_options(words, options, values)
+        name = check_requested_name(words.pop(0))
         if name == "--":
             return None
-        _take_options(words, options, values, also)
+        _take_options(words, options, values)
         if words[:1] == ["--"]:
             del words[0]
         if bool(words) != (command == "run"):
             return None
-        return Job([name, *also], command=words or None, **values), database_of(database)
+        return Job(name, command=words or None, **values), database_of(database)
     except (LookupError, ValueError):
         return None
 
 
-def _take_options(
-    words: list[str], options: Options, values: dict[str, Any], also: list[str]
-) -> None:
+def _take_options(words: list[str], options: Options, values: dict[str, Any]) -> None:
     """Take the switches at the start of `words`; LookupError or ValueError leaves it to click."""
     while words and words[0][:1] == "-" and words[0] != "--":
         switch, separator, _ = words[0].partition("=")
@@ -115,9 +117,15 @@ def _take_options(
             del words[0]
             values[parameter] = True
             continue
-        value = convert(_take_value(words))
-        if parameter == "also":
-            also.append(value)
+        if convert is taken:
+            if separator:
+                raise ValueError(words[0])
+            value = taken(words[1], words[2])
+            del words[:3]
+        else:
+            value = convert(_take_value(words))
+        if parameter in REPEATED:
+            values.setdefault(parameter, []).append(value)
         else:
             values[parameter] = value
 

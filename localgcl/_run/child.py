@@ -15,7 +15,7 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
     from types import FrameType
 
 _PASSED = (
@@ -186,17 +186,28 @@ def _never_waiting(descriptor: int) -> int | None:
         return None
 
 
-def start(command: Sequence[str], mask: Collection[int], keep_open: int | None) -> int:
+def start(
+    command: Sequence[str],
+    mask: Collection[int],
+    keep_open: int | None,
+    changes: Mapping[str, str | None],
+) -> int:
     """Start a command with its signals as in `mask`, and return its pid.
 
-    It inherits the descriptor `keep_open`. OSError if it cannot be started.
+    It inherits the descriptor `keep_open`, and this environment with `changes`, in which None
+    removes a variable. OSError if it cannot be started.
     """
+    environment = _environment()
+    for name, value in changes.items():
+        environment.pop(name, None)
+        if value is not None:
+            environment[name] = value
     passed = None if keep_open is None else _inheritable(keep_open)
     try:
         permission_error: OSError | None = None
         for path in _candidates(command[0]):
             try:
-                return _spawn(path, command, mask)
+                return _spawn(path, command, mask, environment)
             except PermissionError as error:
                 permission_error = (
                     permission_error or error
@@ -237,12 +248,14 @@ def _candidates(program: str) -> Iterator[str]:
                 yield path
 
 
-def _spawn(path: str, command: Sequence[str], mask: Collection[int]) -> int:
+def _spawn(
+    path: str, command: Sequence[str], mask: Collection[int], environment: Mapping[str, str]
+) -> int:
     def spawn(path: str, *arguments: str) -> int:
         return os.posix_spawn(
             path,
             [command[0], *arguments],
-            _environment(),
+            environment,
             setsigmask=mask,
             setsigdef=_IGNORED_BY_PYTHON,
         )

@@ -7,15 +7,17 @@ import functools
 
 from localgcl._admin.creation import insert_missing
 from localgcl._base import clock
+from localgcl._base.checks import check_name
 from localgcl._base.text import printable, quoted
 from localgcl._drivers.blocking import Listener, drive
-from localgcl._engine import owners, release, wait
+from localgcl._engine import numbers, owners, release, wait
 from localgcl._engine.queue import promote
 from localgcl._liveness import identity
 from localgcl._liveness.lifeline import end_lifeline
 from localgcl._run.child import say
 from localgcl._storage.database import NoDatabaseError
 from localgcl._storage.gate import GateTimeoutError
+from localgcl._storage.location import VARIABLE
 from localgcl.errors import ConcurrencySlotAcquisitionError, DatabaseError, LocalGCLError
 
 TYPE_CHECKING = False
@@ -74,9 +76,11 @@ class Claim:
             except ConcurrencySlotAcquisitionError as error:
                 if error.reason != "missing" or limit_of_missing is None:
                     raise
-                if self._terms.occupy > limit_of_missing:
+                if not all(map(_can_be_created, error.names)):
+                    raise  # only a template could make them
+                if max(map(self._request.wanted_of, error.names)) > limit_of_missing:
                     raise ConcurrencySlotAcquisitionError(
-                        error.names, self._terms.occupy, error.waited_seconds, "over_limit"
+                        error.names, self._request.occupy, error.waited_seconds, "over_limit"
                     ) from None
                 self._database.transact(
                     functools.partial(insert_missing, names=error.names, limit=limit_of_missing),
@@ -97,6 +101,22 @@ class Claim:
             else Listener(self._database, self._request)
         )
         drive(self._terms, self._request, self._database, listener)
+
+    def environment(self, name: str) -> dict[str, str | None]:
+        """Return what the environment of a command says of these slots; None removes a variable.
+
+        The numbers are those of the slots of the limit `name`.
+        """
+        held: list[int] = []
+        if self._terms.holds:
+            work = functools.partial(_numbers, request=self._request, name=name)
+            held = self._database.transact(work)
+        return {
+            VARIABLE: self._database.path,
+            "LOCALGCL_LEASE": self._request.id if self._terms.holds else None,
+            "LOCALGCL_SLOT": str(held[0]) if held else None,
+            "LOCALGCL_SLOTS": ",".join(map(str, held)) if held else None,
+        }
 
     @property
     def descriptor(self) -> int | None:
@@ -120,7 +140,7 @@ class Claim:
 
         def sign_out(tx: Transaction) -> None:
             if self.used and granted is not None:
-                release.release_granted(tx, self._request.id, self._terms.occupy, granted)
+                release.release_granted(tx, self._request.id, self._request.occupy, granted)
             else:
                 wait.abandon(tx, self._request)
             promote(tx, owners.sign_out(tx, if_idle=False))
@@ -139,6 +159,26 @@ class Claim:
         """Report something on standard error, if that is wanted."""
         if self._verbose:
             _tell(text)
+
+
+def _can_be_created(name: str) -> bool:
+    try:
+        check_name(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _numbers(tx: Transaction, request: Request, name: str) -> list[int]:
+    """Return the numbers of what a request was granted of one of its limits, if anything was."""
+    granted = request.granted
+    if granted is None or granted.owner is None:
+        return []
+    for key in granted.taken:
+        # Slots that were taken at once are those of the only name.
+        if request.limits.get(key, name) == name:
+            return numbers.assign(tx, key, granted.owner, request.id)
+    return []
 
 
 class _Teller(Listener):

@@ -34,17 +34,31 @@ class MissingLimitError(LocalGCLError):
         )
 
 
+def _wanted(names: list[str], occupy: int, take: Iterable[tuple[str, int]]) -> dict[str, int]:
+    """Return the slots that are wanted of each limit."""
+    wanted = dict.fromkeys(names, occupy)
+    for name, slots in take:
+        if wanted.setdefault(name, slots) != slots:
+            raise ValueError(
+                f"both {wanted[name]} and {slots} slot(s) are to be taken from {name!r}"
+            )
+    return wanted
+
+
 class Job:
     """A command line that was read: which slots, on which terms, and for what.
 
-    `command` is what `run` runs, None for `rate-limit`. Missing limits are created with `limit`
-    slots; if it is None, they are an error. `no_slot` is the status if there is no slot in time.
+    `command` is what `run` runs, None for `rate-limit`. Its environment has the numbers of its
+    slots of `name`. Missing limits are created with `limit` slots; if it is None, they are an
+    error. `no_slot` is the status if there is no slot in time.
     """
 
     def __init__(
         self,
-        names: Iterable[str],
+        name: str,
         *,
+        also: Iterable[str] = (),
+        take: Iterable[tuple[str, int]] = (),
         occupy: int = 1,
         timeout: float | None = None,
         no_wait: bool = False,
@@ -61,9 +75,12 @@ class Job:
         if rate_limit and limit is not None:
             raise ValueError("--limit creates limits without a rate: not with --rate-limit")
         terms = HoldingTerms if command is not None and not rate_limit else RateTerms
+        wanted = _wanted([name, *also], occupy, take)
+        same = len(set(wanted.values())) == 1
+        self.name = name
         self.terms = terms(
-            list(names),
-            occupy,
+            list(wanted) if same else wanted,
+            wanted[name] if same else 1,
             0.0 if no_wait else timeout,
             strict=True,
             holder=holder,
@@ -87,9 +104,10 @@ class Job:
             if command is None:
                 claim.used = True
                 return 0
+            environment = claim.environment(self.name)
             signals.hold()
             try:
-                pid = start(command, signals.mask, claim.descriptor)
+                pid = start(command, signals.mask, claim.descriptor, environment)
             except OSError as error:
                 claim.leave()  # before any output, which may take its time
                 say(f"Error: cannot run {command[0]!r}: {error.strerror}", ERROR_PATIENCE_SECONDS)

@@ -15,6 +15,7 @@ from localgcl.errors import LocalGCLError
 
 # Loaded when used: a cron job that runs one command does not wait for the imports of others.
 _COMMANDS = {
+    "adjust": "limits",
     "apply": "files",
     "create": "limits",
     "delete": "limits",
@@ -22,13 +23,15 @@ _COMMANDS = {
     "doctor": "doctor",
     "enable": "limits",
     "export": "files",
-    "inspect": "limits",
-    "ls": "limits",
+    "inspect": "views",
+    "ls": "views",
     "metrics": "metrics",
+    "pause": "limits",
     "ps": "holders",
     "rate-limit": "run",
     "release": "holders",
     "reset": "limits",
+    "resume": "limits",
     "run": "run",
     "serve": "server",
     "top": "top",

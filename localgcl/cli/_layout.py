@@ -6,7 +6,11 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 
 # The columns of numbers and times, by heading: a name may begin with a digit too.
-_TO_THE_RIGHT = {"IN USE", "LIMIT", "PID", "POSITION", "SINCE", "SLOTS", "UPDATED", "WAITING"}
+_TO_THE_RIGHT = {
+    *("EXPECTED", "IN USE", "KEYS", "LIMIT", "PID", "POSITION", "SINCE", "SLOTS", "UPDATED"),
+    "WAITING",
+}
+_UNITS = (("d", 86400), ("h", 3600), ("min", 60))
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
@@ -59,7 +63,15 @@ def bar(used: int, limit: int, width: int = 10) -> str:
 
 def duration(seconds: float) -> str:
     """Return a time as people say it: 12 s, 3 min, 2 h, 5 d."""
-    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+    for unit, size in _UNITS:
         if seconds >= size:
             return f"{int(seconds // size)} {unit}"
     return f"{int(seconds)} s"
+
+
+def length(seconds: float) -> str:
+    """Return a time exactly, in the largest unit that has a whole number of it: 90 s, 5 min."""
+    for unit, size in _UNITS:
+        if seconds >= size and seconds % size == 0:
+            return f"{seconds / size:g} {unit}"
+    return f"{seconds:.15g} s"

@@ -8,12 +8,16 @@ import sys
 from typing import TYPE_CHECKING, TypeVar
 
 import click
+from pydantic import ValidationError
 
 from localgcl._drivers import blocking
 from localgcl._storage.location import choose
+from localgcl.models import first_fault
 from localgcl.sync import Limiter
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from localgcl._admin.action import Action
     from localgcl._storage.database import Database
     from localgcl._storage.location import ChosenBy
@@ -42,6 +46,20 @@ def connection_of(ctx: click.Context) -> Database:
 def administer(ctx: click.Context, action: Action[T]) -> T:
     """Carry out a call of administration on that database."""
     return action.run(connection_of(ctx))
+
+
+@contextlib.contextmanager
+def refused_values(ctx: click.Context) -> Iterator[None]:
+    """Turn the errors of bad values into wrong usage, and of what a limit does not allow into one.
+
+    A model says that a value can never be right. A plain ValueError is about the limit as it is.
+    """
+    try:
+        yield
+    except ValidationError as error:
+        raise click.UsageError(f"{first_fault(error)}.", ctx) from None
+    except ValueError as error:
+        raise click.ClickException(f"{error}.") from None
 
 
 output_option = click.option(

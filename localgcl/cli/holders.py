@@ -85,12 +85,24 @@ def echo_waiters(waiters: Sequence[Waiter]) -> None:
 def table_of_waiters(waiters: Sequence[Waiter]) -> list[str]:
     """Return the waiters, one line each."""
     return table(
-        ("WAITS FOR", "SLOTS", "PID", "USER", "COMMAND", "HOLDER", "SINCE", "POSITION"),
+        ("WAITS FOR", "SLOTS", "PID", "USER", "COMMAND", "HOLDER", "SINCE", "POSITION", "EXPECTED"),
         [
-            (one.limit, *_request(one), f"{duration(one.waited_seconds)} ago", str(one.position))
+            (
+                one.limit,
+                *_request(one),
+                f"{duration(one.waited_seconds)} ago",
+                str(one.position),
+                _expected(one),
+            )
             for one in waiters
         ],
     )
+
+
+def _expected(one: Waiter) -> str:
+    """Return when a waiter is expected to be granted its slots, "-" if only a release can tell."""
+    seconds = one.expected_seconds
+    return "-" if seconds is None else f"in {duration(seconds)}"
 
 
 def _request(one: Holder | Waiter) -> tuple[str, ...]:

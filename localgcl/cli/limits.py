@@ -1,40 +1,90 @@
-"""Commands that create, show, change and delete limits."""
+"""Commands that create, change, pause and delete limits."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import click
 
-from localgcl._admin import limits as _limits
-from localgcl._admin.action import together
-from localgcl._base import clock
-from localgcl.cli._layout import bar, duration, table
-from localgcl.cli._shared import (
-    administer,
-    confirm,
-    echo_json,
-    limiter_of,
-    output_option,
-    yes_option,
+from localgcl.cli._shared import confirm, limiter_of, refused_values, yes_option
+from localgcl.cli._types import (
+    DECAY,
+    KNOWN_NAME,
+    MORE_OR_FEWER_SLOTS,
+    NEW_NAME,
+    PAUSE,
+    RATE,
+    SLOTS,
+    WINDOW,
 )
-from localgcl.cli._types import KNOWN_NAME, NEW_NAME, RATE, SLOTS
-from localgcl.cli.holders import echo_holders, echo_waiters
+from localgcl.errors import LimitNotFoundError
 from localgcl.models import Limit
+from localgcl.sync import Limiter
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 _THE_LIMIT = "global concurrency limit"
+_HOW_SLOTS_COME_BACK = {
+    "rate": "--rate",
+    "slot_decay_per_second": "--slot-decay-per-second",
+    "window_seconds": "--window",
+}
+
+
+def _rate_options(default: str) -> Callable[[F], F]:
+    """Add the options that say how slots come back by themselves."""
+
+    def add(function: F) -> F:
+        for one in (
+            click.option(
+                "--window",
+                "window_seconds",
+                type=WINDOW,
+                metavar="D",
+                help="No more than --limit slots are taken in any period of that length, such as"
+                f" 60 (seconds), 1min or 1d; 0: no window.  [default: {default}]",
+            ),
+            click.option(
+                "--slot-decay-per-second",
+                type=DECAY,
+                metavar="F",
+                help="The same as a number; 0: slots come back only by release."
+                f"  [default: {default}]",
+            ),
+            click.option(
+                "--rate",
+                type=RATE,
+                metavar="R",
+                help="Slots that come back by themselves, such as 100/min, 5/s or 1/15min;"
+                f" --limit is how many may start at once.  [default: {default}]",
+            ),
+        ):
+            function = one(function)
+        return function
+
+    return add
+
+
+def _how_slots_come_back(ctx: click.Context, given: dict[str, Any]) -> dict[str, Any]:
+    """Return which of the three options were given, with their values: one at most."""
+    found = {name: given[name] for name in _HOW_SLOTS_COME_BACK if given[name] is not None}
+    if len(found) > 1:
+        names = " and ".join(_HOW_SLOTS_COME_BACK[name] for name in found)
+        raise click.UsageError(f"{names} exclude each other.", ctx)
+    return found
 
 
 @click.command()
 @click.argument("name", type=NEW_NAME)
-@click.option("-l", "--limit", type=SLOTS, required=True, help="Slots of the limit.")
 @click.option(
-    "--slot-decay-per-second",
-    type=RATE,
-    default=0.0,
-    show_default=True,
-    help="Slots that come back by themselves each second; 0: only by release.",
+    "-l",
+    "--limit",
+    type=SLOTS,
+    metavar="N",
+    help="Slots of the limit.  [required; with --rate, default: 1]",
 )
+@_rate_options("slots come back only by release")
 @click.option("--disable", is_flag=True, help="Create it inactive.  [default: active]")
 @click.option(
     "--active-slots",
@@ -47,122 +97,43 @@ _THE_LIMIT = "global concurrency limit"
 def create(
     ctx: click.Context,
     name: str,
-    limit: int,
-    slot_decay_per_second: float,
+    limit: int | None,
     disable: bool,
     active_slots: int,
+    **rate: Any,
 ) -> None:
     """Create the limit NAME.
+
+    If NAME ends in an asterisk, it is a template: each name that begins like it has slots of its
+    own, as soon as they are requested.
 
     \b
     Example:
       localgcl create database --limit 5
-      localgcl create api --limit 10 --slot-decay-per-second 2
+      localgcl create api --limit 10 --rate 100/min
+      localgcl create sms --limit 5 --window 1min
+      localgcl create "customer:*" --limit 1
     """
-    limiter_of(ctx).create(
-        name,
-        limit,
-        slot_decay_per_second=slot_decay_per_second,
-        active=not disable,
-        active_slots=active_slots,
-    )
+    given = _how_slots_come_back(ctx, rate)
+    if limit is None and "rate" not in given:
+        raise click.MissingParameter(ctx=ctx, param=ctx.command.params[1])
+    with refused_values(ctx):
+        limiter_of(ctx).create(
+            name, limit, active=not disable, active_slots=active_slots, **given
+        )
     click.echo(f"Created {_THE_LIMIT} with name '{name}'.")
 
 
 @click.command()
 @click.argument("name", type=KNOWN_NAME)
-@output_option
-@click.pass_context
-def inspect(ctx: click.Context, name: str, output: str | None) -> None:
-    """Show the limit NAME with its holders and waiters.
-
-    \b
-    Example:
-      localgcl inspect database
-      localgcl inspect database -o json
-    """
-    limit, holders, waiters = administer(
-        ctx, together(_limits.read(name), _limits.holders(name), _limits.waiters(name))
-    )
-    if output:
-        echo_json(
-            {
-                **limit.model_dump(mode="json"),
-                "holders": [one.model_dump(mode="json") for one in holders],
-                "waiters": [one.model_dump(mode="json") for one in waiters],
-            }
-        )
-        return
-    for label, value in (
-        ("Name", limit.name),
-        ("Id", limit.id),
-        ("Slots", f"{bar(limit.active_slots, limit.limit)} {_use(limit)}"),
-        ("Decay", _decay(limit)),
-        ("Active", _yes(limit.active)),
-        ("Waiting", str(limit.waiting)),
-        ("Held", f"{limit.avg_slot_occupancy_seconds:.3g} s on average"),
-        ("Created", f"{limit.created:%Y-%m-%d %H:%M:%S} UTC"),
-        ("Updated", f"{limit.updated:%Y-%m-%d %H:%M:%S} UTC"),
-    ):
-        click.echo(f"{label + ':':9}{value}")
-    echo_holders(holders)
-    echo_waiters(waiters)
-
-
-@click.command()
-@output_option
-@click.pass_context
-def ls(ctx: click.Context, output: str | None) -> None:
-    """Show every limit: slots in use, waiting, decay, active.
-
-    \b
-    Example:
-      localgcl ls
-      localgcl ls -o json
-    """
-    limits = limiter_of(ctx).read_all()
-    if output:
-        echo_json([limit.model_dump(mode="json") for limit in limits])
-    elif not limits:
-        click.echo("No global concurrency limits found.")
-    else:
-        click.echo("\n".join(table_of_limits(limits)))
-
-
-def table_of_limits(limits: Sequence[Limit]) -> list[str]:
-    """Return the limits, one line each."""
-    return table(
-        ("NAME", "LIMIT", "IN USE", "", "WAITING", "DECAY", "ACTIVE", "UPDATED"),
-        [
-            (
-                limit.name,
-                str(limit.limit),
-                str(limit.active_slots),
-                bar(limit.active_slots, limit.limit),
-                str(limit.waiting),
-                _decay(limit),
-                _yes(limit.active),
-                _ago(limit),
-            )
-            for limit in limits
-        ],
-    )
-
-
-@click.command()
-@click.argument("name", type=KNOWN_NAME)
 @click.option("-l", "--limit", type=SLOTS, help="Slots of the limit.  [default: unchanged]")
-@click.option(
-    "--slot-decay-per-second",
-    type=RATE,
-    help="Slots that come back by themselves each second; 0: only by release."
-    "  [default: unchanged]",
-)
+@_rate_options("unchanged")
 @click.option(
     "--active-slots",
     type=SLOTS,
     help="Slots in use from now on, with no holder: frees every lease.  [default: unchanged]",
 )
+@click.option("--name", "new_name", type=NEW_NAME, help="Its new name.  [default: unchanged]")
 @click.option("--enable", is_flag=True, help="Make it active.  [default: unchanged]")
 @click.option("--disable", is_flag=True, help="Make it inactive.  [default: unchanged]")
 @click.pass_context
@@ -170,31 +141,93 @@ def update(
     ctx: click.Context,
     name: str,
     limit: int | None,
-    slot_decay_per_second: float | None,
     active_slots: int | None,
+    new_name: str | None,
     enable: bool,
     disable: bool,
+    **rate: Any,
 ) -> None:
     """Change what is given of the limit NAME; waiters are affected immediately.
 
     \b
     Example:
       localgcl update database --limit 10
-      localgcl update api --slot-decay-per-second 0.5 --enable
+      localgcl update api --rate 30/min --enable
+      localgcl update database --name main-database
     """
     if enable and disable:
         raise click.UsageError("--enable and --disable exclude each other.", ctx)
     active = (enable or None) if not disable else False
-    if (limit, slot_decay_per_second, active_slots, active) == (None,) * 4:
+    given = _how_slots_come_back(ctx, rate)
+    if not given and (limit, active_slots, new_name, active) == (None,) * 4:
         raise click.UsageError("Nothing to update: give at least one option.", ctx)
-    limiter_of(ctx).update(
-        name,
-        limit=limit,
-        slot_decay_per_second=slot_decay_per_second,
-        active=active,
-        active_slots=active_slots,
-    )
+    with refused_values(ctx):
+        limiter_of(ctx).update(
+            name,
+            new_name=new_name,
+            limit=limit,
+            active=active,
+            active_slots=active_slots,
+            **given,
+        )
     click.echo(f"Updated {_THE_LIMIT} with name '{name}'.")
+
+
+@click.command(context_settings={"ignore_unknown_options": True})  # -5 is a number here
+@click.argument("name", type=KNOWN_NAME)
+@click.argument("slots", type=MORE_OR_FEWER_SLOTS)
+@click.pass_context
+def adjust(ctx: click.Context, name: str, slots: int) -> None:
+    """Have SLOTS more slots of the limit NAME in use, or fewer if SLOTS is negative.
+
+    NAME has a rate or a window. This settles an estimate once the real number is known. More than
+    the limit is a debt, which time pays off.
+
+    \b
+    Example:
+      localgcl adjust tokens 350
+      localgcl adjust tokens -120
+    """
+    with refused_values(ctx):
+        limit = limiter_of(ctx).adjust(name, slots)
+    click.echo(f"Adjusted '{name}': {limit.active_slots} of {limit.limit} slots are in use.")
+
+
+@click.command()
+@click.argument("name", type=KNOWN_NAME)
+@click.option(
+    "--for",
+    "seconds",
+    type=PAUSE,
+    metavar="D",
+    help="Resume after that time, such as 90 (seconds), 5min or 2h.  [default: until `resume`]",
+)
+@click.pass_context
+def pause(ctx: click.Context, name: str, seconds: float | None) -> None:
+    """Have nothing granted at the limit NAME: requests wait, and holders continue.
+
+    \b
+    Example:
+      localgcl pause api --for 10min
+      localgcl pause database
+    """
+    with refused_values(ctx):
+        limiter_of(ctx).pause(name, seconds)
+    click.echo(f"Paused {_THE_LIMIT} with name '{name}'.")
+
+
+@click.command()
+@click.argument("name", type=KNOWN_NAME)
+@click.pass_context
+def resume(ctx: click.Context, name: str) -> None:
+    """End the pause of the limit NAME.
+
+    \b
+    Example:
+      localgcl resume database
+    """
+    limiter_of(ctx).resume(name)
+    click.echo(f"Resumed {_THE_LIMIT} with name '{name}'.")
 
 
 @click.command()
@@ -226,10 +259,18 @@ def disable(ctx: click.Context, name: str) -> None:
 def _switch(ctx: click.Context, name: str, *, active: bool) -> None:
     limiter = limiter_of(ctx)
     done = "enabled" if active else "disabled"
-    if limiter.read(name).active is active:
+    if _limit_called(limiter, name).active is active:
         raise click.ClickException(f"The {_THE_LIMIT} '{name}' is already {done}.")
     limiter.update(name, active=active)
     click.echo(f"{done.capitalize()} {_THE_LIMIT} with name '{name}'.")
+
+
+def _limit_called(limiter: Limiter, name: str) -> Limit:
+    """Return a limit; a key is none, since it belongs to its template."""
+    limit = limiter.read(name)
+    if limit.template is not None:
+        raise LimitNotFoundError(name, limit.template)
+    return limit
 
 
 @click.command()
@@ -245,7 +286,7 @@ def delete(ctx: click.Context, name: str, yes: bool) -> None:
       localgcl delete database --yes
     """
     limiter = limiter_of(ctx)
-    limiter.read(name)
+    _limit_called(limiter, name)
     confirm(f"Are you sure you want to delete {_THE_LIMIT} '{name}'?", yes)
     limiter.delete(name)
     click.echo(f"Deleted {_THE_LIMIT} with name '{name}'.")
@@ -268,19 +309,3 @@ def reset(ctx: click.Context, name: str, yes: bool) -> None:
     confirm(f"Are you sure you want to reset {_THE_LIMIT} '{name}'?", yes)
     limiter.reset(name)
     click.echo(f"Reset {_THE_LIMIT} with name '{name}'.")
-
-
-def _use(limit: Limit) -> str:
-    return f"{limit.active_slots} of {limit.limit} in use"
-
-
-def _decay(limit: Limit) -> str:
-    return f"{limit.slot_decay_per_second:g}/s" if limit.slot_decay_per_second else "-"
-
-
-def _yes(value: bool) -> str:
-    return "yes" if value else "no"
-
-
-def _ago(limit: Limit) -> str:
-    return f"{duration(max(0.0, clock.wall() - limit.updated.timestamp()))} ago"

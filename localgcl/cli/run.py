@@ -8,11 +8,11 @@ from typing import Any, NoReturn, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
-from localgcl._base.checks import check_holder, check_name
-from localgcl._run.arguments import OPTIONS, Whole, seconds
+from localgcl._base.checks import check_holder, check_requested_name
+from localgcl._run.arguments import OPTIONS, REPEATED, Whole, seconds, taken
 from localgcl._run.job import NO_SLOT, Job
 from localgcl.cli._shared import connection_of
-from localgcl.cli._types import KNOWN_NAME, SECONDS
+from localgcl.cli._types import KNOWN_NAME, SECONDS, SLOTS_TO_TAKE
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -34,8 +34,8 @@ class _Run(click.Command):
 
     def _divide(self, args: list[str]) -> tuple[list[str], list[str]]:
         """Return the options at the beginning, with their values, and the rest."""
-        valued = {
-            name
+        values = {
+            name: one.nargs
             for one in self.params
             if isinstance(one, click.Option) and not one.is_flag
             for name in one.opts
@@ -46,8 +46,12 @@ class _Run(click.Command):
             index += 1
             # Of several letters behind one dash, the first one with a value takes the letters after
             # it as the value.
-            names = [word] if word[:2] == "--" else [f"-{letter}" for letter in word[1:]]
-            taking = [position for position, name in enumerate(names, 1) if name in valued]
+            if word[:2] == "--":
+                name, separator, _ = word.partition("=")
+                index += max(0, values.get(name, 0) - bool(separator))
+                continue
+            names = [f"-{letter}" for letter in word[1:]]
+            taking = [position for position, name in enumerate(names, 1) if name in values]
             if taking[:1] == [len(names)]:
                 index += 1
         return args[:index], args[index:]
@@ -70,13 +74,21 @@ _TEXTS: dict[str, tuple[str | None, str]] = {
         "NAME",
         "A further limit, repeatable; all are taken at one moment.  [default: none]",
     ),
-    "occupy": ("N", "Slots to take from each limit."),
+    "take": (
+        "NAME N",
+        "A further limit, and the slots to take from it, repeatable.  [default: none]",
+    ),
+    "occupy": ("N", "Slots to take from each limit, but for those of --take."),
     "limit": (
         "N",
         "Create each missing limit with N slots; one that exists is left as it is."
         "  [default: a missing limit is an error]",
     ),
-    "timeout": ("S", "Give up after S seconds, with status 75.  [default: wait for ever]"),
+    "timeout": (
+        "D",
+        "Give up after that time, such as 90 (seconds), 1.5s, 5m or 2h, with status 75."
+        "  [default: wait for ever]",
+    ),
     "no_wait": (None, "Give up at once, with status 75.  [default: wait]"),
     "max_waiting": (
         "N",
@@ -97,7 +109,8 @@ _TEXTS: dict[str, tuple[str | None, str]] = {
 _SHOWN_DEFAULTS = {"occupy": 1, "conflict_exit_code": NO_SLOT}
 _KINDS: dict[object, dict[str, Any]] = {
     None: {"is_flag": True},
-    check_name: {"type": KNOWN_NAME, "multiple": True},
+    check_requested_name: {"type": KNOWN_NAME},
+    taken: {"type": SLOTS_TO_TAKE, "nargs": 2},
     check_holder: {"callback": _text},
     seconds: {"type": SECONDS},
 }
@@ -117,6 +130,8 @@ def _options(command: str) -> Callable[[F], F]:
                 kind: dict[str, Any] = {"type": click.IntRange(read.lowest, read.highest)}
             else:
                 kind = _KINDS[read]
+            if name in REPEATED:
+                kind = {**kind, "multiple": True}
             if name in _SHOWN_DEFAULTS:
                 kind = {**kind, "default": _SHOWN_DEFAULTS[name], "show_default": True}
             function = click.option(*switches, metavar=metavar, help=text, **kind)(function)
@@ -138,19 +153,7 @@ def _options(command: str) -> Callable[[F], F]:
 @_options("run")
 @click.pass_context
 def run(
-    ctx: click.Context,
-    name: str,
-    command: tuple[str, ...],
-    also: tuple[str, ...],
-    occupy: int,
-    limit: int | None,
-    timeout: float | None,
-    no_wait: bool,
-    max_waiting: int | None,
-    conflict_exit_code: int,
-    rate_limit: bool,
-    holder: str | None,
-    verbose: bool,
+    ctx: click.Context, name: str, command: tuple[str, ...], **options: Any
 ) -> None:
     """Run COMMAND while holding a slot of the limit NAME.
 
@@ -167,32 +170,18 @@ def run(
     Example:
       localgcl run database -- pg_dump app
       localgcl run --limit 1 --no-wait backup -- backup.sh --full
-      localgcl run --timeout 600 --also disk database -- vacuumdb app
+      localgcl run --timeout 10m --also disk database -- vacuumdb app
+      localgcl run --take ram 4 jobs -- make
       localgcl run --rate-limit api -- curl https://example.org/
     """
-    _do(
-        ctx,
-        [name, *also],
-        command=command,
-        occupy=occupy,
-        limit=limit,
-        timeout=timeout,
-        no_wait=no_wait,
-        max_waiting=max_waiting,
-        conflict_exit_code=conflict_exit_code,
-        rate_limit=rate_limit,
-        holder=holder,
-        verbose=verbose,
-    )
+    _do(ctx, name, command=command, **options)
 
 
 @click.command("rate-limit")
 @click.argument("name", type=KNOWN_NAME)
 @_options("rate-limit")
 @click.pass_context
-def rate_limit(
-    ctx: click.Context, name: str, occupy: int, timeout: float | None, no_wait: bool
-) -> None:
+def rate_limit(ctx: click.Context, name: str, **options: Any) -> None:
     """Return when the rate of the limit NAME allows the next operation.
 
     However many processes call this, together they keep to the rate, in the order in which they
@@ -203,13 +192,14 @@ def rate_limit(
     Example:
       localgcl rate-limit api && curl https://example.org/
       localgcl rate-limit --occupy 5 --timeout 30 api || exit
+      localgcl rate-limit --take tokens 1200 requests
     """
-    _do(ctx, [name], occupy=occupy, timeout=timeout, no_wait=no_wait)
+    _do(ctx, name, **options)
 
 
-def _do(ctx: click.Context, names: list[str], **values: Any) -> NoReturn:
+def _do(ctx: click.Context, name: str, **values: Any) -> NoReturn:
     try:
-        job = Job(names, **values)
+        job = Job(name, **values)
     except ValueError as error:
         raise click.UsageError(f"{error}.", ctx) from None
     ctx.exit(job.do(connection_of(ctx)))

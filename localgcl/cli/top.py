@@ -22,7 +22,7 @@ from localgcl.cli import _screen
 from localgcl.cli._shared import connection_of
 from localgcl.cli._types import INTERVAL, KNOWN_NAME
 from localgcl.cli.holders import table_of_holders, table_of_waiters
-from localgcl.cli.limits import table_of_limits
+from localgcl.cli.views import table_of_limits
 from localgcl.errors import LocalGCLError
 from localgcl.models import Holder, Limit, Waiter
 
@@ -38,10 +38,10 @@ _PATIENCE_SECONDS = 1.0
 @click.option(
     "--interval",
     type=INTERVAL,
-    metavar="S",
+    metavar="D",
     default=1.0,
     show_default=True,
-    help="Seconds from one frame to the next.",
+    help="The time from one frame to the next, 0.1 s to 1 d: 2 (seconds), 0.5s, 1min.",
 )
 @click.pass_context
 def top(ctx: click.Context, name: str | None, interval: float) -> None:

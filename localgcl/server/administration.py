@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 from starlette.requests import Request
@@ -12,9 +14,16 @@ from localgcl._admin import limits
 from localgcl.errors import LimitAlreadyExistsError, LimitNotFoundError
 from localgcl.models import Limit
 from localgcl.server.addresses import address_of
-from localgcl.server.answers import RefusedError, body_of, limit_json, limit_not_found, no_content
+from localgcl.server.answers import (
+    RefusedError,
+    body_of,
+    invalid,
+    limit_json,
+    limit_not_found,
+    no_content,
+)
 from localgcl.server.bodies import MAX_LISTED, ChangedLimit, Filter, NewLimit
-from localgcl.server.service import Service, service_of
+from localgcl.server.service import Service, limit_in, service_of
 
 PREFIX = "/v2/concurrency_limits"
 
@@ -26,13 +35,15 @@ async def create(request: Request) -> Response:
     """Create a limit."""
     new = await body_of(request, NewLimit)
     try:
-        limit = await service_of(request).limiter.create(
-            new.name,
-            new.limit,
-            slot_decay_per_second=new.slot_decay_per_second,
-            active=new.active,
-            active_slots=new.active_slots,
-        )
+        with _refused_values():
+            limit = await service_of(request).limiter.create(
+                new.name,
+                new.limit,
+                slot_decay_per_second=new.slot_decay_per_second,
+                window_seconds=new.window_seconds,
+                active=new.active,
+                active_slots=new.active_slots,
+            )
     except LimitAlreadyExistsError as error:
         raise RefusedError(409, str(error)) from None
     return JSONResponse(_shown(request, limit), 201)
@@ -41,7 +52,7 @@ async def create(request: Request) -> Response:
 async def read(request: Request) -> Response:
     """Show one limit, by its id or its name."""
     service = service_of(request)
-    limit = await _find(service, request.path_params["limit"])
+    limit = await _find(request)
     written = service.shown.read_once(address_of(request), limit.id)
     if written is not None:
         # The slots may have decayed since. But the client asks for the value that it wrote.
@@ -67,7 +78,11 @@ async def update(request: Request) -> Response:
 async def _change(request: Request, wanted: dict[str, Any]) -> Response:
     service, client = service_of(request), address_of(request)
     given = dict(wanted)
-    limit = await _find(service, request.path_params["limit"])
+    limit = await _find(request)
+    if limit.template is not None and given == {"active_slots": 0}:
+        await service.limiter.reset(limit.name)  # of a key, this alone is its own
+        return no_content()
+    _refuse_key(limit)
     slots = given.get("active_slots")
     if given.keys() >= _EVERYTHING and (
         slots == limit.active_slots or service.shown.is_written_back(client, limit.id, slots or 0)
@@ -78,14 +93,7 @@ async def _change(request: Request, wanted: dict[str, Any]) -> Response:
         del given["name"]
     if given:
         try:
-            await service.limiter.update(
-                limit.name,
-                new_name=given.get("name"),
-                limit=given.get("limit"),
-                slot_decay_per_second=given.get("slot_decay_per_second"),
-                active=given.get("active"),
-                active_slots=given.get("active_slots"),
-            )
+            await _update(service, limit, given)
         except LimitAlreadyExistsError as error:
             raise RefusedError(409, str(error)) from None
         except LimitNotFoundError:
@@ -95,10 +103,38 @@ async def _change(request: Request, wanted: dict[str, Any]) -> Response:
     return no_content()
 
 
+async def _update(service: Service, limit: Limit, given: dict[str, Any]) -> None:
+    if limit.keys is not None and given.get("active_slots") == 0:
+        # Of a template, slots in use can be freed, and only that.
+        await service.limiter.reset(limit.name)
+        del given["active_slots"]
+    if given:
+        changes = {"new_name" if name == "name" else name: given[name] for name in given}
+        with _refused_values():
+            await service.limiter.update(limit.name, **changes)
+
+
+@contextlib.contextmanager
+def _refused_values() -> Iterator[None]:
+    """Turn what a limit does not allow into an answer about a field."""
+    try:
+        yield
+    except ValueError as error:
+        field = "active_slots" if "active_slots" in str(error) else "slot_decay_per_second"
+        raise invalid(("body", field), None, str(error)) from None
+
+
+def _refuse_key(limit: Limit) -> None:
+    """Say which template a key belongs to: a change is for the template."""
+    if limit.template is not None:
+        raise RefusedError(404, str(LimitNotFoundError(limit.name, limit.template)))
+
+
 async def delete(request: Request) -> Response:
     """Delete a limit with its leases."""
     service = service_of(request)
-    limit = await _find(service, request.path_params["limit"])
+    limit = await _find(request)
+    _refuse_key(limit)
     try:
         await service.limiter.delete(limit.name)
     except LimitNotFoundError:
@@ -106,9 +142,10 @@ async def delete(request: Request) -> Response:
     return no_content()
 
 
-async def _find(service: Service, id_or_name: str) -> Limit:
+async def _find(request: Request) -> Limit:
+    service = service_of(request)
     try:
-        return await service.limiter.read(await service.name_of(id_or_name))
+        return await service.limiter.read(await service.name_of(limit_in(request)))
     except (LimitNotFoundError, ValueError):  # a text that is no valid name belongs to no limit
         raise limit_not_found() from None
 
@@ -123,7 +160,7 @@ ROUTES = [
     Route(f"{PREFIX}/filter", list_all, methods=["POST"]),
     Route(f"{PREFIX}/", create, methods=["POST"]),
     Route(PREFIX, create, methods=["POST"]),
-    Route(f"{PREFIX}/{{limit}}", read, methods=["GET"]),
-    Route(f"{PREFIX}/{{limit}}", update, methods=["PATCH"]),
-    Route(f"{PREFIX}/{{limit}}", delete, methods=["DELETE"]),
+    Route(f"{PREFIX}/{{limit:path}}", read, methods=["GET"]),
+    Route(f"{PREFIX}/{{limit:path}}", update, methods=["PATCH"]),
+    Route(f"{PREFIX}/{{limit:path}}", delete, methods=["DELETE"]),
 ]

@@ -52,6 +52,7 @@ class NewLimit(_Body):
     active_slots: WholeNumber = 0
     denied_slots: WholeNumber = 0  # Prefect's own bookkeeping
     slot_decay_per_second: Rate = 0.0
+    window_seconds: Rate = 0.0  # the page sends it; Prefect does not know it
 
 
 class ChangedLimit(_Body):
@@ -65,6 +66,7 @@ class ChangedLimit(_Body):
     active_slots: WholeNumber = 0
     denied_slots: WholeNumber = 0
     slot_decay_per_second: Rate = 0.0
+    window_seconds: Rate = 0.0
 
     @property
     def given(self) -> dict[str, Any]:

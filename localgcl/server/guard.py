@@ -19,7 +19,7 @@ from localgcl.server.credentials import USER, Credentials
 
 _OPEN_TO_ALL = ("/api/health", "/api/ready")
 _METHODS_OF_LINKS = ("GET", "HEAD")
-_PAGES = re.compile(r"/|/limits/[^/]+|/api/docs")
+_PAGES = re.compile(r"/|/limits/.+|/api/docs")
 _OF_OURS = (None, "same-origin", "none")  # what Sec-Fetch-Site may be
 
 # Terraform's provider may double slashes or the folder, and put its account before it all.

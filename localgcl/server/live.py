@@ -55,7 +55,7 @@ class Live:
         self._limiter = limiter
         most = max(1, min(MAX_LISTENERS, most_connections // _LISTENERS_PART))
         self._share = Share(int(most), max(1, min(MAX_LISTENERS_OF_ONE, int(most) // 2)))
-        self._limits: dict[str, Limit] = {}
+        self._limits: dict[str, tuple[object, ...]] = {}
         self._past: dict[str, deque[tuple[float, int, int]]] = {}
         self._listeners: set[Listener] = set()
         self._watching: asyncio.Task[None] | None = None
@@ -98,8 +98,8 @@ class Live:
         return limits
 
     def _compare(self, limits: list[Limit]) -> None:
-        now = {limit.id: limit for limit in limits}
-        changed = [limit for limit in limits if self._limits.get(limit.id) != limit]
+        now = {limit.id: _told_of(limit) for limit in limits}
+        changed = [limit for limit in limits if self._limits.get(limit.id) != now[limit.id]]
         deleted = [identity for identity in self._limits if identity not in now]
         self._limits = now
         self._remember(changed, deleted)
@@ -164,6 +164,26 @@ class Live:
             if change is None:
                 return
             yield f"event: change\ndata: {json.dumps(change)}\n\n".encode()
+
+
+def _told_of(limit: Limit) -> tuple[object, ...]:
+    """Return what listeners are told of a limit when it changes.
+
+    What passes with time alone, such as the time until the next slot, is no change.
+    """
+    return (
+        limit.name,
+        limit.active,
+        limit.limit,
+        limit.active_slots,
+        limit.waiting,
+        limit.slot_decay_per_second,
+        limit.window_seconds,
+        limit.keys,
+        limit.paused_until is None,
+        limit.avg_slot_occupancy_seconds,
+        limit.updated,
+    )
 
 
 def _put(queue: asyncio.Queue[dict[str, Any] | None], item: dict[str, Any] | None) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Callable
 from typing import TypeVar
+from urllib.parse import unquote
 from uuid import UUID
 
 from starlette.requests import HTTPConnection
@@ -87,6 +89,20 @@ def service_of(connection: HTTPConnection) -> Service:
     """Return the service that answers a request."""
     service: Service = connection.app.state.service
     return service
+
+
+def limit_in(connection: HTTPConnection) -> str:
+    """Return the id or the name at the end of a request's path; LimitNotFoundError if it is none.
+
+    A key of a template may contain slashes. They belong to it if the client has encoded them.
+    """
+    text: str = connection.path_params["limit"]
+    path: bytes = connection.scope["raw_path"]
+    name = unquote(path.rpartition(b"/")[2].decode("ascii", "replace"), errors="replace")
+    # The guard has taken repeated slashes out of the path, but they may be part of a name.
+    if re.sub("//+", "/", f"/{name}") != f"/{text}":
+        raise LimitNotFoundError(text)
+    return name
 
 
 def party_of(connection: HTTPConnection) -> tuple[str, str]:

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from localgcl._base.checks import check_name
+from localgcl._base.checks import check_requested_name
 from localgcl._base.text import quoted
 from localgcl._drivers.flow import HoldingTerms, RateTerms
 from localgcl._engine import clients
@@ -144,11 +144,11 @@ async def _settled(
 
 
 def _possible(names: list[str]) -> list[str]:
-    """Return the valid names, once each; no limit has any of the others."""
+    """Return the names that can be requested, once each; no limit has any of the others."""
     possible = []
     for name in dict.fromkeys(names):
         try:
-            possible.append(check_name(name))
+            possible.append(check_requested_name(name))
         except ValueError:
             continue
     return possible

@@ -17,7 +17,7 @@ from localgcl._base import clock
 from localgcl.errors import LimitNotFoundError
 from localgcl.server.answers import RefusedError, limit_json, limit_not_found
 from localgcl.server.live import Listener, Live
-from localgcl.server.service import party_of, service_of
+from localgcl.server.service import limit_in, party_of, service_of
 
 # The reader of an answer that is not read for this long counts as gone.
 _PATIENCE_SECONDS = 30.0
@@ -42,7 +42,7 @@ async def limit(request: Request) -> Response:
     """Show one limit with its holders, its waiters, its past and what clients told of it."""
     service = service_of(request)
     try:
-        name = await service.name_of(request.path_params["limit"])
+        name = await service.name_of(limit_in(request))
         # In one transaction, so that all of it is of one moment.
         shown, holders, waiters = await service.administer(
             together(
@@ -117,7 +117,7 @@ async def changes(request: Request) -> Response:
 
 ROUTES = [
     Route("/ui/limits", limits, methods=["GET"]),
-    Route("/ui/limits/{limit}", limit, methods=["GET"]),
+    Route("/ui/limits/{limit:path}", limit, methods=["GET"]),
     Route("/ui/leases/{lease}/release", release, methods=["POST"]),
     Route("/ui/events", changes, methods=["GET"]),
 ]

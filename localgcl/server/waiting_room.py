@@ -50,7 +50,8 @@ CROWDED_AGAIN_SECONDS = 2.0
 AGAIN_SECONDS = 0.05
 GRACE_SECONDS = 2.0
 
-# A client that will hold slots comes back at least this often, as with Prefect. A kept place may be
+# A client that will hold slots, or waits for the end of a pause without an end, comes back at least
+# this often, as with Prefect. A kept place may be
 # granted slots before its turn was expected, and nobody else has them until its client comes.
 LONGEST_KEPT_SECONDS = 30.0
 
@@ -146,8 +147,9 @@ class WaitingRoom:
             raise
         finally:
             self._held -= 1
-        seconds = max(least, place.request.due - clock.now())
-        if terms.holds:
+        due = place.request.due
+        seconds = max(least, due - clock.now())
+        if terms.holds or due == math.inf:
             seconds = min(seconds, LONGEST_KEPT_SECONDS)
         if not self._share.enter(key.client):
             await self.undo(place)

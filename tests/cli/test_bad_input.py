@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import Result
 
 from localgcl import (
     ConcurrencySlotAcquisitionError,
@@ -26,7 +25,7 @@ from localgcl import (
 )
 from tests.helpers.database import Tables, tables
 from tests.helpers.flavours import Flavour, blocking_alone, both_flavours
-from tests.helpers.programs import Invoke
+from tests.helpers.programs import Invoke, database_error, wrong_usage
 
 Call = Callable[[Limiter, Any], object]
 pytest_generate_tests = both_flavours
@@ -285,25 +284,6 @@ def test_unknown_leases(lease: str, known: Limiter) -> None:
 
 
 # The command line
-
-
-def wrong_usage(result: Result) -> None:
-    """Check that a command was refused with click's usage block."""
-    assert result.exit_code == 2, result.output
-    assert result.stdout == ""
-    lines = result.stderr.splitlines()
-    assert lines[0].startswith("Usage:")
-    assert lines[-1].startswith("Error:")
-    assert [line for line in lines if line.startswith("Error:")] == lines[-1:]
-
-
-def database_error(result: Result) -> None:
-    """Check that a command failed with one line."""
-    assert result.exit_code == 1, result.output
-    assert result.stdout == ""
-    assert result.stderr.startswith("Error: ")
-    assert result.stderr.endswith("\n")
-    assert len(result.stderr.splitlines()) == 1
 
 
 @pytest.fixture(params=["no database", "a database"])

@@ -125,3 +125,22 @@ def bit(number: signal.Signals) -> int:
 
 
 Invoke = Callable[..., Result]
+
+
+def wrong_usage(result: Result) -> None:
+    """Check that a command was refused with click's usage block."""
+    assert result.exit_code == 2, result.output
+    assert result.stdout == ""
+    lines = result.stderr.splitlines()
+    assert lines[0].startswith("Usage:")
+    assert lines[-1].startswith("Error:")
+    assert [line for line in lines if line.startswith("Error:")] == lines[-1:]
+
+
+def database_error(result: Result) -> None:
+    """Check that a command failed with one line."""
+    assert result.exit_code == 1, result.output
+    assert result.stdout == ""
+    assert result.stderr.startswith("Error: ")
+    assert result.stderr.endswith("\n")
+    assert len(result.stderr.splitlines()) == 1

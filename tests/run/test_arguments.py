@@ -92,6 +92,9 @@ PLAIN = [
     ["rate-limit", "a"],
     ["rate-limit", "--occupy", "3", "a", "--timeout", "0.5"],
     ["rate-limit", "a", "--no-wait", "--"],
+    ["rate-limit", "--take", "b", "3", "-v", "-n", "c", "--take", "d", "4", "a/b"],
+    ["rate-limit", "a", "--take", "b", "1", "--take", "b", "1"],
+    ["run", "a", "--take", "b", "3", "--occupy", "2", "--timeout", "1.5min", "true"],
     ["--db", "other.db", "run", "a", "true"],
     ["--db=one.db", "--db", "other.db", "rate-limit", "a"],
 ]
@@ -107,6 +110,7 @@ def test_plain_command_lines(words: list[str], by_click: Callable[[list[str]], A
 FOR_CLICK = [
     ["run", "-vl2", "a", "true"],
     ["run", "-l2", "a", "true"],
+    ["run", "--take=b", "3", "a", "-v", "true"],
     ["run", "--", "a", "true"],
     ["run", "--", "a", "--", "-v"],
     ["run", "a", "-vn", "b", "-v", "true"],
@@ -134,10 +138,14 @@ WRONG = [
     ["run", "a"],
     ["run", "a", "--"],
     ["run", "--", "a"],
-    ["run", "a/b", "true"],
+    ["run", "a\nb", "true"],
     ["run", "", "true"],
     ["run", "a\udc80", "true"],
-    ["run", "--also", "a%b", "a", "true"],
+    ["run", "--also", "a\x7f", "a", "true"],
+    ["run", "--take", "b", "0", "a", "true"],
+    ["run", "--take", "b", "a", "true"],
+    ["run", "--take", "\n", "1", "a", "true"],
+    ["run", "--take", "a", "2", "a", "true"],
     ["run", "--occupy", "0", "a", "true"],
     ["run", "--occupy", str(2**53), "a", "true"],
     ["run", "--occupy", "1.5", "a", "true"],
@@ -145,6 +153,7 @@ WRONG = [
     ["run", "--timeout", "-1", "a", "true"],
     ["run", "--timeout", "nan", "a", "true"],
     ["run", "--timeout", "soon", "a", "true"],
+    ["run", "--timeout", "5 fortnights", "a", "true"],
     ["run", "--timeout", "1", "--no-wait", "a", "true"],
     ["run", "--rate-limit", "--limit", "1", "a", "true"],
     ["run", "--max-waiting", "-1", "a", "true"],
@@ -179,6 +188,7 @@ TOKENS = st.sampled_from(
         *("a", "b", "c d", "", "-", "--", "x/y", "true", "5", "0", "-1", "1.5", "nan", "300"),
         *("-v", "-n", "-l", "-E", "-vv", "-vl", "-l5", "-l=5", "--help", "-h", "--wrong"),
         *("--also", "--also=b", "--limit", "--limit=3", "--occupy", "--timeout", "--timeout=2"),
+        *("--take", "--take=b"),
         *("--no-wait", "--no-wait=1", "--max-waiting", "--conflict-exit-code", "--rate-limit"),
         *("--holder", "--holder=x=y", "--verbose", "--db", "--db=x.db", "run", "rate-limit"),
     ]
@@ -223,6 +233,7 @@ def test_completion(limiter: Limiter, path: str) -> None:
     assert completed(path, "run", "da") == names
     assert completed(path, "run", "--also", "da") == names
     assert completed(path, "rate-limit", "da") == names
+    assert completed(path, "rate-limit", "--take", "da") == names
     assert completed(path, "run", "--max") == [("--max-waiting", "plain")]
     assert completed(path, "run", "api", "--conf") == [("--conflict-exit-code", "plain")]
     assert completed(path, "run", "api", "pg_") == [("pg_", "file")]

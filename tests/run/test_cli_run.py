@@ -134,7 +134,7 @@ def test_a_signal_after_the_command_has_ended(limiter: Limiter) -> None:
     """What comes too late to be passed on changes nothing any more."""
     with child.Signals() as held:
         held.hold()
-        pid = child.start(["sh", "-c", "exit 5"], held.mask, None)
+        pid = child.start(["sh", "-c", "exit 5"], held.mask, None, {})
         os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
         signal.raise_signal(signal.SIGTERM)
         assert held.attend(pid) == 5
@@ -399,3 +399,85 @@ main()
 """
     done = subprocess.run([sys.executable, "-c", code, "ls"], capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (128 + signal.SIGINT, "", "")
+
+
+# What the command is told
+
+TELL = 'for one in DB LEASE SLOT SLOTS; do eval echo "\\${LOCALGCL_$one-none}"; done >"$0"'
+
+
+def told(invoke: Invoke, folder: Path, *words: str) -> list[str]:
+    """Run a command that writes down what it is told; return database, lease, slot and slots."""
+    file = folder / "told"
+    result = invoke("run", *words, "sh", "-c", TELL, str(file))
+    assert (result.exit_code, result.output) == (0, "")
+    return file.read_text(encoding="utf-8").splitlines()
+
+
+def test_what_the_command_is_told(
+    invoke: Invoke, limiter: Limiter, path: str, tmp_path: Path
+) -> None:
+    """The database, its lease, and the numbers of its slots of the first limit."""
+    limiter.create("a", 4)
+    limiter.create("b", 4)
+    database, lease, *numbers = told(invoke, tmp_path, "a")
+    assert (database, len(lease), numbers) == (path, 32, ["0", "0"])
+    with limiter.acquire("a") as other:
+        assert other.numbers() == [0]
+        assert told(invoke, tmp_path, "--occupy", "2", "a")[2:] == ["1", "1,2"]
+        assert told(invoke, tmp_path, "--also", "a", "b")[2:] == ["0", "0"]
+        assert told(invoke, tmp_path, "--take", "b", "3", "a")[2:] == ["1", "1"]
+        assert told(invoke, tmp_path, "--take", "a", "3", "b")[2:] == ["0", "0"]
+    assert limiter.holders() == []
+
+
+def test_what_the_command_of_a_rate_is_told(
+    invoke: Invoke, limiter: Limiter, path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What an outer `run` has said is not true of it."""
+    for name in ("LEASE", "SLOT", "SLOTS"):
+        monkeypatch.setenv(f"LOCALGCL_{name}", "7")
+    monkeypatch.setenv("LOCALGCL_DB", "other.db")
+    limiter.create("api", 5, rate="1000/s")
+    limiter.create("off", 1, active=False)
+    assert told(invoke, tmp_path, "--rate-limit", "api") == [path, "none", "none", "none"]
+    database, lease, *numbers = told(invoke, tmp_path, "off")
+    assert (database, len(lease), numbers) == (path, 32, ["none", "none"])
+
+
+def test_slots_of_a_key(invoke: Invoke, limiter: Limiter, tmp_path: Path) -> None:
+    """A key has slots of its own, and no slots are no limit where it is missing."""
+    limiter.create("customer:*", 2)
+    with limiter.acquire("customer:a/b") as other:
+        assert other.numbers() == [0]
+        assert told(invoke, tmp_path, "customer:a/b")[2:] == ["1", "1"]
+        assert told(invoke, tmp_path, "--limit", "1", "customer:c")[2:] == ["0", "0"]
+    assert [one.name for one in limiter.read_all()] == ["customer:*"]
+
+
+@pytest.mark.usefixtures("clock")
+def test_weights(invoke: Invoke, limiter: Limiter) -> None:
+    """Each limit gives as many slots as are asked of it, all at one moment."""
+    limiter.create("requests", 10, rate="1/min")
+    limiter.create("tokens", 5000, rate="1/min")
+    words = ["rate-limit", "--take", "tokens", "1200", "-n", "more", "--occupy", "2", "requests"]
+    limiter.create("more", 2, rate="1/min")
+    assert invoke(*words).exit_code == 0
+    used = {one.name: one.active_slots for one in limiter.read_all()}
+    assert used == {"requests": 2, "tokens": 1200, "more": 2}
+    assert invoke(*words, "--no-wait").exit_code == 75
+    assert {one.name: one.active_slots for one in limiter.read_all()} == used
+    limiter.create("ram", 8)
+    limiter.create("jobs", 2)
+    assert invoke("run", "--take", "ram", "4", "jobs", "sh", "-c", "exit 4").exit_code == 4
+    assert "--occupy" not in failed(invoke("run", "--take", "ram", "9", "jobs", "true"))
+    assert "9 slot(s)" in failed(invoke("run", "-l", "8", "--take", "new", "9", "jobs", "true"))
+    assert "new" not in [one.name for one in limiter.read_all()]
+
+
+def test_verbose_rate_limit(invoke: Invoke, limiter: Limiter) -> None:
+    """It says what it has got, if it is asked to."""
+    limiter.create("api", 1, rate="1000/s")
+    result = invoke("rate-limit", "-v", "api")
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert "got 'api'" in result.stderr

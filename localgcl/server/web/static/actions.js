@@ -9,11 +9,17 @@ import { fault, heal, tell } from "./notices.js";
 const dialog = document.getElementById("edit");
 const form = dialog.querySelector("form");
 
-const NEW = ["name", "limit", "slot_decay_per_second", "active"];
+const NEW = ["name", "limit", "slot_decay_per_second", "window_seconds", "active"];
 const ALL = [...NEW, "active_slots"];
 
 export function create(done) {
-  fill("New limit", "Create", { name: "", limit: "", slot_decay_per_second: 0, active: true });
+  fill("New limit", "Create", {
+    name: "",
+    limit: "",
+    slot_decay_per_second: 0,
+    window_seconds: 0,
+    active: true,
+  });
   edit(NEW, done, async (values) => {
     await api.create(values);
     tell(`Created ${values.name}.`);
@@ -22,8 +28,11 @@ export function create(done) {
 
 // Change what was changed of a limit since it was shown, and leave the rest as it is by now.
 export function update(limit, done) {
-  fill(`Edit ${limit.name}`, "Save", limit);
-  edit(ALL, done, async (values) => {
+  // A rate is edited as it is shown. What a template has in use belongs to its keys.
+  const { active_slots, ...rest } = { ...limit, slot_decay_per_second: limit.rate ?? 0 };
+  const isTemplate = limit.keys !== null;
+  fill(`Edit ${limit.name}`, "Save", isTemplate ? rest : { ...rest, active_slots });
+  edit(isTemplate ? NEW : ALL, done, async (values) => {
     const changed = Object.entries(values).filter(([name, value]) => value !== limit[name]);
     if (!changed.length) return;
     await api.change(limit.id, Object.fromEntries(changed));
@@ -76,7 +85,8 @@ export function reset(limit, done) {
       "Who holds them is not stopped, and others take them from now on.",
     action: "Reset",
     async submit() {
-      await api.reset(limit.id);
+      // A key is found by its name alone.
+      await api.reset(limit.template === null ? limit.id : limit.name);
       tell(`Freed every slot of ${limit.name}.`);
     },
     done,

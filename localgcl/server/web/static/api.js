@@ -17,8 +17,9 @@ export class Refusal extends Error {
 export const readAll = () => call("GET", "/ui/limits");
 export const read = (idOrName) => call("GET", `/ui/limits/${encodeURIComponent(idOrName)}`);
 export const create = (values) => call("POST", `${LIMITS}/`, values);
-export const change = (id, values) => call("PATCH", `${LIMITS}/${id}`, values);
-export const reset = (id) => change(id, { active_slots: 0 });
+export const change = (idOrName, values) =>
+  call("PATCH", `${LIMITS}/${encodeURIComponent(idOrName)}`, values);
+export const reset = (idOrName) => change(idOrName, { active_slots: 0 });
 export const remove = (id) => call("DELETE", `${LIMITS}/${id}`);
 export const free = (lease) => call("POST", `/ui/leases/${encodeURIComponent(lease)}/release`);
 

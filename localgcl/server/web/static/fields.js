@@ -3,6 +3,13 @@
 const MAX_NAME_LENGTH = 255;
 const MAX_SLOTS = Number.MAX_SAFE_INTEGER; // 2^53 - 1, as on the command line
 const FORBIDDEN = /[/%&><]/gu;
+const NUMBER = /^(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i;
+const UNIT_SECONDS = {
+  s: 1, sec: 1, second: 1, seconds: 1,
+  m: 60, min: 60, minute: 60, minutes: 60,
+  h: 3600, hour: 3600, hours: 3600,
+  d: 86_400, day: 86_400, days: 86_400,
+};
 const CONTROL = /[\p{Cc}\p{Cs}]/u;
 
 class Fault extends Error {}
@@ -19,6 +26,7 @@ const READERS = {
   name: readName,
   limit: readWhole,
   slot_decay_per_second: readRate,
+  window_seconds: readWindow,
   active_slots: readWhole,
 };
 
@@ -76,10 +84,31 @@ function readWhole(text) {
   return Number(typed);
 }
 
+// Slots per second, as a number or as people write a rate: 100/min, 1/15min.
 function readRate(text) {
-  const typed = text.trim();
-  if (!/^(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(typed) || !Number.isFinite(Number(typed))) {
-    throw new Fault("A number, 0 or more, such as 0.5.");
+  const [slots, period, ...more] = text.split("/");
+  const seconds = period === undefined ? 1 : secondsIn(period, 1);
+  const perSecond = numberIn(slots) / seconds;
+  if (more.length || seconds === 0 || !Number.isFinite(perSecond)) {
+    throw new Fault("A number per second, 0 or more, or a rate such as 100/min.");
   }
-  return Number(typed);
+  return perSecond;
+}
+
+function readWindow(text) {
+  const seconds = secondsIn(text);
+  if (!Number.isFinite(seconds)) throw new Fault("A time such as 60 (seconds), 1min or 1d; 0 for none.");
+  return seconds;
+}
+
+// Read 90, 1.5s or 5min; of a unit alone there are `alone`. NaN is none of these.
+function secondsIn(text, alone = NaN) {
+  const [, before, unit] = text.trim().match(/^(.*?)\s*([a-z]*)$/is);
+  const length = unit ? UNIT_SECONDS[unit] : alone === 1 ? NaN : 1;
+  return (before || !unit ? numberIn(before) : alone) * (length ?? NaN);
+}
+
+function numberIn(text) {
+  const typed = text.trim();
+  return NUMBER.test(typed) ? Number(typed) : NaN;
 }

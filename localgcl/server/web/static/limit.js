@@ -5,6 +5,7 @@ import * as api from "./api.js";
 import { Chart } from "./chart.js";
 import { follow, whileSeen } from "./following.js";
 import { count, duration, moment, number, rate } from "./format.js";
+import { Keys } from "./keys.js";
 import { carry } from "./notices.js";
 import { partsOf, setSwitch, setText, setTime } from "./parts.js";
 import { Holders, Waiters } from "./people.js";
@@ -14,6 +15,8 @@ import { showUsage } from "./usage.js";
 // Slots can change hands with no number changed, of which the stream does not tell.
 const LOOK_MS = 5000;
 
+const BEFORE_ANY_RELEASE = 2;
+
 const HEARD_MS = 3000;
 
 const element = (id) => document.getElementById(id);
@@ -22,6 +25,7 @@ const parts = partsOf(page);
 const chart = new Chart(element("chart"));
 const holders = new Holders(element("holders"), (holder) => actions.free(holder, refresh));
 const waiters = new Waiters(element("waiters"));
+const keys = new Keys(element("key-section"));
 const told = new Told(element("told"));
 
 let key = decodeURIComponent(location.pathname.split("/").pop());
@@ -41,13 +45,16 @@ const refresh = follow(
   },
   (change) => {
     const isThis = (id) => limit === null || id === limit.id;
-    if (change.deleted.some(isThis) || change.limits.some((one) => isThis(one.id))) refresh();
+    // Of a key nothing is told but that its template has changed.
+    const isIts = (one) => isThis(one.id) || one.name === limit.template;
+    if (change.deleted.some(isThis) || change.limits.some(isIts)) refresh();
   },
 );
 
 function show(found) {
   limit = found;
-  key = found.id; // and so it is found under another name, too
+  // By its id a limit is found under another name, too. A key has only its name.
+  key = found.template === null ? found.id : found.name;
   clock = { server: found.now, here: performance.now() };
   element("loading").hidden = true;
   element("gone").hidden = true;
@@ -56,10 +63,14 @@ function show(found) {
   setText(parts.name, limit.name);
   showUsage(parts.usage, limit);
   setText(parts.waiting, number(limit.waiting));
-  setText(parts.decay, rate(limit.slot_decay_per_second));
-  setText(parts.occupancy, duration(limit.avg_slot_occupancy_seconds));
+  setText(parts.rate, rate(limit));
+  showPause(limit);
+  showTemplate(limit);
+  setText(parts.occupancy, occupancy(limit));
   setSwitch(parts.active, limit.name, limit.active);
   setTime(parts.updated, limit.updated, moment(new Date(limit.updated)));
+  keys.show(limit.keys_in_use);
+  setText(parts.keys, limit.keys || "");
   holders.show(limit.holders, limit.now);
   waiters.show(limit.waiters, limit.now);
   told.show(limit.events);
@@ -72,10 +83,30 @@ function show(found) {
   hear();
 }
 
-function nobody({ active_slots, slot_decay_per_second }) {
+// A mean that no release has changed is the value with which it begins.
+function occupancy({ avg_slot_occupancy_seconds: seconds }) {
+  return seconds === BEFORE_ANY_RELEASE ? "-" : duration(seconds);
+}
+
+function showPause({ paused_until: until }) {
+  parts.paused.closest("div").hidden = until === null;
+  if (until === null) return;
+  setTime(parts.paused, until, until.startsWith("9999") ? "it is resumed" : moment(new Date(until)));
+}
+
+function showTemplate({ template }) {
+  parts.template.closest("div").hidden = template === null;
+  setText(parts.template, template ?? "");
+  parts.template.href = `/limits/${encodeURIComponent(template ?? "")}`;
+  // What a key is allowed is its template's to say.
+  for (const action of ["edit", "delete"]) parts[action].hidden = template !== null;
+  parts.active.disabled = template !== null;
+}
+
+function nobody({ active_slots, slot_decay_per_second, window_seconds }) {
   if (!active_slots) return "Nobody.";
-  return slot_decay_per_second
-    ? "Nobody; the slots in use come back by decay."
+  return slot_decay_per_second || window_seconds
+    ? "Nobody; the slots in use come back by themselves."
     : "Nobody; the slots in use were set by hand.";
 }
 

@@ -19,12 +19,12 @@ export class Row {
 
   show(limit) {
     this.limit = limit;
-    const { name, usage, waiting, decay, active } = this.parts;
+    const { name, usage, waiting, rate: shownRate, active } = this.parts;
     setText(name, limit.name);
     showUsage(usage, limit);
     setText(waiting, limit.waiting ? number(limit.waiting) : "-");
     waiting.classList.toggle("some", limit.waiting > 0);
-    setText(decay, rate(limit.slot_decay_per_second));
+    setText(shownRate, rate(limit));
     setSwitch(active, limit.name, limit.active);
     for (const action of ["edit", "reset", "delete"]) {
       const button = this.parts[action];

@@ -3,11 +3,15 @@
 const { compare } = new Intl.Collator(undefined, { numeric: true });
 
 const KEYS = {
-  used: (limit) => (limit.limit ? limit.active_slots / limit.limit : 0),
+  used: (limit) => (limit.limit && limit.keys === null ? limit.active_slots / limit.limit : 0),
   waiting: (limit) => limit.waiting,
-  decay: (limit) => limit.slot_decay_per_second,
+  rate: perSecond,
   active: (limit) => Number(limit.active),
 };
+
+function perSecond({ slot_decay_per_second: decay, limit, window_seconds: window }) {
+  return window ? limit / window : decay;
+}
 
 export const ORDERS = new Set(["name", "-name", ...Object.keys(KEYS).flatMap((key) => [key, `-${key}`])]);
 
