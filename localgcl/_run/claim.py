@@ -74,7 +74,7 @@ class Claim:
             except ConcurrencySlotAcquisitionError as error:
                 if error.reason != "missing" or limit_of_missing is None:
                     raise
-                if self._terms.occupy > limit_of_missing:
+                if any(self._request.wanted_of(one) > limit_of_missing for one in error.names):
                     raise ConcurrencySlotAcquisitionError(
                         error.names, self._terms.occupy, error.waited_seconds, "over_limit"
                     ) from None
