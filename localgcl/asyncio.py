@@ -1,27 +1,27 @@
-"""The awaitable flavour: `AsyncLimiter`, `AsyncLease`, `concurrency` and `rate_limit`."""
+"""The awaitable flavour: the calls and classes of `localgcl.sync`, for tasks."""
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import os
-from collections.abc import Iterable, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from localgcl._admin import limits
 from localgcl._admin.action import Action
 from localgcl._base.checks import check_lease_id
-from localgcl._drivers.awaiting import AsyncBlock, obtain
+from localgcl._drivers.async_lease import AsyncLease
+from localgcl._drivers.awaiting import AsyncBlock, AsyncRateDecorator, obtain
 from localgcl._drivers.flow import HoldingTerms, RateTerms
-from localgcl._drivers.sessions import last_database, session_of
+from localgcl._drivers.sessions import session_of
 from localgcl._engine import release as _release
-from localgcl._engine.request import Granted, Request
-from localgcl._storage.backlog import run_later
-from localgcl._storage.database import NoDatabaseError, Transaction
+from localgcl._storage.database import NoDatabaseError
 from localgcl._storage.location import choose
 from localgcl.errors import AcquireConcurrencySlotTimeoutError, ConcurrencySlotAcquisitionError
 from localgcl.models import Holder, Limit, Waiter
+
+if TYPE_CHECKING:
+    from localgcl._base.checks import HeldBy, Names, NamesOfCall
 
 T = TypeVar("T")
 
@@ -32,65 +32,8 @@ __all__ = [
     "ConcurrencySlotAcquisitionError",
     "concurrency",
     "rate_limit",
+    "rate_limited",
 ]
-
-
-class AsyncLease:
-    """As `localgcl.Lease`, with a `release()` that is awaited."""
-
-    __slots__ = (
-        "_granted",
-        "_of_block",
-        "_path",
-        "_pid",
-        "id",
-        "names",
-        "occupy",
-        "waited_seconds",
-    )
-
-    def __init__(
-        self,
-        request: Request,
-        waited_seconds: float = 0.0,
-        granted: Granted | None = None,
-        path: str = "",
-    ) -> None:
-        self.id = request.id
-        self.names = request.names
-        self.occupy = request.occupy
-        self.waited_seconds = waited_seconds
-        self._granted = granted  # None: nothing to free
-        self._path = path
-        self._pid = os.getpid()
-        self._of_block = False  # whether a block releases it; the last attribute
-
-    def __del__(self) -> None:
-        # The collector may find a forgotten task in a thread without a loop that could release it.
-        of_block = getattr(self, "_of_block", False)  # missing if `__init__` was interrupted
-        if of_block and self._granted is not None and self._pid == os.getpid():
-            run_later(last_database(self._path), self._release)
-
-    def __repr__(self) -> str:
-        names = ", ".join(self.names) or "nothing"
-        return f"<AsyncLease {self.id} of {self.occupy} slot(s) of {names}>"
-
-    async def release(self) -> None:
-        """As `Lease.release`, awaited; if that is cancelled, it is released nevertheless."""
-        granted = self._granted
-        if granted is None:
-            return
-        if self._pid == os.getpid():
-            session = await session_of(self._path)
-            self._of_block = False  # from here on the session releases it in any case
-            with contextlib.suppress(NoDatabaseError):  # so there is nothing to free
-                await session.transact(self._release, create=False, retry=True)
-        self._granted = None
-
-    def _release(self, tx: Transaction) -> None:
-        granted = self._granted
-        if granted is not None:
-            _release.release_granted(tx, self.id, self.occupy, granted)
 
 
 class _Concurrency(AsyncBlock):
@@ -102,6 +45,13 @@ class _Concurrency(AsyncBlock):
     if TYPE_CHECKING:
 
         async def __aenter__(self) -> AsyncLease: ...
+
+
+class _RateLimited(AsyncRateDecorator):
+    """What `rate_limited()` returns."""
+
+    __slots__ = ()
+    lease_type = AsyncLease
 
 
 class AsyncLimiter:
@@ -142,13 +92,13 @@ class AsyncLimiter:
 
     def concurrency(
         self,
-        names: str | Iterable[str] | None,
+        names: NamesOfCall,
         occupy: int = 1,
         timeout_seconds: float | None = None,
         max_retries: int | None = None,
         lease_duration: float = 300,
         strict: bool = False,
-        holder: str | Mapping[str, Any] | None = None,
+        holder: HeldBy = None,
         raise_on_lease_renewal_failure: bool | None = None,
     ) -> _Concurrency:
         """As `localgcl.asyncio.concurrency`, on this database."""
@@ -157,7 +107,7 @@ class AsyncLimiter:
 
     async def rate_limit(
         self,
-        names: str | Iterable[str] | None,
+        names: Names,
         occupy: int = 1,
         timeout_seconds: float | None = None,
         strict: bool = False,
@@ -168,12 +118,12 @@ class AsyncLimiter:
 
     async def acquire(
         self,
-        names: str | Iterable[str] | None,
+        names: Names,
         occupy: int = 1,
         timeout_seconds: float | None = None,
         max_retries: int | None = None,
         strict: bool = False,
-        holder: str | Mapping[str, Any] | None = None,
+        holder: HeldBy = None,
     ) -> AsyncLease:
         """As `Limiter.acquire`, awaited; so is the lease's `release()`.
 
@@ -269,13 +219,13 @@ class AsyncLimiter:
 
 
 def concurrency(
-    names: str | Iterable[str] | None,
+    names: NamesOfCall,
     occupy: int = 1,
     timeout_seconds: float | None = None,
     max_retries: int | None = None,
     lease_duration: float = 300,
     strict: bool = False,
-    holder: str | Mapping[str, Any] | None = None,
+    holder: HeldBy = None,
     raise_on_lease_renewal_failure: bool | None = None,
 ) -> _Concurrency:
     """As `localgcl.sync.concurrency`, for `async with` and over an `async def`."""
@@ -284,7 +234,7 @@ def concurrency(
 
 
 async def rate_limit(
-    names: str | Iterable[str] | None,
+    names: Names,
     occupy: int = 1,
     timeout_seconds: float | None = None,
     strict: bool = False,
@@ -292,3 +242,13 @@ async def rate_limit(
     """As `localgcl.sync.rate_limit`, awaited."""
     terms = RateTerms(names, occupy, timeout_seconds, strict=strict)
     await obtain(terms, None, AsyncLease)
+
+
+def rate_limited(
+    names: NamesOfCall,
+    occupy: int = 1,
+    timeout_seconds: float | None = None,
+    strict: bool = False,
+) -> _RateLimited:
+    """As `localgcl.sync.rate_limited`, over an `async def` or what else returns an awaitable."""
+    return _RateLimited(RateTerms(names, occupy, timeout_seconds, strict=strict))

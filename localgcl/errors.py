@@ -21,7 +21,12 @@ TYPE_CHECKING = False  # instead of importing typing, which takes as long as all
 if TYPE_CHECKING:
     from typing import ClassVar, Literal
 
-    Refusal = Literal["missing", "over_limit", "no_decay", "template", "retries", "crowded"]
+    Refusal = Literal[
+        "missing", "over_limit", "no_decay", "template", "own_block", "retries", "crowded"
+    ]
+
+
+RUN = "localgcl run"  # where what is held was taken, if a command runs under it
 
 
 class LocalGCLError(Exception):
@@ -38,22 +43,37 @@ class ConcurrencySlotAcquisitionError(LocalGCLError):
     """A slot was refused for a reason that waiting does not change, or max_retries are used up.
 
     `names` are the limits asked for (for missing ones: those that are missing), `occupy` the slots
-    asked of each (None if they differ), `waited_seconds` the time until the refusal and `reason` one of `missing`,
-    `over_limit`, `no_decay`, `retries` and (of `localgcl run --max-waiting` alone) `crowded`.
+    asked of each (None if they differ), `waited_seconds` the time until the refusal and `reason`
+    one of `missing`, `over_limit`, `no_decay`, `template`, `own_block` (the caller would wait for
+    the end of a block that it is inside of), `retries` and (of `localgcl run --max-waiting` alone)
+    `crowded`. `where` is the database in which the limits are missing, or file and line where the
+    caller's own block was entered.
     """
 
-    _fields = ("names", "occupy", "waited_seconds", "reason")
+    _fields = ("names", "occupy", "waited_seconds", "reason", "where")
 
     def __init__(
-        self, names: tuple[str, ...], occupy: int | None, waited_seconds: float, reason: Refusal
+        self,
+        names: tuple[str, ...],
+        occupy: int | None,
+        waited_seconds: float,
+        reason: Refusal,
+        where: str | None = None,
     ) -> None:
         self.names = names
         self.occupy = occupy
         self.waited_seconds = waited_seconds
         self.reason = reason
+        self.where = where
         which = quoted(names)
-        database_error = {
-            "missing": f"there is no concurrency limit named {which}; create it with"
+        place = "" if where is None else f" in {where}"
+        block = (
+            "the `localgcl run` whose command this is"
+            if where == RUN
+            else f"the block that was entered at {where} and is waiting for this"
+        )
+        reasons = {
+            "missing": f"there is no concurrency limit named {which}{place}; create it with"
             " `localgcl create NAME --limit N`, or pass strict=False to go on without it",
             "over_limit": f"{_slots(occupy)} asked for are more than the limit of {which};"
             " ask for fewer, or raise it with `localgcl update NAME --limit N`",
@@ -61,24 +81,25 @@ class ConcurrencySlotAcquisitionError(LocalGCLError):
             f" limiting, and {which} has neither; set one with `localgcl update NAME --rate R`",
             "template": f"{which} is a template; ask for one of its keys, a name that begins like"
             " it and goes on with something else than the asterisk",
+            "own_block": f"only the end of {block} could free {_slots(occupy)}; request all of"
+            " them at once where the block is entered, or raise the limit",
             "retries": f"no slot came free within max_retries after {waited_seconds:.3g} second(s);"
             " `localgcl ps` shows who holds it; raise max_retries or pass None to wait",
             "crowded": "no slot is free, and as many as --max-waiting allows wait already;"
             " `localgcl ps` shows them",
         }
-        super().__init__(
-            f"Unable to acquire concurrency slots on {which}: {database_error[reason]}"
-        )
+        super().__init__(f"Unable to acquire concurrency slots on {which}: {reasons[reason]}")
 
 
 class AcquireConcurrencySlotTimeoutError(LocalGCLError, TimeoutError):
     """The slots were not granted within `timeout_seconds`.
 
     `names` are the limits asked for, `occupy` the slots asked of each (None if they differ) and
-    `waited_seconds` the time actually waited.
+    `waited_seconds` the time actually waited. `retry_after_seconds` says when a slot is expected,
+    None where only a release can tell.
     """
 
-    _fields = ("names", "occupy", "waited_seconds", "timeout_seconds")
+    _fields = ("names", "occupy", "waited_seconds", "timeout_seconds", "retry_after_seconds")
 
     def __init__(
         self,
@@ -86,14 +107,21 @@ class AcquireConcurrencySlotTimeoutError(LocalGCLError, TimeoutError):
         occupy: int | None,
         waited_seconds: float,
         timeout_seconds: float,
+        retry_after_seconds: float | None = None,
     ) -> None:
         self.names = names
         self.occupy = occupy
         self.waited_seconds = waited_seconds
         self.timeout_seconds = timeout_seconds
+        self.retry_after_seconds = retry_after_seconds
+        advice = (
+            "`localgcl ps` shows who holds them and who waits"
+            if retry_after_seconds is None
+            else f"try again in {retry_after_seconds:.3g} second(s), when a slot is expected"
+        )
         super().__init__(
             f"Attempt to acquire {_slots(occupy)} of {quoted(names)} timed out after"
-            f" {timeout_seconds} second(s); `localgcl ps` shows who holds them and who waits"
+            f" {timeout_seconds} second(s); {advice}"
         )
 
 

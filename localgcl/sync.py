@@ -1,32 +1,27 @@
-"""The blocking flavour: `Limiter`, `Lease`, `concurrency` and `rate_limit`."""
+"""The blocking flavour: `Limiter`, `Lease`, `concurrency`, `rate_limit` and `rate_limited`."""
 
 from __future__ import annotations
 
 import os
 
 from localgcl._drivers import departure
+from localgcl._drivers.block import Block, RateDecorator
 from localgcl._drivers.blocking import (
-    Block,
     database_of,
     obtain,
     release_by_id,
-    run_until_committed,
 )
 from localgcl._drivers.flow import HoldingTerms, RateTerms
-from localgcl._engine import release as _release
-from localgcl._storage.backlog import run_later
+from localgcl._drivers.lease import Lease
 from localgcl._storage.problems import explaining
 from localgcl.errors import AcquireConcurrencySlotTimeoutError, ConcurrencySlotAcquisitionError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
     from types import TracebackType
-    from typing import Any
 
     from localgcl._admin import limits as _limits
-    from localgcl._engine.request import Granted, Request
-    from localgcl._storage.database import Database, Transaction
+    from localgcl._base.checks import HeldBy, Names, NamesOfCall
     from localgcl.models import Holder, Limit, Waiter
 
 __all__ = [
@@ -36,70 +31,8 @@ __all__ = [
     "Limiter",
     "concurrency",
     "rate_limit",
+    "rate_limited",
 ]
-
-
-class Lease:
-    """Slots that are held until `release()`, or until this process ends.
-
-    `id` is what `localgcl ps` shows and `localgcl release` takes, `names` the limits asked for,
-    `occupy` the slots of each, `waited_seconds` how long it took to get them.
-    """
-
-    __slots__ = (
-        "_database",
-        "_granted",
-        "_of_block",
-        "_pid",
-        "id",
-        "names",
-        "occupy",
-        "waited_seconds",
-    )
-
-    def __init__(
-        self,
-        request: Request,
-        waited_seconds: float = 0.0,
-        granted: Granted | None = None,
-        database: Database | None = None,
-    ) -> None:
-        self.id = request.id
-        self.names = request.names
-        self.occupy = request.occupy
-        self.waited_seconds = waited_seconds
-        self._granted = granted
-        self._database = database  # None: nothing to free
-        self._pid = os.getpid()
-        self._of_block = False  # whether a `with` block releases it; the last attribute
-
-    def __del__(self) -> None:
-        # A Ctrl-C can strike before the first instruction of `__exit__`.
-        of_block = getattr(self, "_of_block", False)  # missing if `__init__` was interrupted
-        if of_block and self._database is not None and self._pid == os.getpid():
-            run_later(self._database, self._release)
-
-    def __repr__(self) -> str:
-        return f"<Lease {self.id} of {self.occupy} slot(s) of {', '.join(self.names) or 'nothing'}>"
-
-    def release(self) -> None:
-        """Free the slots; a second call, and one in a forked child, does nothing.
-
-        DatabaseError if that failed, for example on a full disk: it may be called again, and the
-        end of the process frees the slots at the latest. If a finalizer or signal handler calls
-        this in the middle of another call of localgcl, they are freed right after that call.
-        """
-        database = self._database
-        if database is None:
-            return
-        if self._pid == os.getpid():
-            run_until_committed(database, self._release)
-        self._database = None
-
-    def _release(self, tx: Transaction) -> None:
-        granted = self._granted
-        if granted is not None:
-            _release.release_granted(tx, self.id, self.occupy, granted)
 
 
 class _Concurrency(Block):
@@ -111,6 +44,13 @@ class _Concurrency(Block):
     if TYPE_CHECKING:
 
         def __enter__(self) -> Lease: ...
+
+
+class _RateLimited(RateDecorator):
+    """What `rate_limited()` returns."""
+
+    __slots__ = ()
+    lease_type = Lease
 
 
 class Limiter:
@@ -130,6 +70,9 @@ class Limiter:
 
     def __init__(self, database: str | os.PathLike[str] | None = None) -> None:
         self._database = database_of(database)
+
+    def __reduce__(self) -> tuple[type[Limiter], tuple[str]]:
+        return type(self), (self._database.path,)
 
     def __enter__(self) -> Limiter:
         return self
@@ -151,13 +94,13 @@ class Limiter:
 
     def concurrency(
         self,
-        names: str | Iterable[str] | None,
+        names: NamesOfCall,
         occupy: int = 1,
         timeout_seconds: float | None = None,
         max_retries: int | None = None,
         lease_duration: float = 300,
         strict: bool = False,
-        holder: str | Mapping[str, Any] | None = None,
+        holder: HeldBy = None,
         raise_on_lease_renewal_failure: bool | None = None,
     ) -> _Concurrency:
         """As `localgcl.sync.concurrency`, on this database."""
@@ -166,7 +109,7 @@ class Limiter:
 
     def rate_limit(
         self,
-        names: str | Iterable[str] | None,
+        names: Names,
         occupy: int = 1,
         timeout_seconds: float | None = None,
         strict: bool = False,
@@ -177,12 +120,12 @@ class Limiter:
 
     def acquire(
         self,
-        names: str | Iterable[str] | None,
+        names: Names,
         occupy: int = 1,
         timeout_seconds: float | None = None,
         max_retries: int | None = None,
         strict: bool = False,
-        holder: str | Mapping[str, Any] | None = None,
+        holder: HeldBy = None,
     ) -> Lease:
         """Take slots as `concurrency` does, and return the lease, which the caller releases.
 
@@ -300,13 +243,13 @@ class Limiter:
 
 
 def concurrency(
-    names: str | Iterable[str] | None,
+    names: NamesOfCall,
     occupy: int = 1,
     timeout_seconds: float | None = None,
     max_retries: int | None = None,
     lease_duration: float = 300,
     strict: bool = False,
-    holder: str | Mapping[str, Any] | None = None,
+    holder: HeldBy = None,
     raise_on_lease_renewal_failure: bool | None = None,
 ) -> _Concurrency:
     """Hold `occupy` slots of every limit in `names` for as long as the `with` block runs.
@@ -336,7 +279,7 @@ def concurrency(
 
 
 def rate_limit(
-    names: str | Iterable[str] | None,
+    names: Names,
     occupy: int = 1,
     timeout_seconds: float | None = None,
     strict: bool = False,
@@ -350,3 +293,22 @@ def rate_limit(
     >>> rate_limit("api", timeout_seconds=10)
     """
     obtain(RateTerms(names, occupy, timeout_seconds, strict=strict), None, Lease)
+
+
+def rate_limited(
+    names: NamesOfCall,
+    occupy: int = 1,
+    timeout_seconds: float | None = None,
+    strict: bool = False,
+) -> _RateLimited:
+    """Decorate a function: each call takes slots as `rate_limit` does, and then runs.
+
+    `names` may also be a callable, which makes the names from the arguments of each call.
+
+    >>> @rate_limited("api", timeout_seconds=10)
+    ... def fetch(page):
+    ...     return page
+    >>> fetch(3)
+    3
+    """
+    return _RateLimited(RateTerms(names, occupy, timeout_seconds, strict=strict))

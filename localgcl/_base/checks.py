@@ -8,7 +8,18 @@ from collections.abc import Iterable, Mapping
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from collections.abc import Callable
+    from typing import Any, Protocol
+
+    class Model(Protocol):
+        """A model of pydantic, such as Prefect's `ConcurrencyLeaseHolder`."""
+
+        def model_dump(self) -> dict[str, Any]:
+            """Return its fields."""
+
+    Names = str | Mapping[str, int] | Iterable[str] | None
+    NamesOfCall = Names | Callable[..., Names]
+    HeldBy = str | Mapping[str, Any] | Model | None
 
 MAX_NAME_LENGTH = 255
 MAX_SLOTS = 2**53 - 1  # the largest whole number that every JSON parser keeps
@@ -21,9 +32,6 @@ def _name_fault(name: str) -> str | None:
         return "is blank"
     if len(name) > MAX_NAME_LENGTH:
         return f"is longer than {MAX_NAME_LENGTH} characters"
-    forbidden = [character for character in FORBIDDEN_IN_NAMES if character in name]
-    if forbidden:
-        return f"contains {' '.join(forbidden)}"
     if not name.isprintable():
         import unicodedata
 
@@ -34,29 +42,63 @@ def _name_fault(name: str) -> str | None:
     return None
 
 
+def _forbidden_in(name: str) -> str | None:
+    forbidden = [character for character in FORBIDDEN_IN_NAMES if character in name]
+    return f"contains {' '.join(forbidden)}" if forbidden else None
+
+
 def check_name(name: str) -> str:
     """Return `name` if it is a valid name of a limit, else raise ValueError with the reason."""
+    check_requested_name(name)
+    fault = _forbidden_in(name)
+    if fault is not None:
+        raise _bad_name(name, fault, f" none of {' '.join(FORBIDDEN_IN_NAMES)},")
+    return name
+
+
+def check_requested_name(name: str) -> str:
+    """Return `name` if it can be requested, else raise ValueError with the reason.
+
+    It may be a key of a template, which may contain what the name of a limit cannot.
+    """
     if not isinstance(name, str):
         raise TypeError(f"the name of a limit is a str, not {type(name).__name__}")
     fault = _name_fault(name)
     if fault is not None:
-        shown = name if len(name) <= 60 else f"{name[:60]}..."
-        raise ValueError(
-            f"the limit name {shown!a} {fault}; a name has 1 to {MAX_NAME_LENGTH} characters,"
-            f" none of {' '.join(FORBIDDEN_IN_NAMES)}, no control characters, and is not blank"
-        )
+        raise _bad_name(name, fault)
     return name
 
 
-def check_names(names: str | Iterable[str] | None) -> tuple[str, ...]:
-    """Return the names as a tuple without repeats; "", [] and None are no names."""
+def _bad_name(name: str, fault: str, rule: str = "") -> ValueError:
+    shown = name if len(name) <= 60 else f"{name[:60]}..."
+    return ValueError(
+        f"the limit name {shown!a} {fault}; a name has 1 to {MAX_NAME_LENGTH} characters,{rule} no"
+        " control characters, and is not blank"
+    )
+
+
+def check_names(names: Iterable[str] | None) -> tuple[str, ...]:
+    """Return the requested names as a tuple without repeats; "", [] and None are no names."""
     if isinstance(names, str):
-        return (check_name(names),) if names else ()
+        return (check_requested_name(names),) if names else ()
     if names is None:
         return ()
     if isinstance(names, bytes) or not isinstance(names, Iterable):
-        raise TypeError(f"names is a str or a list of str, not {type(names).__name__}")
-    return tuple(dict.fromkeys([check_name(name) for name in names]))
+        raise TypeError(
+            "names is a str, a list of str, or a mapping of str to slots, not"
+            f" {type(names).__name__}"
+        )
+    return tuple(dict.fromkeys([check_requested_name(name) for name in names]))
+
+
+def check_weights(weights: Mapping[str, int], occupy: int) -> dict[str, int]:
+    """Return the slots of each requested name; ValueError with an `occupy` other than 1."""
+    if occupy != 1:
+        raise ValueError(f"the mapping says how many slots to take: omit occupy, which is {occupy}")
+    return {
+        check_requested_name(name): check_whole(f"the number of slots of {name!a}", slots, 1)
+        for name, slots in weights.items()
+    }
 
 
 def check_whole(what: str, value: int, lowest: int) -> int:
@@ -85,24 +127,38 @@ def check_max_retries(value: int | None) -> int | None:
     return None if value is None else check_whole("max_retries", value, 0)
 
 
-def check_holder(holder: str | Mapping[str, Any] | None) -> str | None:
-    """Return the text that `ps` shows for a holder; a mapping becomes compact JSON."""
+def check_holder(holder: HeldBy) -> str | None:
+    """Return the text that `ps` shows for a holder; a mapping or a model becomes compact JSON."""
     if holder is None:
         return None
-    if isinstance(holder, Mapping):
-        import json
-
-        try:
-            holder = json.dumps(dict(holder), separators=(",", ":"), allow_nan=False)
-        except RecursionError:
-            raise ValueError("holder is nested too deeply to be written as JSON") from None
     if not isinstance(holder, str):
-        raise TypeError(f"holder is a str or a mapping, not {type(holder).__name__}")
+        holder = _json_of(holder)
     try:
         holder.encode()
     except UnicodeEncodeError:
         raise ValueError("holder contains half a character, which no file can hold") from None
     return holder
+
+
+def _json_of(holder: Mapping[str, Any] | Model) -> str:
+    import json
+
+    dump = getattr(holder, "model_dump", None)
+    try:
+        if isinstance(holder, Mapping):
+            return json.dumps(dict(holder), separators=(",", ":"), allow_nan=False)
+        if dump is None or isinstance(holder, type):
+            raise TypeError(
+                f"holder is a str, a mapping or a model with model_dump(), not"
+                f" {type(holder).__name__}"
+            )
+        try:
+            fields = dump(mode="json")
+        except TypeError:
+            fields = dump()  # it is no model of pydantic
+        return json.dumps(fields, separators=(",", ":"), allow_nan=False)
+    except RecursionError:
+        raise ValueError("holder is nested too deeply to be written as JSON") from None
 
 
 def check_lease_id(lease_id: str) -> str:

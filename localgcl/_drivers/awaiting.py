@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import inspect
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from types import TracebackType
-from typing import Any, ParamSpec, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
 
 from localgcl._base import clock
+from localgcl._drivers import blocks, decorating
 from localgcl._drivers.flow import Terms, Transact, flow
 from localgcl._drivers.session import LEAST_SECONDS, PATIENCE_SECONDS, Session
 from localgcl._drivers.sessions import session_of
@@ -23,6 +23,8 @@ L = TypeVar("L")
 P = ParamSpec("P")
 R = TypeVar("R")
 
+blocks.helpers.add(__name__)
+
 
 async def obtain(terms: Terms, path: str | None, lease_type: Callable[..., L]) -> L:
     """Drive a new request to its grant, and return its lease.
@@ -31,6 +33,7 @@ async def obtain(terms: Terms, path: str | None, lease_type: Callable[..., L]) -
     """
     request = terms.request()
     if not terms.names:
+        terms.check_nothing()
         return lease_type(request)
     if path is None:
         path = choose(None)[0]
@@ -62,7 +65,7 @@ async def grant(terms: Terms, request: Request, session: Session) -> Granted:
 
 
 async def _drive(terms: Terms, request: Request, session: Session) -> Granted:
-    steps = flow(terms, request, session.worker)
+    steps = flow(terms, request, session.worker, session.path)
     advance: Callable[[Any], Any] = steps.send
     result: Any = None
     while True:
@@ -90,6 +93,7 @@ class AwaitedLease(Protocol):
     """A lease; its class is the public one."""
 
     _of_block: bool
+    _request: Request
 
     async def release(self) -> None:
         """Free the slots."""
@@ -117,6 +121,7 @@ class AsyncBlock:
         lease: AwaitedLease = await obtain(self._terms, self._path, self.lease_type)
         self._lease = lease
         lease._of_block = True
+        blocks.enter(lease._request)
         return lease
 
     async def __aexit__(
@@ -125,22 +130,64 @@ class AsyncBlock:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._lease is not None:
-            await self._lease.release()
+        lease = self._lease
+        if lease is not None:
+            blocks.leave(lease._request)
+            await lease.release()
 
-    def __call__(
-        self, function: Callable[P, Coroutine[Any, Any, R]]
-    ) -> Callable[P, Coroutine[Any, Any, R]]:
-        # An object with an async `__call__` is accepted as well.
-        if not any(map(inspect.iscoroutinefunction, (function, type(function).__call__))):
+    if not TYPE_CHECKING:  # a type checker knows already that it is not there
+
+        def __enter__(self) -> None:
             raise TypeError(
-                f"{function!r} is not an async def; decorate it with localgcl.sync.concurrency"
+                "this concurrency(...) is the asynchronous one: use it in an `async with`, or use"
+                " that of localgcl.sync in a `with`"
             )
+
+        __exit__ = __enter__
+
+    def __call__(self, function: Callable[P, Awaitable[R]]) -> Callable[P, Coroutine[Any, Any, R]]:
+        decorating.check_awaitable(function, "concurrency")
+        of_call = decorating.terms_of_call(self._terms)
         new = type(self)
 
         @functools.wraps(function)
         async def limited(*args: P.args, **kwargs: P.kwargs) -> R:
-            async with new(self._terms, self._path):
-                return await function(*args, **kwargs)
+            terms = self._terms if of_call is None else of_call(args, kwargs)
+            async with new(terms, self._path):
+                result = function(*args, **kwargs)
+                decorating.check_awaited(function, result, "concurrency")
+                return await result
+
+        return limited
+
+    def __reduce__(self) -> tuple[type[AsyncBlock], tuple[object, ...]]:
+        if self._entered:
+            raise TypeError(
+                "a concurrency(...) that was entered cannot be pickled: its slots belong to this"
+                " process"
+            )
+        return type(self), (self._terms, self._path)
+
+
+class AsyncRateDecorator:
+    """What `rate_limited()` returns: a decorator that takes slots by rate before each call."""
+
+    __slots__ = ("_terms",)
+    lease_type: Callable[..., Any]
+
+    def __init__(self, terms: Terms) -> None:
+        self._terms = terms
+
+    def __call__(self, function: Callable[P, Awaitable[R]]) -> Callable[P, Coroutine[Any, Any, R]]:
+        decorating.check_awaitable(function, "rate_limited")
+        of_call = decorating.terms_of_call(self._terms)
+
+        @functools.wraps(function)
+        async def limited(*args: P.args, **kwargs: P.kwargs) -> R:
+            terms = self._terms if of_call is None else of_call(args, kwargs)
+            await obtain(terms, None, self.lease_type)
+            result = function(*args, **kwargs)
+            decorating.check_awaited(function, result, "rate_limited")
+            return await result
 
         return limited

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import functools
 import os
+from sys import modules
 
 from localgcl._base import clock, threads
 from localgcl._base.checks import check_lease_id
+from localgcl._drivers import blocks
 from localgcl._drivers.flow import Transact, flow
 from localgcl._drivers.places import OwnPlace
 from localgcl._drivers.receiver import Receiver, Seat
@@ -23,9 +25,9 @@ from localgcl.errors import DatabaseError, GreenThreadsError, LocalGCLError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import TracebackType
-    from typing import Any, ParamSpec, Protocol, TypeVar
+    from typing import Any, Protocol, TypeVar
 
+    from localgcl._drivers.block import Block
     from localgcl._drivers.flow import Sleep, Terms
     from localgcl._drivers.places import Place
     from localgcl._engine.request import Granted, Request
@@ -37,13 +39,12 @@ if TYPE_CHECKING:
         """A lease; its class is the public one."""
 
         _of_block: bool
+        _request: Request
 
         def release(self) -> None:
             """Free the slots."""
 
     L = TypeVar("L", bound=HeldLease)
-    P = ParamSpec("P")
-    R = TypeVar("R")
 
 # This many waiting threads of a process have a wake-up FIFO each. The others share one.
 _OWN_FIFOS = 8
@@ -143,7 +144,7 @@ class Listener:
 
 def drive(terms: Terms, request: Request, database: Database, listener: Listener) -> Granted:
     """Take the steps of a request until it is granted; raise an error if it is refused."""
-    steps = flow(terms, request, listener)
+    steps = flow(terms, request, listener, database.path)
     advance: Callable[[Any], Transact | Sleep] = steps.send
     result: Any = None
     while True:
@@ -164,6 +165,8 @@ def drive(terms: Terms, request: Request, database: Database, listener: Listener
         else:
             if (library := threads.unfit()) is not None:
                 raise GreenThreadsError(library)
+            if "asyncio" in modules:
+                _warn_if_a_loop_stands_still()
             try:
                 result = listener.sleep(step)
             except OSError as error:
@@ -180,6 +183,27 @@ def drive(terms: Terms, request: Request, database: Database, listener: Listener
                 result = listener.grant(request) or result
 
 
+# The calling lines that were warned of.
+_warned: set[tuple[str, int]] = set()
+
+
+def _warn_if_a_loop_stands_still() -> None:
+    """Warn, once for each calling line, if an event loop cannot run while this thread waits."""
+    running = getattr(modules.get("asyncio"), "_get_running_loop", None)
+    if running is None or running() is None:
+        return
+    line = blocks.calling_line()
+    if line not in _warned:
+        import logging
+
+        _warned.add(line)
+        logging.getLogger("localgcl").warning(
+            "%s:%d waits for a slot while an event loop runs in this thread, and so stops all of"
+            " its tasks. Await it by localgcl.asyncio instead.",
+            *line,
+        )
+
+
 def obtain(
     terms: Terms,
     database: Database | None,
@@ -193,6 +217,7 @@ def obtain(
     """
     request = terms.request()
     if not terms.names:
+        terms.check_nothing()
         return lease_type(request)
     if database is None:
         database = database_of(None)
@@ -213,65 +238,6 @@ def obtain(
             clean_up(database, request)
         listener.close()
         raise
-
-
-class Block:
-    """Slots that are held while one `with` block runs; also a decorator.
-
-    A block can be entered once. The flavour's own subclass says what its lease is.
-    """
-
-    __slots__ = ("_database", "_entered", "_lease", "_terms")
-    lease_type: Callable[..., Any]
-
-    def __init__(self, terms: Terms, database: Database | None) -> None:
-        self._terms = terms
-        self._database = database
-        self._entered = False
-        self._lease: HeldLease | None = None
-
-    def __enter__(self) -> Any:
-        if self._entered:
-            raise RuntimeError("one concurrency(...) is entered once; call concurrency() again")
-        self._entered = True
-        try:
-            return obtain(self._terms, self._database, self.lease_type, self)
-        except BaseException:
-            if self._lease is not None:  # interrupted just after the grant
-                self._lease.release()
-            raise
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if self._lease is not None:
-            self._lease.release()
-
-    def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
-        import inspect
-
-        # An object with a `__call__` is accepted as well.
-        for code in (function, type(function).__call__):
-            if inspect.iscoroutinefunction(code) or inspect.isasyncgenfunction(code):
-                raise TypeError(
-                    f"{function!r} is asynchronous; decorate it with localgcl.asyncio.concurrency"
-                )
-            if inspect.isgeneratorfunction(code):
-                raise TypeError(
-                    f"{function!r} is a generator, which runs after its call has returned; use a"
-                    " `with` block inside it"
-                )
-        new = type(self)
-
-        @functools.wraps(function)
-        def limited(*args: P.args, **kwargs: P.kwargs) -> R:
-            with new(self._terms, self._database):
-                return function(*args, **kwargs)
-
-        return limited
 
 
 databases: dict[str, Database] = {}

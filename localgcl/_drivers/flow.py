@@ -8,18 +8,23 @@ from __future__ import annotations
 
 import functools
 import math
+import os
+from collections.abc import Iterable, Mapping
 
 from localgcl._base import clock
 from localgcl._base.checks import (
     check_holder,
     check_max_retries,
     check_names,
+    check_requested_name,
     check_timeout,
+    check_weights,
     check_whole,
 )
+from localgcl._drivers import blocks
 from localgcl._engine.acquire import acquire, ask_again
 from localgcl._engine.request import Granted, Lost, NotGranted, Refused, Request, Waiting
-from localgcl._engine.wait import look, withdraw
+from localgcl._engine.wait import look, look_unless_own, withdraw
 from localgcl._storage.gate import GateTimeoutError
 from localgcl.errors import (
     AcquireConcurrencySlotTimeoutError,
@@ -29,9 +34,10 @@ from localgcl.errors import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Mapping
+    from collections.abc import Callable, Generator
     from typing import Any
 
+    from localgcl._base.checks import HeldBy, Names, NamesOfCall
     from localgcl._engine.request import Listener
     from localgcl._storage.database import Transaction
     from localgcl.errors import Refusal
@@ -77,28 +83,69 @@ class Terms:
         "max_retries",
         "max_waiting",
         "names",
+        "names_of",
         "occupy",
         "strict",
         "timeout_seconds",
+        "weights",
     )
 
     def __init__(
         self,
-        names: str | Iterable[str] | None,
+        names: NamesOfCall,
         occupy: int,
         timeout_seconds: float | None,
         max_retries: int | None = None,
         strict: bool = False,
-        holder: str | Mapping[str, Any] | None = None,
+        holder: HeldBy = None,
         max_waiting: int | None = None,
     ) -> None:
-        self.names = check_names(names)
-        self.occupy = check_whole("occupy", occupy, 1)
+        self.weights: dict[str, int] | None = None
+        if type(names) is str and names:  # the common case, without a call
+            self.names: tuple[str, ...] = (check_requested_name(names),)
+            self.occupy: int | None = check_whole("occupy", occupy, 1)
+        else:
+            self._take_names(names, check_whole("occupy", occupy, 1))
         self.timeout_seconds = None if timeout_seconds is None else check_timeout(timeout_seconds)
         self.strict = bool(strict)
         self.max_retries = None if max_retries is None else check_max_retries(max_retries)
         self.holder = None if holder is None else check_holder(holder)
         self.max_waiting = max_waiting  # only `localgcl run` has it: it gives up if this many wait
+
+    def _take_names(self, names: NamesOfCall, occupy: int) -> None:
+        # Where there are no names, this is what they are made by at each call, if anything.
+        self.names_of: Callable[..., Names] | None = None
+        self.occupy = occupy
+        if isinstance(names, Mapping):
+            weights = check_weights(names, occupy)
+            self.names = tuple(weights)
+            if len(set(weights.values())) > 1:
+                self.occupy, self.weights = None, weights
+            elif weights:
+                self.occupy = weights[self.names[0]]
+        elif callable(names) and not isinstance(names, Iterable):
+            self.names, self.names_of = (), names
+        else:
+            self.names = check_names(names)
+
+    def of_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Terms:
+        """Return the terms for one call of a decorated function, whose arguments make the names."""
+        assert self.names_of is not None
+        assert self.occupy is not None
+        terms = object.__new__(type(self))
+        for attribute in Terms.__slots__:
+            setattr(terms, attribute, getattr(self, attribute))
+        terms._take_names(self.names_of(*args, **kwargs), self.occupy)
+        terms.check_nothing()
+        return terms
+
+    def check_nothing(self) -> None:
+        """Raise TypeError if there are no names because no call has made them."""
+        if not self.names and self.names_of is not None:
+            raise TypeError(
+                f"names is {self.names_of!r}, which makes names from the arguments of a call: only"
+                " a decorator can call it, and it returns no other callable"
+            )
 
     def request(self) -> Request:
         """Return a new request on these terms."""
@@ -110,6 +157,7 @@ class Terms:
             once=0 in (self.timeout_seconds, self.max_retries, self.max_waiting),
             holder=self.holder,
             max_waiting=self.max_waiting,
+            weights=self.weights,
         )
 
 
@@ -130,15 +178,18 @@ class RateTerms(Terms):
     holds = False
 
 
-def flow(terms: Terms, request: Request, listener: Listener) -> Flow:
-    """Yield the steps of a request, and return its grant; raise an error if it is refused."""
+def flow(terms: Terms, request: Request, listener: Listener, path: str) -> Flow:
+    """Yield the steps of a request, and return its grant; raise an error if it is refused.
+
+    `path` is that of the database.
+    """
     began = clock.now()
     timeout, tries = terms.timeout_seconds, terms.max_retries
     deadline = request.until = math.inf if timeout is None else began + timeout
     gate = None if timeout is None else began + (timeout or _GATE_PATIENCE_SECONDS)
     ask = functools.partial(acquire, request=request, listener=listener)
-    warned: set[str] = set()
     try_ends, late = math.inf, False
+    own: dict[str, str] | None = None  # the leases of the blocks around it, and where these began
     try:
         try:
             outcome = yield Transact(ask, gate)
@@ -152,7 +203,7 @@ def flow(terms: Terms, request: Request, listener: Listener) -> Flow:
             if type(outcome) is Granted:
                 request.granted = outcome
                 if outcome.missing:
-                    _warn(outcome.missing, warned)
+                    _warn(outcome.missing, path)
                 if outcome.at > clock.now():
                     yield Sleep(outcome.at, None)
                 return outcome
@@ -163,7 +214,15 @@ def flow(terms: Terms, request: Request, listener: Listener) -> Flow:
             if not isinstance(outcome, Waiting):
                 request.settled = True
                 break
-            _warn(outcome.missing, warned)
+            _warn(outcome.missing, path)
+            if own is None:
+                own = blocks.leases_around()
+                if own:
+                    check = functools.partial(
+                        look_unless_own, request=request, listener=listener, leases=own
+                    )
+                    outcome = yield Transact(check, gate)
+                    continue
             if tries is not None and try_ends == math.inf:
                 try_ends = clock.now() + outcome.expected_seconds
             woken = yield Sleep(min(outcome.look_at, deadline, try_ends), outcome.blockers)
@@ -183,18 +242,34 @@ def flow(terms: Terms, request: Request, listener: Listener) -> Flow:
     except GateTimeoutError:
         outcome, late = NotGranted(), True
     waited = clock.now() - began
-    _warn(outcome.missing, warned)
+    _warn(outcome.missing, path)
     if isinstance(outcome, Refused):
-        raise ConcurrencySlotAcquisitionError(outcome.names, request.occupy, waited, outcome.reason)
+        where = path if outcome.reason == "missing" else (own or {}).get(outcome.lease)
+        raise ConcurrencySlotAcquisitionError(
+            outcome.names, request.occupy, waited, outcome.reason, where
+        )
     if timeout is not None and (late or waited >= timeout):  # rounding may make a timer early
-        raise AcquireConcurrencySlotTimeoutError(request.names, request.occupy, waited, timeout)
+        at = outcome.expected_at
+        raise AcquireConcurrencySlotTimeoutError(
+            request.names,
+            request.occupy,
+            waited,
+            timeout,
+            None if at == math.inf else max(0.0, at - clock.now()),
+        )
     reason: Refusal = "retries" if terms.max_waiting is None else "crowded"
     raise ConcurrencySlotAcquisitionError(request.names, request.occupy, waited, reason)
 
 
-def _warn(missing: tuple[str, ...], warned: set[str]) -> None:
+# What was warned of: process, database and name. A child that is forked is another process.
+_warned: set[tuple[int, str, str]] = set()
+_MAX_WARNED = 100_000  # a program may make names up as it goes
+
+
+def _warn(missing: tuple[str, ...], path: str) -> None:
     for name in missing:
-        if name not in warned:
+        warning = os.getpid(), path, name
+        if warning not in _warned:
             try:
                 import logging
             except (OSError, MemoryError, ImportError):
@@ -202,9 +277,12 @@ def _warn(missing: tuple[str, ...], warned: set[str]) -> None:
                 # warns.
                 return
 
-            warned.add(name)
+            if len(_warned) >= _MAX_WARNED:
+                _warned.clear()
+            _warned.add(warning)
             logging.getLogger("localgcl").warning(
-                "There is no concurrency limit named '%s': going on without it. Create it with"
-                " `localgcl create`, or pass strict=True to have this be an error.",
+                "There is no concurrency limit named '%s' in %s: going on without it. Create it"
+                " with `localgcl create`, or pass strict=True to have this be an error.",
                 name,
+                path,
             )

@@ -31,7 +31,13 @@ def last_database(path: str) -> Database:
 
 async def session_of(path: str) -> Session:
     """Return the running loop's session with the database at `path`."""
-    loop = asyncio.get_running_loop()
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        raise RuntimeError(
+            "localgcl.asyncio needs asyncio, which does not run here; under trio or another event"
+            " loop, call localgcl.sync in a thread (trio.to_thread.run_sync)"
+        ) from None
     session = _sessions.get((loop, path))
     if session is None:
         for (other, _), left in tuple(_sessions.items()):

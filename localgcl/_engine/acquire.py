@@ -14,7 +14,7 @@ from localgcl._engine.admission import (
     refusal,
     take,
 )
-from localgcl._engine.order import Rooms, count_overtaken, passed_by
+from localgcl._engine.order import Rooms, count_overtaken, expected_at, passed_by
 from localgcl._engine.queue import promote, promote_neighbours
 from localgcl._engine.request import Granted, Lost, NotGranted, Refused, Waiting
 from localgcl._engine.tables import text_of
@@ -98,7 +98,7 @@ def _decided(
     )
     if not freed:
         count_timeout(tx, [row.key for row in rows])
-        return NotGranted(tuple(missing))
+        return NotGranted(tuple(missing), expected_at(tx, rows))
     promote(tx, freed)
     _, rows[:], missing[:] = _rows(tx, request)
     return _decided(tx, request, owner, rows, missing)  # which finds no dead ones this time

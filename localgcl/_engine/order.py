@@ -7,6 +7,9 @@ that has been overtaken `MAX_OVERTAKEN` times blocks in any case, so that nobody
 
 from __future__ import annotations
 
+import math
+
+from localgcl._base.checks import MAX_SLOTS
 from localgcl._engine import decay
 from localgcl._engine.admission import moment, row_of
 from localgcl._engine.tables import keys_in
@@ -149,6 +152,19 @@ def slots_ahead(tx: Transaction, rooms: Rooms, key: int, ticket: int) -> int:
     return int(slots)
 
 
+def expected_at(tx: Transaction, rows: Iterable[LimitRow]) -> float:
+    """Return the moment at which time alone makes room behind all who wait now.
+
+    It is infinity if a release, or the end of a pause without an end, has to come first.
+    """
+    rooms, at = Rooms(tx), tx.now
+    for row in rows:
+        if row.active and at < math.inf:
+            ahead = slots_ahead(tx, rooms, row.key, MAX_SLOTS) if row.waiting else 0
+            at = max(at, moment(tx, row, ahead + row.wants))
+    return at
+
+
 def neighbours(tx: Transaction, rooms: Rooms, key: int, *, lacking: bool = True) -> set[int]:
     """Return the other limits at which waiters of this one may have ceased to block.
 
@@ -157,9 +173,7 @@ def neighbours(tx: Transaction, rooms: Rooms, key: int, *, lacking: bool = True)
     found: set[int] = set()
     last = 0
     while True:
-        places = tx.execute(
-            QUEUE.replace("WHERE", "WHERE mixed AND"), (key, last)
-        ).fetchall()
+        places = tx.execute(QUEUE.replace("WHERE", "WHERE mixed AND"), (key, last)).fetchall()
         for place in places:
             last = place[0]
             if not lacking or not rooms.has(key, place[1]):

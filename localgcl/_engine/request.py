@@ -118,16 +118,25 @@ class Granted:
 
 
 class Refused:
-    """Waiting cannot help, because of these `names`; `missing` names were ignored."""
+    """Waiting cannot help, because of these `names`; `missing` names were ignored.
 
-    __slots__ = ("missing", "names", "reason")
+    `lease` is the one that only the caller itself could free, if that is the reason.
+    """
+
+    __slots__ = ("lease", "missing", "names", "reason")
 
     def __init__(
-        self, reason: Refusal, names: Iterable[str], missing: tuple[str, ...] = ()
+        self,
+        reason: Refusal,
+        names: Iterable[str],
+        missing: tuple[str, ...] = (),
+        *,
+        lease: str = "",
     ) -> None:
         self.reason = reason
         self.names = tuple(names)
         self.missing = missing
+        self.lease = lease
 
 
 class Waiting:
@@ -148,12 +157,16 @@ class Waiting:
 
 
 class NotGranted:
-    """Not granted, and no longer in the queue."""
+    """Not granted, and no longer in the queue.
 
-    __slots__ = ("missing",)
+    A new request might be granted at `expected_at`, infinity if time alone cannot make room.
+    """
 
-    def __init__(self, missing: tuple[str, ...] = ()) -> None:
+    __slots__ = ("expected_at", "missing")
+
+    def __init__(self, missing: tuple[str, ...] = (), expected_at: float = math.inf) -> None:
         self.missing = missing
+        self.expected_at = expected_at
 
 
 class Lost:

@@ -1,7 +1,7 @@
 """A request that waits: it looks, it leaves the queue, or it is undone.
 
-`look` and `withdraw` are transactions of their own. `peek` and `would_look` only read, and need no
-transaction. `abandon` undoes a request, whatever became of it.
+`look`, `look_unless_own` and `withdraw` are transactions of their own. `peek` and `would_look` only
+read, and need no transaction. `abandon` undoes a request, whatever became of it.
 """
 
 from __future__ import annotations
@@ -9,9 +9,18 @@ from __future__ import annotations
 import os
 
 from localgcl._engine import decay, owners
-from localgcl._engine.admission import LIMIT_COLUMNS, LimitRow, by_time, count_timeout, give_back, moment
+from localgcl._engine.admission import (
+    LIMIT_COLUMNS,
+    LimitRow,
+    by_time,
+    count_refusal,
+    count_timeout,
+    give_back,
+    moment,
+    row_of,
+)
 from localgcl._engine.grant import leave_queues, try_grant
-from localgcl._engine.order import Rooms, slots_ahead
+from localgcl._engine.order import Rooms, expected_at, slots_ahead
 from localgcl._engine.queue import promote
 from localgcl._engine.release import release_by_id, release_granted
 from localgcl._engine.request import Granted, Lost, NotGranted, Refused, Waiting
@@ -28,7 +37,7 @@ from localgcl._engine.watchers import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
     from typing import Any
 
     from localgcl._engine.request import Listener, Request
@@ -77,7 +86,7 @@ def look(
     if verdict == "granted":
         return _told(waiter)
     if verdict == "late":
-        return NotGranted(_lines(passed))
+        return _not_granted(tx, request, _lines(passed))
     return Refused(verdict, _lines(names), _lines(passed))
 
 
@@ -249,8 +258,40 @@ def withdraw(
         return outcome
     if isinstance(outcome, Waiting):
         _leave(tx, request.ticket, gives_up=True)
-        return NotGranted(outcome.missing)
+        return _not_granted(tx, request, outcome.missing)
     return NotGranted()
+
+
+def _not_granted(tx: Transaction, request: Request, missing: tuple[str, ...]) -> NotGranted:
+    rows = [row_of(tx, key, request.wanted_of(name)) for key, name in request.limits.items()]
+    return NotGranted(missing, expected_at(tx, [row for row in rows if row is not None]))
+
+
+def look_unless_own(
+    tx: Transaction, request: Request, listener: Listener, leases: Collection[str]
+) -> Granted | Refused | Waiting | NotGranted | Lost:
+    """Look; refuse a request for which only the end of one of its caller's `leases` makes room."""
+    outcome = look(tx, request, listener)
+    if not isinstance(outcome, Waiting):
+        return outcome
+    refused, own = [], ""
+    for key, name in request.limits.items():
+        row = row_of(tx, key, request.wanted_of(name))
+        if row is None or not row.active or row.decay or row.window:
+            continue
+        held = tx.execute(
+            "SELECT lease, slots FROM ledger WHERE limit_key = ?"
+            f" AND lease IN ({', '.join('?' * len(leases))})",
+            (key, *leases),
+        ).fetchall()
+        if sum(slots for _, slots in held) + row.wants > row.limit:
+            refused.append(name)
+            own = own or held[0][0]
+    if not refused:
+        return outcome
+    _leave(tx, request.ticket, gives_up=False)
+    count_refusal(tx, refused)
+    return Refused("own_block", refused, outcome.missing, lease=own)
 
 
 def abandon(tx: Transaction, request: Request) -> None:
