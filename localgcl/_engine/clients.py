@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from localgcl._engine import owners, wait, window
 from localgcl._engine.admission import give_back
+from localgcl._engine.keys import id_of_key, template_of
 from localgcl._engine.queue import promote
 from localgcl._engine.release import release_of
 from localgcl._engine.tables import COUNTERS
@@ -19,6 +20,11 @@ if TYPE_CHECKING:
 
     from localgcl._engine.request import Request
     from localgcl._engine.transaction import Transaction
+
+_CALLED = (
+    "SELECT settings.id, settings.slots, template.id FROM settings"
+    " LEFT JOIN settings AS template ON template.key = settings.template WHERE settings.name = ?"
+)
 
 
 class Client:
@@ -33,12 +39,18 @@ class Client:
 
 
 def limits_called(tx: Transaction, names: Iterable[str]) -> list[tuple[str, str, int]]:
-    """Return id, name and slots of the limits that exist, in the order of the names."""
-    found: list[Any] = [
-        tx.execute("SELECT id, name, slots FROM settings WHERE name = ?", (name,)).fetchone()
-        for name in names
-    ]
-    return [row for row in found if row is not None]
+    """Return id, name and slots of the limits and keys that exist, in the order of the names."""
+    found = []
+    for name in names:
+        row: Any = tx.execute(_CALLED, (name,)).fetchone()
+        if row is None and (template := template_of(tx, name)) is not None:
+            # A key that is idle, as one of an inactive template always is.
+            row = tx.execute("SELECT NULL, slots, id FROM settings WHERE key = ?", template[:1])
+            row = row.fetchone()
+        if row is not None:
+            identity, slots, of_template = row
+            found.append((identity or id_of_key(of_template, name), name, slots))
+    return found
 
 
 def assign_to_client(tx: Transaction, request: Request, client: Client, seconds: float) -> None:
@@ -122,9 +134,12 @@ def return_slots(
     found = limits_called(tx, names)
     keys = set()
     for _, name, limit in found:
-        key, rate, seconds, occupancy = tx.execute(
+        row = tx.execute(
             "SELECT key, decay, window, occupancy FROM limits WHERE name = ?", (name,)
         ).fetchone()
+        if row is None:
+            continue  # a key that is idle
+        key, rate, seconds, occupancy = row
         keys.add(key)
         if rate:
             give_back(tx, key, slots, tx.now - (occupancy_seconds or 0.0), "")

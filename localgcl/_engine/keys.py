@@ -61,6 +61,13 @@ def template_of(tx: Transaction, name: str) -> tuple[int, str] | None:
     return None
 
 
+def id_of_key(template: str, name: str) -> str:
+    """Return the id of a key, for which no row has one: always the same, from its template's."""
+    import uuid
+
+    return str(uuid.uuid5(uuid.UUID(template), name))
+
+
 def make(tx: Transaction, name: str) -> bool:
     """Make the key of this name; return whether a template matches it."""
     template = template_of(tx, name)
