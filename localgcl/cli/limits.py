@@ -118,9 +118,7 @@ def create(
     if limit is None and "rate" not in given:
         raise click.MissingParameter(ctx=ctx, param=ctx.command.params[1])
     with refused_values(ctx):
-        limiter_of(ctx).create(
-            name, limit, active=not disable, active_slots=active_slots, **given
-        )
+        limiter_of(ctx).create(name, limit, active=not disable, active_slots=active_slots, **given)
     click.echo(f"Created {_THE_LIMIT} with name '{name}'.")
 
 

@@ -152,9 +152,7 @@ def _options(command: str) -> Callable[[F], F]:
 )
 @_options("run")
 @click.pass_context
-def run(
-    ctx: click.Context, name: str, command: tuple[str, ...], **options: Any
-) -> None:
+def run(ctx: click.Context, name: str, command: tuple[str, ...], **options: Any) -> None:
     """Run COMMAND while holding a slot of the limit NAME.
 
     The command has the terminal, the standard streams and the signals as if it were run directly.

@@ -11,7 +11,7 @@ from localgcl._admin import limits as _limits
 from localgcl._admin.action import together
 from localgcl._base import clock
 from localgcl.cli._layout import bar, duration, length, table
-from localgcl.cli._shared import administer, echo_json, limiter_of, output_option
+from localgcl.cli._shared import administer, echo_json, output_option
 from localgcl.cli._types import KNOWN_NAME
 from localgcl.cli.holders import echo_holders, echo_waiters
 from localgcl.models import Limit

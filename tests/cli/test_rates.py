@@ -80,7 +80,18 @@ def test_the_one_replaces_the_other(invoke: Invoke, known: Limiter) -> None:
     assert (known.read("calls").rate, known.read("calls").window_seconds) == ("5/s", 0.0)
 
 
-BAD_RATES = ["100", "/min", "100/fortnight", "0/min", "-1/s", "1e400/s", "nan/s", "", "1/0s", "1//s"]
+BAD_RATES = [
+    "100",
+    "/min",
+    "100/fortnight",
+    "0/min",
+    "-1/s",
+    "1e400/s",
+    "nan/s",
+    "",
+    "1/0s",
+    "1//s",
+]
 BAD_DURATIONS = ["-1", "nan", "soon", "5 fortnights", "", "-5min", "1min2", "min"]
 
 
@@ -248,14 +259,17 @@ def test_templates(invoke: Invoke, known: Limiter, processes: Processes) -> None
         lease.release()
 
 
-def test_when_a_waiter_expects_its_slot(invoke: Invoke, known: Limiter, processes: Processes) -> None:
+def test_when_a_waiter_expects_its_slot(
+    invoke: Invoke, known: Limiter, processes: Processes
+) -> None:
     """A rate tells when; a plain limit cannot."""
     known.adjust("sms", 5)
     known.acquire("database", 2)
     for name in ("sms", "database"):
         processes().ask(name)
     expected = {
-        one["limit"]: one["expected_seconds"] for one in printed(invoke, "ps", "-o", "json")["waiters"]
+        one["limit"]: one["expected_seconds"]
+        for one in printed(invoke, "ps", "-o", "json")["waiters"]
     }
     assert expected["database"] is None
     assert 0 < expected["sms"] <= 60

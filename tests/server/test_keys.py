@@ -70,7 +70,9 @@ def test_a_template(client: httpx.Client, known: Limiter) -> None:
     """It is listed with the sums over its keys; only resetting it may write them."""
     for name in ("customer:1", "customer:2"):
         take(client, name)
-    (shown,) = [one for one in client.post(f"{LIMITS}/filter").json() if one["name"] == "customer:*"]
+    (shown,) = [
+        one for one in client.post(f"{LIMITS}/filter").json() if one["name"] == "customer:*"
+    ]
     assert (shown["limit"], shown["active_slots"], shown["keys"]) == (1, 2, 2)
     page = client.get(f"/ui/limits/{shown['id']}").json()
     assert [one["name"] for one in page["keys_in_use"]] == ["customer:1", "customer:2"]
@@ -104,9 +106,7 @@ def by_rate(client: httpx.Client, name: str) -> httpx.Response:
     return client.post(f"{LIMITS}/increment", json=body)
 
 
-def test_a_window(
-    client: httpx.Client, limiter: Limiter, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_window(client: httpx.Client, limiter: Limiter, monkeypatch: pytest.MonkeyPatch) -> None:
     """A full one is locked for as long as the window says; it is created and changed as a field."""
     monkeypatch.setattr(waiting_room, "FIRST_HOLD_SECONDS", 0.05)
     body: dict[str, Any] = {"name": "sms", "limit": 2, "window_seconds": 3600}
