@@ -159,8 +159,10 @@ def update(
     given = _how_slots_come_back(ctx, rate)
     if not given and (limit, active_slots, new_name, active) == (None,) * 4:
         raise click.UsageError("Nothing to update: give at least one option.", ctx)
+    limiter = limiter_of(ctx)
+    _limit_called(limiter, name)  # so that a misspelt name makes no database
     with refused_values(ctx):
-        limiter_of(ctx).update(
+        limiter.update(
             name,
             new_name=new_name,
             limit=limit,
@@ -186,8 +188,10 @@ def adjust(ctx: click.Context, name: str, slots: int) -> None:
       localgcl adjust tokens 350
       localgcl adjust tokens -120
     """
+    limiter = limiter_of(ctx)
+    limiter.read(name)
     with refused_values(ctx):
-        limit = limiter_of(ctx).adjust(name, slots)
+        limit = limiter.adjust(name, slots)
     click.echo(f"Adjusted '{name}': {limit.active_slots} of {limit.limit} slots are in use.")
 
 
@@ -209,8 +213,10 @@ def pause(ctx: click.Context, name: str, seconds: float | None) -> None:
       localgcl pause api --for 10min
       localgcl pause database
     """
+    limiter = limiter_of(ctx)
+    _limit_called(limiter, name)
     with refused_values(ctx):
-        limiter_of(ctx).pause(name, seconds)
+        limiter.pause(name, seconds)
     click.echo(f"Paused {_THE_LIMIT} with name '{name}'.")
 
 
@@ -224,7 +230,9 @@ def resume(ctx: click.Context, name: str) -> None:
     Example:
       localgcl resume database
     """
-    limiter_of(ctx).resume(name)
+    limiter = limiter_of(ctx)
+    _limit_called(limiter, name)
+    limiter.resume(name)
     click.echo(f"Resumed {_THE_LIMIT} with name '{name}'.")
 
 

@@ -160,7 +160,7 @@ ROUTES = [
     Route(f"{PREFIX}/filter", list_all, methods=["POST"]),
     Route(f"{PREFIX}/", create, methods=["POST"]),
     Route(PREFIX, create, methods=["POST"]),
-    Route(f"{PREFIX}/{{limit:path}}", read, methods=["GET"]),
-    Route(f"{PREFIX}/{{limit:path}}", update, methods=["PATCH"]),
-    Route(f"{PREFIX}/{{limit:path}}", delete, methods=["DELETE"]),
+    Route(f"{PREFIX}/{{limit:name}}", read, methods=["GET"]),
+    Route(f"{PREFIX}/{{limit:name}}", update, methods=["PATCH"]),
+    Route(f"{PREFIX}/{{limit:name}}", delete, methods=["DELETE"]),
 ]

@@ -8,6 +8,7 @@ another site is refused in any case.
 from __future__ import annotations
 
 import re
+from urllib.parse import unquote
 
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse, Response
@@ -57,7 +58,7 @@ class Guard:
         if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
             return
-        scope["path"] = _straight(scope["path"])
+        scope["path"] = _straight(scope["raw_path"])
         refusal = self._refusal(scope)
         # A WebSocket is admitted by its first message.
         if refusal is None and scope["type"] == "http" and self._is_admitted(scope):
@@ -134,9 +135,12 @@ def _is_cross_site(scope: Scope, headers: Headers) -> bool:
     )
 
 
-def _straight(path: str) -> str:
-    """Return a path in the form that the routes have."""
-    path = re.sub(r"//+", "/", path)
+def _straight(raw: bytes) -> str:
+    """Return a path in the form that the routes have.
+
+    Slashes that are encoded are part of a name.
+    """
+    path = unquote(re.sub(rb"//+", b"/", raw).decode("ascii"))
     path = re.sub(r"^(/api)+(?=/api(/|$))", "", path)
     return _ACCOUNT.sub("/api", path)
 

@@ -92,7 +92,7 @@ def document() -> dict[str, Any]:
     for route in (*administration.ROUTES, *slots.ROUTES):
         if route.path != administration.PREFIX:  # it is the same as the one with a slash
             (method,) = (route.methods or set()) - {"HEAD"}
-            paths.setdefault(f"/api{route.path}", {})[method.lower()] = _operation(route)
+            paths.setdefault(f"/api{route.path_format}", {})[method.lower()] = _operation(route)
     return {
         "openapi": "3.1.0",
         "info": {

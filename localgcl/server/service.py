@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections import deque
 from collections.abc import Callable
 from typing import TypeVar
 from urllib.parse import unquote
 from uuid import UUID
 
+from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.requests import HTTPConnection
 
 from localgcl._admin import limits
@@ -91,6 +91,15 @@ def service_of(connection: HTTPConnection) -> Service:
     return service
 
 
+class _Name(PathConvertor):
+    """The rest of a path, which may contain slashes, but not nothing."""
+
+    regex = ".+"
+
+
+register_url_convertor("name", _Name())
+
+
 def limit_in(connection: HTTPConnection) -> str:
     """Return the id or the name at the end of a request's path; LimitNotFoundError if it is none.
 
@@ -98,11 +107,9 @@ def limit_in(connection: HTTPConnection) -> str:
     """
     text: str = connection.path_params["limit"]
     path: bytes = connection.scope["raw_path"]
-    name = unquote(path.rpartition(b"/")[2].decode("ascii", "replace"), errors="replace")
-    # The guard has taken repeated slashes out of the path, but they may be part of a name.
-    if re.sub("//+", "/", f"/{name}") != f"/{text}":
+    if unquote(path.rpartition(b"/")[2].decode("ascii")) != text:
         raise LimitNotFoundError(text)
-    return name
+    return text
 
 
 def party_of(connection: HTTPConnection) -> tuple[str, str]:

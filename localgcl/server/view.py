@@ -17,12 +17,12 @@ from localgcl._base import clock
 from localgcl.errors import LimitNotFoundError
 from localgcl.server.answers import RefusedError, limit_json, limit_not_found
 from localgcl.server.live import Listener, Live
-from localgcl.server.service import limit_in, party_of, service_of
+from localgcl.server.service import Service, limit_in, party_of, service_of
 
 # The reader of an answer that is not read for this long counts as gone.
 _PATIENCE_SECONDS = 30.0
 
-# Of the holders and of the waiters of one limit, as many as anybody reads.
+# Of the holders, the waiters and the keys of one limit, as many as anybody reads.
 _MAX_LISTED = 500
 
 
@@ -51,11 +51,13 @@ async def limit(request: Request) -> Response:
                 _limits.waiters(name, most=_MAX_LISTED),
             )
         )
+        keys = None if shown.keys is None else await _keys_of(service, name)
     except (LimitNotFoundError, ValueError):
         raise limit_not_found() from None
     return JSONResponse(
         {
             **limit_json(shown),
+            "keys_in_use": keys,
             "holders": [
                 one.model_dump(mode="json") for one in sorted(holders, key=lambda one: one.since)
             ],
@@ -65,6 +67,12 @@ async def limit(request: Request) -> Response:
             "now": clock.wall(),
         }
     )
+
+
+async def _keys_of(service: Service, template: str) -> list[dict[str, Any]]:
+    """Return the keys of a template that are in use."""
+    keys = await service.administer(_limits.read_keys(template, most=_MAX_LISTED))
+    return [limit_json(key) for key in keys]
 
 
 async def release(request: Request) -> Response:
@@ -117,7 +125,7 @@ async def changes(request: Request) -> Response:
 
 ROUTES = [
     Route("/ui/limits", limits, methods=["GET"]),
-    Route("/ui/limits/{limit:path}", limit, methods=["GET"]),
+    Route("/ui/limits/{limit:name}", limit, methods=["GET"]),
     Route("/ui/leases/{lease}/release", release, methods=["POST"]),
     Route("/ui/events", changes, methods=["GET"]),
 ]

@@ -23,6 +23,7 @@ from localgcl import (
     LimitNotFoundError,
     LocalGCLError,
 )
+from localgcl._base.checks import FORBIDDEN_IN_NAMES
 from tests.helpers.database import Tables, tables
 from tests.helpers.flavours import Flavour, blocking_alone, both_flavours
 from tests.helpers.programs import Invoke, database_error, wrong_usage
@@ -309,6 +310,8 @@ NAMED_COMMANDS: dict[str, list[str]] = {
     "inspect": ["inspect"],
     "top": ["top"],
     "update": ["update", "--limit", "1"],
+    "pause": ["pause"],
+    "resume": ["resume"],
     "enable": ["enable"],
     "disable": ["disable"],
     "delete": ["delete", "--yes"],
@@ -321,9 +324,13 @@ NAMED_COMMANDS: dict[str, list[str]] = {
 def test_bad_names_in_commands(
     command: list[str], invoke: Invoke, unchanged: Callable[[], None]
 ) -> None:
-    """A bad name is wrong usage in every command that takes one."""
+    """A bad name is wrong usage in every command that takes one.
+
+    Only a key may contain some characters, so it is not there if there is no template.
+    """
     for name in ("", *BAD_NAMES):
-        wrong_usage(invoke(*command, "--", name))
+        is_key = command[0] != "create" and any(one in name for one in FORBIDDEN_IN_NAMES)
+        (database_error if is_key else wrong_usage)(invoke(*command, "--", name))
     unchanged()
 
 

@@ -40,7 +40,9 @@ def limit(name: str, used: int = 0, waiting: int = 0) -> Limit:
     """Return a limit as it could be read."""
     return Limit(
         id="1", created=NOW, updated=NOW, name=name, active=True, limit=5, active_slots=used,
-        slot_decay_per_second=0.0, avg_slot_occupancy_seconds=2.0, waiting=waiting,
+        available_slots=5 - used, next_slot_seconds=0.0, slot_decay_per_second=0.0, rate=None,
+        window_seconds=0.0, paused_until=None, avg_slot_occupancy_seconds=2.0, waiting=waiting,
+        template=None, keys=None, last_granted=None, last_timed_out=None,
     )  # fmt: skip
 
 
@@ -57,7 +59,7 @@ def waiter(number: int, **more: Any) -> Waiter:
     """Return a waiter as it could be read."""
     known = {
         "position": number, "limit": "database", "slots": 1, "pid": 900 + number, "user": "app",
-        "command": "report.py", "holder": None, "since": NOW, "waited_seconds": 5.0,
+        "command": "report.py", "holder": None, "since": NOW, "waited_seconds": 5.0, "expected_seconds": 90.0,
     }  # fmt: skip
     return Waiter(**{**known, **more})
 
@@ -76,6 +78,7 @@ def test_a_frame() -> None:
     ]
     assert "1 min ago" in lines[6]
     assert "5 s ago" in lines[9]
+    assert lines[9].endswith("in 1 min")
 
 
 def test_a_frame_of_nothing() -> None:
@@ -192,7 +195,7 @@ def test_without_a_database(invoke: Invoke, path: str) -> None:
 @pytest.mark.parametrize(
     "words",
     [
-        *(["top", "a", "b"], ["top", "a/b"], ["top", "--interval"]),
+        *(["top", "a", "b"], ["top", "a\n"], ["top", "--interval"]),
         *(["top", "--interval", value] for value in ("0", "-1", "nan", "inf", "x", "1e9")),
     ],
     ids=" ".join,

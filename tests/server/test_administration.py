@@ -9,11 +9,11 @@ from typing import Any
 
 import httpx
 import pytest
+from starlette.requests import Request
 
 from localgcl import Limiter
 from localgcl.models import Limit
 from localgcl.server import administration, shown
-from localgcl.server.service import Service
 from tests.helpers.served import LIMITS
 
 WHOLE = {
@@ -261,8 +261,8 @@ def test_what_is_renamed_meanwhile_is_found_by_its_id(
     identity = limiter.create("old", 1).id
     find = administration._find
 
-    async def find_then_rename(service: Service, id_or_name: str) -> Limit:
-        found = await find(service, id_or_name)
+    async def find_then_rename(request: Request) -> Limit:
+        found = await find(request)
         if found.name == "old":
             await asyncio.to_thread(limiter.update, "old", new_name="new")
         return found

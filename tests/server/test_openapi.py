@@ -20,7 +20,7 @@ def test_every_endpoint_is_described(client: httpx.Client) -> None:
         for method in methods
     }
     routes = {
-        (method, route.path)
+        (method, route.path_format)
         for route in (*administration.ROUTES, *slots.ROUTES)
         for method in (route.methods or set()) - {"HEAD"}
     }

@@ -64,6 +64,6 @@ def page(request: Request, template: str, **values: object) -> Response:
 
 ROUTES = [
     Route("/", limits, methods=["GET"]),
-    Route("/limits/{limit:path}", limit, methods=["GET"]),
+    Route("/limits/{limit:name}", limit, methods=["GET"]),
     Mount("/static", _Static(directory=os.path.join(_FOLDER, "static"))),
 ]
