@@ -7,6 +7,7 @@ import socket
 from collections.abc import Callable
 
 import pytest
+from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from localgcl import Limiter
@@ -61,8 +62,8 @@ def test_a_limit_is_found_by_its_name_too(page: Page, limiter: Limiter) -> None:
     limiter.create("my database", 5, slot_decay_per_second=0.5, active_slots=3)
     page.open("/limits/my%20database")
     assert page.text("#limit h1") == "my database"
-    assert page.text("[data-part=decay]") == "0.5/s"
-    assert "come back by decay" in page.text("#no-holders")
+    assert page.text("[data-part=rate]") == "30/min"
+    assert "come back by themselves" in page.text("#no-holders")
     limiter.update("my database", new_name="renamed")
     until(lambda: page.text("#limit h1") == "renamed")
 
@@ -91,6 +92,56 @@ def test_holders_and_waiters(page: Page, limiter: Limiter, actor: Callable[[], A
     first.kill()
     until(lambda: [row[1] for row in cells(page, "holders")] == [str(second.pid)])
     until(lambda: [row[2] for row in cells(page, "waiters")] == [str(third.pid)])
+
+
+def facts(page: Page) -> dict[str, str]:
+    """Return what is said of a limit, by its terms."""
+    return {
+        one.find_element(By.TAG_NAME, "dt").text: one.find_element(By.TAG_NAME, "dd").text
+        for one in page.all("#limit .facts > div")
+        if one.is_displayed()
+    }
+
+
+def test_a_template_and_its_keys(page: Page, limiter: Limiter) -> None:
+    """The keys in use lead to pages of their own, on which only a reset is theirs."""
+    template = limiter.create("user:*", 2)
+    leases = [limiter.acquire(name) for name in ("user:7", "user:a/b%20c")]
+    page.open(f"/limits/{template.id}")
+    assert facts(page)["In use"] == "2 in 2 keys"
+    assert [row[:2] for row in cells(page, "keys")] == [
+        ["user:7", "1 / 2"],
+        ["user:a/b%20c", "1 / 2"],
+    ]
+    page.one("#keys tbody tr:last-child a").click()
+    until(lambda: page.text("#limit h1") == "user:a/b%20c")
+    assert facts(page)["Template"] == "user:*"
+    assert [page.is_shown(f"[data-part={one}]") for one in ("edit", "reset", "delete")] == [
+        *(False, True, False),
+    ]
+    page.press("Reset")
+    page.submit()
+    page.closes()
+    until(lambda: page.text(".usage .count") == "0 / 2")
+    assert [one.limit for one in limiter.holders()] == ["user:7"]
+    page.one("[data-part=template]").click()
+    until(lambda: [row[0] for row in cells(page, "keys")] == ["user:7"])
+    leases[0].release()
+    until(lambda: page.text("#no-keys") == "None.")
+
+
+def test_a_pause(page: Page, limiter: Limiter) -> None:
+    """It is said until when; and nothing is said of a mean before there has been a release."""
+    limiter.create("sms", 5, window_seconds=60)
+    page.open("/limits/sms")
+    assert (facts(page)["Rate"], facts(page)["Held for, on average"]) == ("5 in any 1 min", "-")
+    assert "Paused until" not in facts(page)
+    limiter.pause("sms")
+    until(lambda: facts(page).get("Paused until") == "it is resumed")
+    limiter.pause("sms", 3600)
+    until(lambda: ":" in facts(page).get("Paused until", ""))
+    limiter.resume("sms")
+    until(lambda: "Paused until" not in facts(page))
 
 
 class _Elsewhere:

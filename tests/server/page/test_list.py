@@ -15,20 +15,29 @@ pytestmark = pytest.mark.processes
 
 
 def test_every_limit_is_shown(page: Page, limiter: Limiter) -> None:
-    """Slots in use, of how many, what is out of the ordinary, decay, and whether it is active."""
-    limiter.create("api", 10, slot_decay_per_second=0.25)
+    """Slots in use, of how many, what is out of the ordinary, rate, and whether it is active."""
+    limiter.create("api", 10, rate="100/min")
     limiter.create("database", 5)
     limiter.create("idle", 3, active=False)
     limiter.create("closed", 0)
     limiter.update("database", active_slots=5)
+    limiter.create("sms", 5, window_seconds=60)
+    limiter.pause("sms")
+    limiter.create("user:*", 2)
+    leases = [limiter.acquire(f"user:{number}") for number in range(3)]
     page.open()
     assert [row[:5] for row in page.rows()] == [
-        ["api", "0 / 10", "-", "0.25/s", "on"],
+        ["api", "0 / 10", "-", "100/min", "on"],
         ["closed", "0 / 0\nclosed", "-", "-", "on"],
         ["database", "5 / 5\nfull", "-", "-", "on"],
         ["idle", "0 / 3\ninactive", "-", "-", "off"],
+        ["sms", "0 / 5\npaused", "-", "5 in any 1 min", "on"],
+        ["user:*", "3 in 3 keys", "-", "-", "on"],
     ]
-    assert page.text("#summary") == "4 limits, 1 full"
+    assert page.text("#summary") == "6 limits, 1 full"
+    for lease in leases:
+        lease.release()
+    until(lambda: page.row("user:*")[1] == "0 in 0 keys")
 
 
 @pytest.mark.parametrize(("used", "share"), [(0, 0.0), (3, 0.6), (5, 1.0), (9, 1.0)])
@@ -78,7 +87,7 @@ def test_create(page: Page, limiter: Limiter) -> None:
     assert page.focused == "Name"
     page.type("name", "rate limited API")
     page.type("limit", "10")
-    page.type("slot_decay_per_second", "0.5")
+    page.type("slot_decay_per_second", "30/min")
     page.one("#edit-active").click()
     page.submit()
     page.closes()
@@ -87,6 +96,22 @@ def test_create(page: Page, limiter: Limiter) -> None:
     assert (made.limit, made.slot_decay_per_second, made.active) == (10, 0.5, False)
     assert page.text("#news") == "Created rate limited API."
     assert page.focused == "New limit"
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90", 90.0), ("1.5min", 90.0), ("2h", 7200.0), (" 1 day ", 86400.0)]
+)
+def test_a_window(page: Page, limiter: Limiter, text: str, seconds: float) -> None:
+    """It is typed as on the command line, and replaces a rate."""
+    limiter.create("sms", 5, rate="2/s")
+    page.open()
+    page.press("Edit sms")
+    assert page.one("#edit-decay").get_property("value") == "2/s"
+    page.type("window_seconds", text)
+    page.submit()
+    page.closes()
+    until(lambda: page.row("sms")[3].startswith("5 in any "))
+    assert limiter.read("sms").window_seconds == seconds
 
 
 def test_what_cannot_be_is_said_at_its_field(page: Page, limiter: Limiter) -> None:
@@ -106,15 +131,33 @@ def test_what_cannot_be_is_said_at_its_field(page: Page, limiter: Limiter) -> No
             str(2**53): f"At most {2**53 - 1}.",
         },
         "slot_decay_per_second": {
-            "": "A number, 0 or more, such as 0.5.",
-            "-0.5": "A number, 0 or more, such as 0.5.",
-            "0,5": "A number, 0 or more, such as 0.5.",
-            "1e999": "A number, 0 or more, such as 0.5.",
+            text: "A number per second, 0 or more, or a rate such as 100/min."
+            for text in (
+                "",
+                "-0.5",
+                "0,5",
+                "1e999",
+                "/min",
+                "5/",
+                "5/15",
+                "1/fortnight",
+                "1/0s",
+                "1/1/s",
+            )
+        },
+        "window_seconds": {
+            text: "A time such as 60 (seconds), 1min or 1d; 0 for none."
+            for text in ("", "-1", "soon", "min", "1e999", "5 fortnights")
         },
     }
     page.open()
     page.press("New limit")
-    good = {"name": "database", "limit": "5", "slot_decay_per_second": "0"}
+    good = {
+        "name": "database",
+        "limit": "5",
+        "slot_decay_per_second": "0",
+        "window_seconds": "0",
+    }
     for field, value in good.items():
         page.type(field, value)
     for field, table in tables.items():
@@ -325,10 +368,10 @@ def test_sort(page: Page, limiter: Limiter) -> None:
     orders = {
         "Name": (["slow", "job 10", "job 9"], ["job 9", "job 10", "slow"]),
         "In use": (["job 9", "job 10", "slow"], ["slow", "job 10", "job 9"]),
-        "Decay": (["slow", "job 9", "job 10"], ["job 9", "job 10", "slow"]),
+        "Rate": (["slow", "job 9", "job 10"], ["job 9", "job 10", "slow"]),
         "Active": (["job 9", "job 10", "slow"], ["job 10", "slow", "job 9"]),
     }
-    first = {"Name": "descending", "In use": "descending", "Decay": "descending"}
+    first = {"Name": "descending", "In use": "descending", "Rate": "descending"}
     for column, expected in orders.items():
         for names in expected:
             page.press(column)

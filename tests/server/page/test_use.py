@@ -182,7 +182,8 @@ def test_every_control_has_a_name(page: Page, crowded: Limiter, path: str) -> No
     assert [one.accessible_name for one in fields if one.is_displayed()] == [
         "Name",
         "Slots",
-        "Slot decay per second",
+        "Rate",
+        "Window",
         "Slots in use",
         "Active",
     ]
@@ -234,7 +235,7 @@ def test_by_keyboard_alone(page: Page, limiter: Limiter) -> None:
     page.keys(Keys.ENTER)
     assert page.focused == "Name"
     page.keys("mail", Keys.TAB, "2", Keys.TAB)
-    assert page.focused == "Slot decay per second"
+    assert page.focused == "Rate"
     page.keys(Keys.ENTER)
     page.closes()
     until(lambda: page.names() == ["database", "mail"])
