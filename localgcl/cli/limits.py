@@ -82,7 +82,7 @@ def _how_slots_come_back(ctx: click.Context, given: dict[str, Any]) -> dict[str,
     "--limit",
     type=SLOTS,
     metavar="N",
-    help="Slots of the limit.  [required; with --rate, default: 1]",
+    help="Slots of the limit.  [default: 1 with --rate, otherwise required]",
 )
 @_rate_options("slots come back only by release")
 @click.option("--disable", is_flag=True, help="Create it inactive.  [default: active]")
