@@ -66,7 +66,8 @@ def leases_around() -> dict[str, str]:
     block, thread, task = _get(), get_ident(), _task()
     while block is not None:
         around, request, of_thread, of_task, code, instruction = block
-        if of_thread == thread and of_task in (None, task) and request.pid == os.getpid():
+        is_ours = of_thread == thread and of_task in (None, task) and request.pid == os.getpid()
+        if is_ours and request.granted is not None:
             found.setdefault(request.id, f"{code.co_filename}:{_line(code, instruction)}")
         block = around
     lease = os.environ.get(VARIABLE)
