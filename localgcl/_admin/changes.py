@@ -161,19 +161,22 @@ def adjust(tx: Transaction, key: int, name: str, slots: int) -> None:
 
 def set_rule(tx: Transaction, key: int, rate: float, window: float) -> None:
     """Carry over what is in use to another decay or window, just before that is set."""
-    before, window_before, used, level, then = tx.execute(
-        "SELECT decay, window, used, level, level_at FROM limits WHERE key = ?", (key,)
+    before, window_before = tx.execute(
+        "SELECT decay, window FROM settings WHERE key = ?", (key,)
     ).fetchone()
     if (rate, window) == (before, window_before) or (window and window_before):
         return
     if window_before:
         windows.drop_passed(tx, key, window_before, tx.now)
+    used, level, then = tx.execute(
+        "SELECT used, level, level_at FROM limits WHERE key = ?", (key,)
+    ).fetchone()
     at = max(tx.now, then) if before else tx.now
     in_use = (
         decay.level_at(level, then, before, at)
         if before
-        else float(windows.in_use(tx, key, window_before))
-        if window_before
+        else float(level)
+        if window_before  # of which `level` is the sum, also of what is granted for a moment ahead
         else float(used)
     )
     if rate:

@@ -11,7 +11,7 @@ import os
 from localgcl._engine import decay, owners
 from localgcl._engine.admission import LIMIT_COLUMNS, LimitRow, by_time, count_timeout, give_back, moment
 from localgcl._engine.grant import leave_queues, try_grant
-from localgcl._engine.order import Rooms, slots_ahead
+from localgcl._engine.order import Rooms, first_in_turn, slots_ahead
 from localgcl._engine.queue import promote
 from localgcl._engine.release import release_by_id, release_granted
 from localgcl._engine.request import Granted, Lost, NotGranted, Refused, Waiting
@@ -158,7 +158,11 @@ def waiting_state(
             request.stood[key] = None
             continue  # inactive or deleted, and so ignored
         watches, occupancy, row = place[0], place[-1], LimitRow(place[:-2], place[-2])
-        if watches or (not new and len(earlier(tx.execute, key, ticket)) < WATCHERS):
+        if (
+            watches
+            or (not new and len(earlier(tx.execute, key, ticket)) < WATCHERS)
+            or (row.mixed and first_in_turn(tx, rooms, key) == (ticket, row.wants))
+        ):
             here, next_end, mixed = blockers_of(tx, key, ticket)
             blockers |= here
             look_at = min(look_at, tx.now + NET_SECONDS, next_end)
