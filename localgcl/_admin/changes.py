@@ -164,10 +164,12 @@ def set_rule(tx: Transaction, key: int, rate: float, window: float) -> None:
     before, window_before = tx.execute(
         "SELECT decay, window FROM settings WHERE key = ?", (key,)
     ).fetchone()
-    if (rate, window) == (before, window_before) or (window and window_before):
+    if (rate, window) == (before, window_before):
         return
     if window_before:
         windows.drop_passed(tx, key, window_before, tx.now)
+        if window:
+            return
     used, level, then = tx.execute(
         "SELECT used, level, level_at FROM limits WHERE key = ?", (key,)
     ).fetchone()

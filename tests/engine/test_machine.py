@@ -852,7 +852,7 @@ class Dice:
             world.release_by_operator(which=self.which())
 
 
-@pytest.mark.parametrize("seed", range(int(__import__("os").environ.get("SEEDS","21"))))
+@pytest.mark.parametrize("seed", range(21))
 def test_long_lives(seed: int) -> None:
     """The same with weighted dice: more happens between the beginning and the end."""
     dice = Dice(seed)

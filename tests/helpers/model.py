@@ -153,6 +153,11 @@ class Pool:
         if (rate, window) == (self.decay, self.window):
             return
         if window and self.window:
+            self.taken = {
+                lease: (at, slots)
+                for lease, (at, slots) in self.taken.items()
+                if at + self.window > now
+            }
             self.window = window
             return
         at = max(now, self.level_at) if self.decay else now
