@@ -147,7 +147,7 @@ def adjust(tx: Transaction, key: int, name: str, slots: int) -> None:
     if window:
         windows.drop_passed(tx, key, window, tx.now)
         if slots > 0:
-            windows.take(tx, key, window, tx.now, os.urandom(16).hex(), slots)
+            windows.take(tx, key, tx.now, os.urandom(16).hex(), slots)
         else:
             windows.lower(tx, key, -slots)
     elif rate:
@@ -206,10 +206,10 @@ def set_rule(tx: Transaction, key: int, rate: float, window: float) -> None:
                 (tx.now, key, owner, lease),
             )
             if part:
-                windows.take(tx, key, window, tx.now, lease, part)
+                windows.take(tx, key, tx.now, lease, part)
             left -= part
         if left:
-            windows.take(tx, key, window, tx.now, os.urandom(16).hex(), left)
+            windows.take(tx, key, tx.now, os.urandom(16).hex(), left)
 
 
 def _lease_decay(
@@ -244,7 +244,7 @@ def set_slots(tx: Transaction, key: int, slots: int) -> None:
     if not slots or rate:
         return
     if window:
-        windows.take(tx, key, window, tx.now, os.urandom(16).hex(), slots)
+        windows.take(tx, key, tx.now, os.urandom(16).hex(), slots)
     else:
         tx.execute(
             "INSERT INTO ledger (lease, limit_key, owner, slots, since, decays_from)"

@@ -22,9 +22,8 @@ def drop_passed(tx: Transaction, key: int, seconds: float, now: float) -> None:
     tx.execute(_DROP, (key, now - seconds + _MICROSECOND, seconds, now))
 
 
-def take(tx: Transaction, key: int, seconds: float, at: float, request: str, slots: int) -> None:
+def take(tx: Transaction, key: int, at: float, request: str, slots: int) -> None:
     """Record that a request takes slots at the moment `at`."""
-    drop_passed(tx, key, seconds, tx.now)  # not those that come back by `at`: others may ask first
     tx.execute("INSERT INTO taken VALUES (?, ?, ?, ?)", (key, at, request, slots))
 
 

@@ -176,8 +176,10 @@ CREATE TRIGGER key_gone BEFORE DELETE ON settings WHEN OLD.template IS NOT NULL 
     WHERE mine.limit_key = OLD.key AND mine.owner = -1 AND mine.lease = ''
         AND ledger.limit_key = OLD.template AND ledger.owner = -1 AND ledger.lease = '';
 END;
-CREATE TRIGGER limit_gone AFTER DELETE ON settings BEGIN
+CREATE TRIGGER window_gone AFTER DELETE ON settings WHEN OLD.window BEGIN
     DELETE FROM taken WHERE limit_key = OLD.key;
+END;
+CREATE TRIGGER limit_gone AFTER DELETE ON settings BEGIN
     DELETE FROM ledger WHERE limit_key = OLD.key AND owner = -1;
 END;
 CREATE TRIGGER lease_taken AFTER INSERT ON ledger WHEN NEW.owner >= 0 BEGIN
