@@ -13,7 +13,7 @@ if TYPE_CHECKING:
         LocalGCLError,
     )
     from localgcl.models import Holder, Limit, Waiter
-    from localgcl.sync import Lease, Limiter, concurrency, rate_limit
+    from localgcl.sync import Lease, Limiter, concurrency, rate_limit, rate_limited
 
 __version__ = "0.2.0"
 
@@ -33,6 +33,7 @@ __all__ = [
     "Waiter",
     "concurrency",
     "rate_limit",
+    "rate_limited",
 ]
 
 # Loaded on first use. pydantic and asyncio take longer to import than everything else, and the
@@ -40,7 +41,7 @@ __all__ = [
 _HOMES = {
     "errors": [name for name in __all__ if name.endswith("Error")],
     "models": ["Holder", "Limit", "Waiter"],
-    "sync": ["Lease", "Limiter", "concurrency", "rate_limit"],
+    "sync": ["Lease", "Limiter", "concurrency", "rate_limit", "rate_limited"],
     "asyncio": ["AsyncLease", "AsyncLimiter"],
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

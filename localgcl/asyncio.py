@@ -5,17 +5,21 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Awaitable, Callable, Coroutine
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar
 
-from localgcl._admin import limits
+from localgcl._admin import limits, reading
 from localgcl._admin.action import Action
 from localgcl._base.checks import check_lease_id
-from localgcl._drivers.awaiting import AsyncBlock, obtain
-from localgcl._drivers.flow import HoldingTerms, RateTerms
+from localgcl._drivers.awaiting import AsyncBlock, obtain, rate_limited_function
+from localgcl._drivers.blocks import Entry
+from localgcl._drivers.flow import HoldingTerms, RateTerms, TermsOfCalls
+from localgcl._drivers.leases import described, key_of, no_slots, slots_of
 from localgcl._drivers.sessions import last_database, session_of
 from localgcl._engine import release as _release
+from localgcl._engine.numbers import numbers_of
 from localgcl._engine.request import Granted, Request
 from localgcl._storage.backlog import run_later
 from localgcl._storage.database import NoDatabaseError, Transaction
@@ -23,6 +27,11 @@ from localgcl._storage.location import choose
 from localgcl.errors import AcquireConcurrencySlotTimeoutError, ConcurrencySlotAcquisitionError
 from localgcl.models import Holder, Limit, Waiter
 
+if TYPE_CHECKING:
+    from localgcl._drivers.flow import AnyTerms, Names
+
+P = ParamSpec("P")
+R = TypeVar("R")
 T = TypeVar("T")
 
 __all__ = [
@@ -32,17 +41,21 @@ __all__ = [
     "ConcurrencySlotAcquisitionError",
     "concurrency",
     "rate_limit",
+    "rate_limited",
 ]
 
 
 class AsyncLease:
-    """As `localgcl.Lease`, with a `release()` that is awaited."""
+    """As `localgcl.Lease`, with `release()` and `numbers()` awaited, and for `async with`."""
 
     __slots__ = (
+        "_entry",
         "_granted",
         "_of_block",
         "_path",
         "_pid",
+        "_request",
+        "_taken",
         "id",
         "names",
         "occupy",
@@ -60,8 +73,11 @@ class AsyncLease:
         self.names = request.names
         self.occupy = request.occupy
         self.waited_seconds = waited_seconds
+        self._request = request
+        self._taken = granted
         self._granted = granted  # None: nothing to free
         self._path = path
+        self._entry: Entry | None = None
         self._pid = os.getpid()
         self._of_block = False  # whether a block releases it; the last attribute
 
@@ -72,8 +88,41 @@ class AsyncLease:
             run_later(last_database(self._path), self._release)
 
     def __repr__(self) -> str:
-        names = ", ".join(self.names) or "nothing"
-        return f"<AsyncLease {self.id} of {self.occupy} slot(s) of {names}>"
+        return f"<AsyncLease {self.id} of {described(self._request)}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a lease cannot be pickled: its slots belong to this process")
+
+    async def __aenter__(self) -> AsyncLease:
+        self._of_block = True
+        self._entry = Entry(self, sys._getframe(1))
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._entry is not None:
+            self._entry.leave()
+        await self.release()
+
+    @property
+    def slots(self) -> dict[str, int]:
+        """As `Lease.slots`."""
+        return slots_of(self._request, self._taken)
+
+    async def numbers(self, name: str | None = None) -> tuple[int, ...]:
+        """As `Lease.numbers`, awaited."""
+        granted = self._granted
+        key = key_of(self._request, self._taken, name)
+        found: tuple[int, ...] = ()
+        if granted is not None and granted.owner is not None:
+            work = functools.partial(numbers_of, key=key, owner=granted.owner, lease=self.id)
+            session = await session_of(self._path)
+            found = await session.transact(work, create=False)
+        return found or no_slots(name)
 
     async def release(self) -> None:
         """As `Lease.release`, awaited; if that is cancelled, it is released nevertheless."""
@@ -122,6 +171,9 @@ class AsyncLimiter:
     def __init__(self, database: str | os.PathLike[str] | None = None) -> None:
         self.path = choose(database)[0]
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.path,)
+
     async def __aenter__(self) -> AsyncLimiter:
         return self
 
@@ -142,22 +194,24 @@ class AsyncLimiter:
 
     def concurrency(
         self,
-        names: str | Iterable[str] | None,
+        names: Names | Callable[..., Names],
         occupy: int = 1,
         timeout_seconds: float | None = None,
         max_retries: int | None = None,
         lease_duration: float = 300,
         strict: bool = False,
-        holder: str | Mapping[str, Any] | None = None,
+        holder: Any = None,
         raise_on_lease_renewal_failure: bool | None = None,
     ) -> _Concurrency:
         """As `localgcl.asyncio.concurrency`, on this database."""
-        terms = HoldingTerms(names, occupy, timeout_seconds, max_retries, strict, holder)
-        return _Concurrency(terms, self.path)
+        rest = (occupy, timeout_seconds, max_retries, strict, holder)
+        if callable(names):
+            return _Concurrency(TermsOfCalls(HoldingTerms, names, *rest), self.path)
+        return _Concurrency(HoldingTerms(names, *rest), self.path)
 
     async def rate_limit(
         self,
-        names: str | Iterable[str] | None,
+        names: Names,
         occupy: int = 1,
         timeout_seconds: float | None = None,
         strict: bool = False,
@@ -168,12 +222,12 @@ class AsyncLimiter:
 
     async def acquire(
         self,
-        names: str | Iterable[str] | None,
+        names: Names,
         occupy: int = 1,
         timeout_seconds: float | None = None,
         max_retries: int | None = None,
         strict: bool = False,
-        holder: str | Mapping[str, Any] | None = None,
+        holder: Any = None,
     ) -> AsyncLease:
         """As `Limiter.acquire`, awaited; so is the lease's `release()`.
 
@@ -194,23 +248,27 @@ class AsyncLimiter:
     async def create(
         self,
         name: str,
-        limit: int,
+        limit: int | None = None,
         *,
         slot_decay_per_second: float = 0.0,
+        rate: str | None = None,
+        window_seconds: float = 0.0,
         active: bool = True,
         active_slots: int = 0,
     ) -> Limit:
         """As `Limiter.create`, awaited."""
-        action = limits.create(name, limit, slot_decay_per_second, active, active_slots)
+        action = limits.create(
+            name, limit, slot_decay_per_second, rate, window_seconds, active, active_slots
+        )
         return await self._administer(action)
 
     async def read(self, name: str) -> Limit:
         """As `Limiter.read`, awaited."""
-        return await self._administer(limits.read(name))
+        return await self._administer(reading.read(name))
 
     async def read_all(self) -> list[Limit]:
         """As `Limiter.read_all`, awaited."""
-        return await self._administer(limits.read_all())
+        return await self._administer(reading.read_all())
 
     async def update(
         self,
@@ -219,25 +277,52 @@ class AsyncLimiter:
         new_name: str | None = None,
         limit: int | None = None,
         slot_decay_per_second: float | None = None,
+        rate: str | None = None,
+        window_seconds: float | None = None,
         active: bool | None = None,
         active_slots: int | None = None,
     ) -> Limit:
         """As `Limiter.update`, awaited."""
-        action = limits.update(name, new_name, limit, slot_decay_per_second, active, active_slots)
+        action = limits.update(
+            name,
+            new_name,
+            limit,
+            slot_decay_per_second,
+            rate,
+            window_seconds,
+            active,
+            active_slots,
+        )
         return await self._administer(action)
 
     async def upsert(
         self,
         name: str,
-        limit: int,
+        limit: int | None = None,
         *,
         slot_decay_per_second: float = 0.0,
+        rate: str | None = None,
+        window_seconds: float = 0.0,
         active: bool = True,
         active_slots: int | None = None,
     ) -> Limit:
         """As `Limiter.upsert`, awaited."""
-        action = limits.upsert(name, limit, slot_decay_per_second, active, active_slots)
+        action = limits.upsert(
+            name, limit, slot_decay_per_second, rate, window_seconds, active, active_slots
+        )
         return await self._administer(action)
+
+    async def adjust(self, name: str, slots: int) -> Limit:
+        """As `Limiter.adjust`, awaited."""
+        return await self._administer(limits.adjust(name, slots))
+
+    async def pause(self, name: str, seconds: float | None = None) -> Limit:
+        """As `Limiter.pause`, awaited."""
+        return await self._administer(limits.pause(name, seconds))
+
+    async def resume(self, name: str) -> Limit:
+        """As `Limiter.resume`, awaited."""
+        return await self._administer(limits.resume(name))
 
     async def delete(self, name: str) -> None:
         """As `Limiter.delete`, awaited."""
@@ -249,11 +334,11 @@ class AsyncLimiter:
 
     async def holders(self, name: str | None = None) -> list[Holder]:
         """As `Limiter.holders`, awaited."""
-        return await self._administer(limits.holders(name))
+        return await self._administer(reading.holders(name))
 
     async def waiters(self, name: str | None = None) -> list[Waiter]:
         """As `Limiter.waiters`, awaited."""
-        return await self._administer(limits.waiters(name))
+        return await self._administer(reading.waiters(name))
 
     async def release(self, lease_id: str) -> bool:
         """As `Limiter.release`, awaited."""
@@ -269,22 +354,24 @@ class AsyncLimiter:
 
 
 def concurrency(
-    names: str | Iterable[str] | None,
+    names: Names | Callable[..., Names],
     occupy: int = 1,
     timeout_seconds: float | None = None,
     max_retries: int | None = None,
     lease_duration: float = 300,
     strict: bool = False,
-    holder: str | Mapping[str, Any] | None = None,
+    holder: Any = None,
     raise_on_lease_renewal_failure: bool | None = None,
 ) -> _Concurrency:
     """As `localgcl.sync.concurrency`, for `async with` and over an `async def`."""
-    terms = HoldingTerms(names, occupy, timeout_seconds, max_retries, strict, holder)
-    return _Concurrency(terms, None)
+    rest = (occupy, timeout_seconds, max_retries, strict, holder)
+    if callable(names):
+        return _Concurrency(TermsOfCalls(HoldingTerms, names, *rest), None)
+    return _Concurrency(HoldingTerms(names, *rest), None)
 
 
 async def rate_limit(
-    names: str | Iterable[str] | None,
+    names: Names,
     occupy: int = 1,
     timeout_seconds: float | None = None,
     strict: bool = False,
@@ -292,3 +379,18 @@ async def rate_limit(
     """As `localgcl.sync.rate_limit`, awaited."""
     terms = RateTerms(names, occupy, timeout_seconds, strict=strict)
     await obtain(terms, None, AsyncLease)
+
+
+def rate_limited(
+    names: Names | Callable[..., Names],
+    occupy: int = 1,
+    timeout_seconds: float | None = None,
+    strict: bool = False,
+) -> Callable[[Callable[P, Awaitable[R]]], Callable[P, Coroutine[Any, Any, R]]]:
+    """As `localgcl.sync.rate_limited`, over an `async def`."""
+    terms: AnyTerms
+    if callable(names):
+        terms = TermsOfCalls(RateTerms, names, occupy, timeout_seconds, None, strict)
+    else:
+        terms = RateTerms(names, occupy, timeout_seconds, strict=strict)
+    return functools.partial(rate_limited_function, terms, None)

@@ -21,7 +21,9 @@ TYPE_CHECKING = False  # instead of importing typing, which takes as long as all
 if TYPE_CHECKING:
     from typing import ClassVar, Literal
 
-    Refusal = Literal["missing", "over_limit", "no_decay", "template", "retries", "crowded"]
+    Refusal = Literal[
+        "missing", "over_limit", "no_decay", "template", "own_block", "retries", "crowded"
+    ]
 
 
 class LocalGCLError(Exception):
@@ -38,19 +40,26 @@ class ConcurrencySlotAcquisitionError(LocalGCLError):
     """A slot was refused for a reason that waiting does not change, or max_retries are used up.
 
     `names` are the limits asked for (for missing ones: those that are missing), `occupy` the slots
-    asked of each (None if they differ), `waited_seconds` the time until the refusal and `reason` one of `missing`,
-    `over_limit`, `no_decay`, `retries` and (of `localgcl run --max-waiting` alone) `crowded`.
+    asked of each (None if they differ) and `waited_seconds` the time until the refusal. `reason` is
+    one of `missing`, `over_limit`, `no_decay`, `template`, `own_block` (which was entered at
+    `where`, file and line), `retries` and (of `localgcl run --max-waiting` alone) `crowded`.
     """
 
-    _fields = ("names", "occupy", "waited_seconds", "reason")
+    _fields = ("names", "occupy", "waited_seconds", "reason", "where")
 
     def __init__(
-        self, names: tuple[str, ...], occupy: int | None, waited_seconds: float, reason: Refusal
+        self,
+        names: tuple[str, ...],
+        occupy: int | None,
+        waited_seconds: float,
+        reason: Refusal,
+        where: str | None = None,
     ) -> None:
         self.names = names
         self.occupy = occupy
         self.waited_seconds = waited_seconds
         self.reason = reason
+        self.where = where
         which = quoted(names)
         database_error = {
             "missing": f"there is no concurrency limit named {which}; create it with"
@@ -61,6 +70,9 @@ class ConcurrencySlotAcquisitionError(LocalGCLError):
             f" limiting, and {which} has neither; set one with `localgcl update NAME --rate R`",
             "template": f"{which} is a template; ask for one of its keys, a name that begins like"
             " it and goes on with something else than the asterisk",
+            "own_block": f"it would wait for itself: the slots of {which} come back only at the"
+            f" end of the block that was entered at {where}; take all that you need there, or raise"
+            " the limit",
             "retries": f"no slot came free within max_retries after {waited_seconds:.3g} second(s);"
             " `localgcl ps` shows who holds it; raise max_retries or pass None to wait",
             "crowded": "no slot is free, and as many as --max-waiting allows wait already;"
@@ -75,10 +87,11 @@ class AcquireConcurrencySlotTimeoutError(LocalGCLError, TimeoutError):
     """The slots were not granted within `timeout_seconds`.
 
     `names` are the limits asked for, `occupy` the slots asked of each (None if they differ) and
-    `waited_seconds` the time actually waited.
+    `waited_seconds` the time actually waited. `retry_after_seconds` says in how many seconds the
+    slots are expected, None if only a release can tell.
     """
 
-    _fields = ("names", "occupy", "waited_seconds", "timeout_seconds")
+    _fields = ("names", "occupy", "waited_seconds", "timeout_seconds", "retry_after_seconds")
 
     def __init__(
         self,
@@ -86,14 +99,21 @@ class AcquireConcurrencySlotTimeoutError(LocalGCLError, TimeoutError):
         occupy: int | None,
         waited_seconds: float,
         timeout_seconds: float,
+        retry_after_seconds: float | None = None,
     ) -> None:
         self.names = names
         self.occupy = occupy
         self.waited_seconds = waited_seconds
         self.timeout_seconds = timeout_seconds
+        self.retry_after_seconds = retry_after_seconds
+        advice = (
+            "`localgcl ps` shows who holds them and who waits"
+            if retry_after_seconds is None
+            else f"they are expected in {retry_after_seconds:.3g} second(s)"
+        )
         super().__init__(
             f"Attempt to acquire {_slots(occupy)} of {quoted(names)} timed out after"
-            f" {timeout_seconds} second(s); `localgcl ps` shows who holds them and who waits"
+            f" {timeout_seconds} second(s); {advice}"
         )
 
 

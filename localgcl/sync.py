@@ -2,32 +2,43 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import sys
 
 from localgcl._drivers import departure
 from localgcl._drivers.blocking import (
     Block,
     database_of,
     obtain,
+    rate_limited_function,
     release_by_id,
     run_until_committed,
 )
-from localgcl._drivers.flow import HoldingTerms, RateTerms
+from localgcl._drivers.blocks import Entry
+from localgcl._drivers.flow import HoldingTerms, RateTerms, TermsOfCalls
+from localgcl._drivers.leases import described, key_of, no_slots, slots_of
 from localgcl._engine import release as _release
+from localgcl._engine.numbers import numbers_of
 from localgcl._storage.backlog import run_later
 from localgcl._storage.problems import explaining
 from localgcl.errors import AcquireConcurrencySlotTimeoutError, ConcurrencySlotAcquisitionError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable
     from types import TracebackType
-    from typing import Any
+    from typing import Any, NoReturn, ParamSpec, TypeVar
 
     from localgcl._admin import limits as _limits
+    from localgcl._admin import reading as _reading
+    from localgcl._drivers.flow import AnyTerms, Names
     from localgcl._engine.request import Granted, Request
     from localgcl._storage.database import Database, Transaction
     from localgcl.models import Holder, Limit, Waiter
+
+    P = ParamSpec("P")
+    R = TypeVar("R")
 
 __all__ = [
     "AcquireConcurrencySlotTimeoutError",
@@ -36,6 +47,7 @@ __all__ = [
     "Limiter",
     "concurrency",
     "rate_limit",
+    "rate_limited",
 ]
 
 
@@ -43,14 +55,22 @@ class Lease:
     """Slots that are held until `release()`, or until this process ends.
 
     `id` is what `localgcl ps` shows and `localgcl release` takes, `names` the limits asked for,
-    `occupy` the slots of each, `waited_seconds` how long it took to get them.
+    `occupy` the slots of each (None if they differ), `slots` what was taken of which limit and
+    `waited_seconds` how long it took to get them. In a `with`, it is released at the end.
+
+    >>> limiter = Limiter("limits.db")
+    >>> with limiter.acquire({"database": 2}) as lease:
+    ...     lease.slots
+    {'database': 2}
     """
 
     __slots__ = (
         "_database",
+        "_entry",
         "_granted",
         "_of_block",
         "_pid",
+        "_request",
         "id",
         "names",
         "occupy",
@@ -68,8 +88,10 @@ class Lease:
         self.names = request.names
         self.occupy = request.occupy
         self.waited_seconds = waited_seconds
+        self._request = request
         self._granted = granted
         self._database = database  # None: nothing to free
+        self._entry: Entry | None = None
         self._pid = os.getpid()
         self._of_block = False  # whether a `with` block releases it; the last attribute
 
@@ -80,7 +102,50 @@ class Lease:
             run_later(self._database, self._release)
 
     def __repr__(self) -> str:
-        return f"<Lease {self.id} of {self.occupy} slot(s) of {', '.join(self.names) or 'nothing'}>"
+        return f"<Lease {self.id} of {described(self._request)}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a lease cannot be pickled: its slots belong to this process")
+
+    def __enter__(self) -> Lease:
+        self._of_block = True
+        self._entry = Entry(self, sys._getframe(1))
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.release()
+        if self._entry is not None:
+            self._entry.leave()
+
+    @property
+    def slots(self) -> dict[str, int]:
+        """The slots that were taken, by limit; missing and inactive limits are not in it."""
+        return slots_of(self._request, self._granted)
+
+    def numbers(self, name: str | None = None) -> tuple[int, ...]:
+        """Return the numbers of this lease's slots of a limit, None for its only one.
+
+        They are whole numbers from 0, the lowest that are free at the first call, and no other
+        lease of that limit has them at that time: for a GPU, a port or a folder to each slot.
+        ValueError if the lease has no slots of that limit, or, without a name, not of just one.
+
+        >>> limiter = Limiter("limits.db")
+        >>> with limiter.concurrency("database") as lease:
+        ...     lease.numbers()
+        (0,)
+        """
+        granted, database = self._granted, self._database
+        key = key_of(self._request, granted, name)
+        found: tuple[int, ...] = ()
+        if granted is not None and granted.owner is not None and database is not None:
+            work = functools.partial(numbers_of, key=key, owner=granted.owner, lease=self.id)
+            found = database.transact(work, create=False)
+        return found or no_slots(name)
 
     def release(self) -> None:
         """Free the slots; a second call, and one in a forked child, does nothing.
@@ -131,6 +196,9 @@ class Limiter:
     def __init__(self, database: str | os.PathLike[str] | None = None) -> None:
         self._database = database_of(database)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self._database.path,)
+
     def __enter__(self) -> Limiter:
         return self
 
@@ -151,22 +219,24 @@ class Limiter:
 
     def concurrency(
         self,
-        names: str | Iterable[str] | None,
+        names: Names | Callable[..., Names],
         occupy: int = 1,
         timeout_seconds: float | None = None,
         max_retries: int | None = None,
         lease_duration: float = 300,
         strict: bool = False,
-        holder: str | Mapping[str, Any] | None = None,
+        holder: Any = None,
         raise_on_lease_renewal_failure: bool | None = None,
     ) -> _Concurrency:
         """As `localgcl.sync.concurrency`, on this database."""
-        terms = HoldingTerms(names, occupy, timeout_seconds, max_retries, strict, holder)
-        return _Concurrency(terms, self._database)
+        rest = (occupy, timeout_seconds, max_retries, strict, holder)
+        if callable(names):
+            return _Concurrency(TermsOfCalls(HoldingTerms, names, *rest), self._database)
+        return _Concurrency(HoldingTerms(names, *rest), self._database)
 
     def rate_limit(
         self,
-        names: str | Iterable[str] | None,
+        names: Names,
         occupy: int = 1,
         timeout_seconds: float | None = None,
         strict: bool = False,
@@ -177,12 +247,12 @@ class Limiter:
 
     def acquire(
         self,
-        names: str | Iterable[str] | None,
+        names: Names,
         occupy: int = 1,
         timeout_seconds: float | None = None,
         max_retries: int | None = None,
         strict: bool = False,
-        holder: str | Mapping[str, Any] | None = None,
+        holder: Any = None,
     ) -> Lease:
         """Take slots as `concurrency` does, and return the lease, which the caller releases.
 
@@ -198,35 +268,45 @@ class Limiter:
     def create(
         self,
         name: str,
-        limit: int,
+        limit: int | None = None,
         *,
         slot_decay_per_second: float = 0.0,
+        rate: str | None = None,
+        window_seconds: float = 0.0,
         active: bool = True,
         active_slots: int = 0,
     ) -> Limit:
         """Create a limit of `limit` slots, and return it.
 
+        A name that ends in `*` makes a template, whose slots each key has for itself: with
+        `customer:*`, each name that begins with `customer:` is a limit of its own while it is used.
+
         `slot_decay_per_second` is how many slots come back by themselves each second; with 0, slots
-        come back only by release. `active_slots` are in use from the beginning, with no holder.
-        LimitAlreadyExistsError if there is a limit of that name.
+        come back only by release. `rate` says the same as "100/min" or "1/15min"; `limit` may be
+        left out then, and is 1. With `window_seconds`, no more than `limit` slots are taken in any
+        period of that many seconds. A limit has a rate or a window, not both (ValueError).
+        `active_slots` are in use from the beginning, with no holder. LimitAlreadyExistsError if
+        there is a limit of that name.
 
         >>> limiter = Limiter("limits.db")
-        >>> limiter.create("api", 10, slot_decay_per_second=2.0).slot_decay_per_second
-        2.0
+        >>> limiter.create("api", 10, rate="100/min").rate
+        '100/min'
         """
         self._load()
-        action = _limits.create(name, limit, slot_decay_per_second, active, active_slots)
+        action = _limits.create(
+            name, limit, slot_decay_per_second, rate, window_seconds, active, active_slots
+        )
         return action.run(self._database)
 
     def read(self, name: str) -> Limit:
-        """Return a limit as it is now; LimitNotFoundError if there is none."""
+        """Return a limit, or a key of a template, as it is now; LimitNotFoundError if unknown."""
         self._load()
-        return _limits.read(name).run(self._database)
+        return _reading.read(name).run(self._database)
 
     def read_all(self) -> list[Limit]:
-        """Return all limits as they are now, by name."""
+        """Return all limits as they are now, by name; of templates not the single keys."""
         self._load()
-        return _limits.read_all().run(self._database)
+        return _reading.read_all().run(self._database)
 
     def update(
         self,
@@ -235,35 +315,81 @@ class Limiter:
         new_name: str | None = None,
         limit: int | None = None,
         slot_decay_per_second: float | None = None,
+        rate: str | None = None,
+        window_seconds: float | None = None,
         active: bool | None = None,
         active_slots: int | None = None,
     ) -> Limit:
         """Change what is given of a limit; waiters are affected immediately.
 
-        `active_slots` frees all the leases of the limit and sets that number of slots in use.
-        ValueError if nothing is given, LimitNotFoundError, LimitAlreadyExistsError for a `new_name`
+        A rate replaces a window, and a window a rate. `active_slots` frees all the leases of the
+        limit and sets that number of slots in use. ValueError if nothing is given,
+        LimitNotFoundError (also for a key of a template), LimitAlreadyExistsError for a `new_name`
         that is taken.
         """
         self._load()
-        action = _limits.update(name, new_name, limit, slot_decay_per_second, active, active_slots)
+        action = _limits.update(
+            name,
+            new_name,
+            limit,
+            slot_decay_per_second,
+            rate,
+            window_seconds,
+            active,
+            active_slots,
+        )
         return action.run(self._database)
 
     def upsert(
         self,
         name: str,
-        limit: int,
+        limit: int | None = None,
         *,
         slot_decay_per_second: float = 0.0,
+        rate: str | None = None,
+        window_seconds: float = 0.0,
         active: bool = True,
         active_slots: int | None = None,
     ) -> Limit:
         """Create a limit, or bring it to these values, and return it.
 
-        Slots in use and leases stay, unless `active_slots` is given: it works as for `update`.
+        Slots in use and leases stay, unless `active_slots` is given: it works as for `update`. With
+        a `rate` and no `limit`, the limit is 1 if it is new, and stays as it is otherwise.
         """
         self._load()
-        action = _limits.upsert(name, limit, slot_decay_per_second, active, active_slots)
+        action = _limits.upsert(
+            name, limit, slot_decay_per_second, rate, window_seconds, active, active_slots
+        )
         return action.run(self._database)
+
+    def adjust(self, name: str, slots: int) -> Limit:
+        """Have `slots` more slots of a rate or a window in use, or fewer if it is negative.
+
+        This settles an estimate once the real number is known. Above the limit it is a debt, which
+        time pays off. Of a window, the newest slots are given back first. ValueError for a limit
+        that has neither, LimitNotFoundError.
+
+        >>> limiter = Limiter("limits.db")
+        >>> _ = limiter.upsert("tokens", 10_000, rate="100/min")
+        >>> limiter.rate_limit("tokens", occupy=1_000)
+        >>> limiter.adjust("tokens", -400).active_slots
+        600
+        """
+        self._load()
+        return _limits.adjust(name, slots).run(self._database)
+
+    def pause(self, name: str, seconds: float | None = None) -> Limit:
+        """Have nothing granted at a limit until `resume`, or for `seconds` (more than 0).
+
+        Requests wait, and holders continue. The latest pause counts. LimitNotFoundError.
+        """
+        self._load()
+        return _limits.pause(name, seconds).run(self._database)
+
+    def resume(self, name: str) -> Limit:
+        """End a pause; nothing changes if the limit is not paused. LimitNotFoundError."""
+        self._load()
+        return _limits.resume(name).run(self._database)
 
     def delete(self, name: str) -> None:
         """Delete a limit with its leases; LimitNotFoundError if there is none.
@@ -281,12 +407,12 @@ class Limiter:
     def holders(self, name: str | None = None) -> list[Holder]:
         """Return who holds slots, of one limit or of all; LimitNotFoundError for an unknown one."""
         self._load()
-        return _limits.holders(name).run(self._database)
+        return _reading.holders(name).run(self._database)
 
     def waiters(self, name: str | None = None) -> list[Waiter]:
         """Return who waits, in order, at one limit or at all; LimitNotFoundError if unknown."""
         self._load()
-        return _limits.waiters(name).run(self._database)
+        return _reading.waiters(name).run(self._database)
 
     def release(self, lease_id: str) -> bool:
         """Free a lease by its id, no matter who holds it; return whether it was held."""
@@ -294,19 +420,20 @@ class Limiter:
 
     def _load(self) -> None:
         """Load administration, and pydantic with it; slots work without them."""
-        global _limits
+        global _limits, _reading
         with explaining(self._database.path):
             from localgcl._admin import limits as _limits
+            from localgcl._admin import reading as _reading
 
 
 def concurrency(
-    names: str | Iterable[str] | None,
+    names: Names | Callable[..., Names],
     occupy: int = 1,
     timeout_seconds: float | None = None,
     max_retries: int | None = None,
     lease_duration: float = 300,
     strict: bool = False,
-    holder: str | Mapping[str, Any] | None = None,
+    holder: Any = None,
     raise_on_lease_renewal_failure: bool | None = None,
 ) -> _Concurrency:
     """Hold `occupy` slots of every limit in `names` for as long as the `with` block runs.
@@ -315,7 +442,9 @@ def concurrency(
     granted at one moment or none is, first come, first served. They are free again when the block
     ends, however it ends, and when the process does.
 
-    `names` is a name or a list; none ("", [], None) takes nothing. `timeout_seconds`: None waits
+    `names` is a name, a list, or a mapping of names to the slots of each; none ("", [], {}, None)
+    takes nothing. In a decorator it may be a function, which is called with the arguments of each
+    call and returns the names. `timeout_seconds`: None waits
     for ever, 0 tries once, else the longest wait. `max_retries`: None does not count, n gives up
     after n further tries, each as long as a slot is expected to take. `strict`: a missing name is
     an error; otherwise it is logged and ignored. `holder` is a text, or a mapping, that
@@ -331,12 +460,14 @@ def concurrency(
     ...     lease.occupy
     1
     """
-    terms = HoldingTerms(names, occupy, timeout_seconds, max_retries, strict, holder)
-    return _Concurrency(terms, None)
+    rest = (occupy, timeout_seconds, max_retries, strict, holder)
+    if callable(names):
+        return _Concurrency(TermsOfCalls(HoldingTerms, names, *rest), None)
+    return _Concurrency(HoldingTerms(names, *rest), None)
 
 
 def rate_limit(
-    names: str | Iterable[str] | None,
+    names: Names,
     occupy: int = 1,
     timeout_seconds: float | None = None,
     strict: bool = False,
@@ -350,3 +481,27 @@ def rate_limit(
     >>> rate_limit("api", timeout_seconds=10)
     """
     obtain(RateTerms(names, occupy, timeout_seconds, strict=strict), None, Lease)
+
+
+def rate_limited(
+    names: Names | Callable[..., Names],
+    occupy: int = 1,
+    timeout_seconds: float | None = None,
+    strict: bool = False,
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Have each call of the decorated function take slots by rate first, as `rate_limit` does.
+
+    `names` may be a function: it is called with the arguments of each call, and returns the names.
+
+    >>> @rate_limited("api", timeout_seconds=10)
+    ... def fetch(url):
+    ...     return url
+    >>> fetch("https://example.org/")
+    'https://example.org/'
+    """
+    terms: AnyTerms
+    if callable(names):
+        terms = TermsOfCalls(RateTerms, names, occupy, timeout_seconds, None, strict)
+    else:
+        terms = RateTerms(names, occupy, timeout_seconds, strict=strict)
+    return functools.partial(rate_limited_function, terms, None)

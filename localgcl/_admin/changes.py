@@ -12,7 +12,7 @@ from localgcl._base import clock
 from localgcl._engine import decay, owners
 from localgcl._engine import window as windows
 from localgcl._engine.grant import leave_queues, refuse
-from localgcl._engine.keys import keys_of, prefix_of, template_of
+from localgcl._engine.keys import keys_of, make, prefix_of, template_of
 from localgcl._engine.queue import promote, try_grant_each
 from localgcl._engine.tables import COUNTERS
 from localgcl._engine.watchers import wake_all
@@ -137,8 +137,13 @@ def set_pause(tx: Transaction, key: int, seconds: float | None) -> None:
     promote(tx, all_keys, all_of_them=True)
 
 
-def adjust(tx: Transaction, key: int, name: str, slots: int) -> None:
-    """Have that many more slots of a rate or a window in use, or fewer."""
+def adjust(tx: Transaction, name: str, slots: int) -> None:
+    """Have that many more slots of a rate or a window in use, or fewer; the key may be idle."""
+    key = limit_or_key(tx, name)
+    if key is None:
+        made = make(tx, name, None)
+        assert made is not None  # a template matches
+        key = int(made[2])
     ((prefix, rate, window, level, then),) = tx.execute(
         "SELECT prefix, decay, window, level, level_at FROM limits WHERE key = ?", (key,)
     ).fetchall()
@@ -201,8 +206,7 @@ def set_rule(tx: Transaction, key: int, rate: float, window: float) -> None:
         for owner, lease, slots, since in leases:
             part = min(left, decay.whole(decay.given_back(slots, before, at - since)))
             tx.execute(
-                "UPDATE ledger SET decays_from = ?"
-                " WHERE limit_key = ? AND owner = ? AND lease = ?",
+                "UPDATE ledger SET decays_from = ? WHERE limit_key = ? AND owner = ? AND lease = ?",
                 (tx.now, key, owner, lease),
             )
             if part:

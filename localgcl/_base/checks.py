@@ -16,12 +16,12 @@ FORBIDDEN_IN_NAMES = "/%&><"
 
 
 @functools.lru_cache(maxsize=1024)
-def _name_fault(name: str) -> str | None:
+def _name_fault(name: str, forbidden_in_it: str = FORBIDDEN_IN_NAMES) -> str | None:
     if not name or name.isspace():
         return "is blank"
     if len(name) > MAX_NAME_LENGTH:
         return f"is longer than {MAX_NAME_LENGTH} characters"
-    forbidden = [character for character in FORBIDDEN_IN_NAMES if character in name]
+    forbidden = [character for character in forbidden_in_it if character in name]
     if forbidden:
         return f"contains {' '.join(forbidden)}"
     if not name.isprintable():
@@ -48,15 +48,45 @@ def check_name(name: str) -> str:
     return name
 
 
-def check_names(names: str | Iterable[str] | None) -> tuple[str, ...]:
-    """Return the names as a tuple without repeats; "", [] and None are no names."""
+def check_asked_name(name: str) -> str:
+    """Return `name` if it may be asked for: a key of a template may have any printable character.
+
+    TypeError or ValueError with the reason otherwise.
+    """
+    if not isinstance(name, str):
+        raise TypeError(f"the name of a limit is a str, not {type(name).__name__}")
+    fault = _name_fault(name, "")
+    if fault is not None:
+        shown = name if len(name) <= 60 else f"{name[:60]}..."
+        raise ValueError(
+            f"the limit name {shown!a} {fault}; a name has 1 to {MAX_NAME_LENGTH} characters, no"
+            " control characters, and is not blank"
+        )
+    return name
+
+
+def check_names(
+    names: str | Iterable[str] | Mapping[str, int] | None,
+) -> tuple[tuple[str, ...], dict[str, int] | None]:
+    """Return the names without repeats, and the slots of each if a mapping gives them.
+
+    "", [], {} and None are no names.
+    """
     if isinstance(names, str):
-        return (check_name(names),) if names else ()
+        return (check_asked_name(names),) if names else (), None
     if names is None:
-        return ()
+        return (), None
+    if isinstance(names, Mapping):
+        weights = {
+            check_asked_name(name): check_whole(f"the weight of {name!r}", slots, 1)
+            for name, slots in names.items()
+        }
+        return tuple(weights), weights or None
     if isinstance(names, bytes) or not isinstance(names, Iterable):
-        raise TypeError(f"names is a str or a list of str, not {type(names).__name__}")
-    return tuple(dict.fromkeys([check_name(name) for name in names]))
+        raise TypeError(
+            f"names is a str, a list of str or a mapping of str to int, not {type(names).__name__}"
+        )
+    return tuple(dict.fromkeys([check_asked_name(name) for name in names])), None
 
 
 def check_whole(what: str, value: int, lowest: int) -> int:
@@ -85,10 +115,15 @@ def check_max_retries(value: int | None) -> int | None:
     return None if value is None else check_whole("max_retries", value, 0)
 
 
-def check_holder(holder: str | Mapping[str, Any] | None) -> str | None:
-    """Return the text that `ps` shows for a holder; a mapping becomes compact JSON."""
+def check_holder(holder: Any) -> str | None:
+    """Return the text that `ps` shows for a holder: a str, a mapping, or a model.
+
+    A mapping becomes compact JSON, and so does what has `model_dump()`, as pydantic's models do.
+    """
     if holder is None:
         return None
+    if not isinstance(holder, str) and hasattr(holder, "model_dump"):
+        holder = holder.model_dump(mode="json")
     if isinstance(holder, Mapping):
         import json
 
@@ -97,7 +132,7 @@ def check_holder(holder: str | Mapping[str, Any] | None) -> str | None:
         except RecursionError:
             raise ValueError("holder is nested too deeply to be written as JSON") from None
     if not isinstance(holder, str):
-        raise TypeError(f"holder is a str or a mapping, not {type(holder).__name__}")
+        raise TypeError(f"holder is a str, a mapping or a model, not {type(holder).__name__}")
     try:
         holder.encode()
     except UnicodeEncodeError:

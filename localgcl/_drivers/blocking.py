@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import functools
 import os
+import sys
 
 from localgcl._base import clock, threads
 from localgcl._base.checks import check_lease_id
-from localgcl._drivers.flow import Transact, flow
+from localgcl._drivers.blocks import Entry, current_task
+from localgcl._drivers.flow import TermsOfCalls, Transact, flow
 from localgcl._drivers.places import OwnPlace
 from localgcl._drivers.receiver import Receiver, Seat
 from localgcl._engine import release, wait
@@ -23,10 +25,10 @@ from localgcl.errors import DatabaseError, GreenThreadsError, LocalGCLError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import TracebackType
-    from typing import Any, ParamSpec, Protocol, TypeVar
+    from types import FrameType, TracebackType
+    from typing import Any, NoReturn, ParamSpec, Protocol, TypeVar
 
-    from localgcl._drivers.flow import Sleep, Terms
+    from localgcl._drivers.flow import AnyTerms, Sleep, Terms
     from localgcl._drivers.places import Place
     from localgcl._engine.request import Granted, Request
     from localgcl._liveness.folder import Folder
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
         """A lease; its class is the public one."""
 
         _of_block: bool
+        id: str
 
         def release(self) -> None:
             """Free the slots."""
@@ -143,7 +146,7 @@ class Listener:
 
 def drive(terms: Terms, request: Request, database: Database, listener: Listener) -> Granted:
     """Take the steps of a request until it is granted; raise an error if it is refused."""
-    steps = flow(terms, request, listener)
+    steps = flow(terms, request, listener, database.path)
     advance: Callable[[Any], Transact | Sleep] = steps.send
     result: Any = None
     while True:
@@ -164,6 +167,8 @@ def drive(terms: Terms, request: Request, database: Database, listener: Listener
         else:
             if (library := threads.unfit()) is not None:
                 raise GreenThreadsError(library)
+            if step.blockers is not None:
+                _warn_in_loop()
             try:
                 result = listener.sleep(step)
             except OSError as error:
@@ -180,8 +185,32 @@ def drive(terms: Terms, request: Request, database: Database, listener: Listener
                 result = listener.grant(request) or result
 
 
+_warned_at: set[tuple[str, int]] = set()  # file and line
+
+
+def _warn_in_loop() -> None:
+    """Warn, once for each calling line, that a blocking wait holds up a running event loop."""
+    if current_task() is None:
+        return
+    import logging
+
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_globals.get("__name__", "").startswith("localgcl."):
+        frame = frame.f_back
+    if frame is None:
+        return
+    where = frame.f_code.co_filename, frame.f_lineno
+    if where not in _warned_at:
+        _warned_at.add(where)
+        logging.getLogger("localgcl").warning(
+            "A blocking call waits in a thread whose event loop is running, at %s:%d: all its tasks"
+            " stand still. Use localgcl.asyncio, or a thread.",
+            *where,
+        )
+
+
 def obtain(
-    terms: Terms,
+    terms: AnyTerms,
     database: Database | None,
     lease_type: Callable[..., L],
     block: Block | None = None,
@@ -192,8 +221,9 @@ def obtain(
     here, while an interruption still undoes the request.
     """
     request = terms.request()
-    if not terms.names:
+    if not request.names:
         return lease_type(request)
+    assert not isinstance(terms, TermsOfCalls)  # it would have refused
     if database is None:
         database = database_of(None)
     began = clock.now()
@@ -221,21 +251,34 @@ class Block:
     A block can be entered once. The flavour's own subclass says what its lease is.
     """
 
-    __slots__ = ("_database", "_entered", "_lease", "_terms")
+    __slots__ = ("_database", "_entered", "_entry", "_lease", "_terms")
     lease_type: Callable[..., Any]
 
-    def __init__(self, terms: Terms, database: Database | None) -> None:
+    def __init__(self, terms: AnyTerms, database: Database | None) -> None:
         self._terms = terms
         self._database = database
         self._entered = False
         self._lease: HeldLease | None = None
+        self._entry: Entry | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._entered:
+            raise TypeError("a block that was entered cannot be pickled: its slots stay here")
+        path = None if self._database is None else self._database.path
+        return _block, (type(self), self._terms, path)
 
     def __enter__(self) -> Any:
+        return self.enter(sys._getframe(1))
+
+    def enter(self, frame: FrameType) -> Any:
+        """Take the slots, for a block that was entered in this frame."""
         if self._entered:
             raise RuntimeError("one concurrency(...) is entered once; call concurrency() again")
         self._entered = True
         try:
-            return obtain(self._terms, self._database, self.lease_type, self)
+            lease = obtain(self._terms, self._database, self.lease_type, self)
+            self._entry = Entry(lease, frame)
+            return lease
         except BaseException:
             if self._lease is not None:  # interrupted just after the grant
                 self._lease.release()
@@ -249,29 +292,88 @@ class Block:
     ) -> None:
         if self._lease is not None:
             self._lease.release()
+        if self._entry is not None:
+            self._entry.leave()
+
+    async def __aenter__(self) -> NoReturn:
+        raise TypeError("use `with`, or concurrency from localgcl.asyncio in asynchronous code")
+
+    async def __aexit__(self, *_: object) -> None:
+        """Nothing is entered."""
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
-        import inspect
-
-        # An object with a `__call__` is accepted as well.
-        for code in (function, type(function).__call__):
-            if inspect.iscoroutinefunction(code) or inspect.isasyncgenfunction(code):
-                raise TypeError(
-                    f"{function!r} is asynchronous; decorate it with localgcl.asyncio.concurrency"
-                )
-            if inspect.isgeneratorfunction(code):
-                raise TypeError(
-                    f"{function!r} is a generator, which runs after its call has returned; use a"
-                    " `with` block inside it"
-                )
+        check_blocking(function, "concurrency")
         new = type(self)
 
         @functools.wraps(function)
         def limited(*args: P.args, **kwargs: P.kwargs) -> R:
-            with new(self._terms, self._database):
-                return function(*args, **kwargs)
+            block = new(self._terms.of_call(args, kwargs), self._database)
+            block.enter(sys._getframe())
+            try:
+                return not_awaitable(function, function(*args, **kwargs), "concurrency")
+            finally:
+                block.__exit__(None, None, None)
 
         return limited
+
+
+def _block(kind: type[Block], terms: AnyTerms, path: str | None) -> Block:
+    """Make a block again in another process."""
+    return kind(terms, None if path is None else database_of(path))
+
+
+def rate_limited_function(
+    terms: AnyTerms, database: Database | None, function: Callable[P, R]
+) -> Callable[P, R]:
+    """Decorate a function whose every call takes slots by rate."""
+    check_blocking(function, "rate_limited")
+
+    @functools.wraps(function)
+    def limited(*args: P.args, **kwargs: P.kwargs) -> R:
+        obtain(terms.of_call(args, kwargs), database, _NoLease)
+        return not_awaitable(function, function(*args, **kwargs), "rate_limited")
+
+    return limited
+
+
+class _NoLease:
+    """What stays of a request that took by rate: nothing."""
+
+    def __init__(self, *_: object) -> None:
+        self._of_block = False
+        self.id = ""
+
+    def release(self) -> None:
+        """Nothing is held."""
+
+
+def check_blocking(function: Callable[..., Any], decorator: str) -> None:
+    """Refuse to decorate what runs after its call has returned."""
+    import inspect
+
+    # An object with a `__call__` is accepted as well.
+    for code in (function, type(function).__call__):
+        if inspect.iscoroutinefunction(code) or inspect.isasyncgenfunction(code):
+            raise TypeError(
+                f"{function!r} is asynchronous; decorate it with localgcl.asyncio.{decorator}"
+            )
+        if inspect.isgeneratorfunction(code):
+            raise TypeError(
+                f"{function!r} is a generator, which runs after its call has returned; use a"
+                " `with` block inside it"
+            )
+
+
+def not_awaitable(function: Callable[..., Any], result: R, decorator: str) -> R:
+    """Return what a decorated call has returned; TypeError if it has yet to be awaited."""
+    if hasattr(type(result), "__await__"):
+        close = getattr(result, "close", None)
+        if close is not None:  # a coroutine, which would warn that nobody awaited it
+            close()
+        raise TypeError(
+            f"{function!r} is asynchronous; decorate it with localgcl.asyncio.{decorator}"
+        )
+    return result
 
 
 databases: dict[str, Database] = {}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
+import os
 
 from localgcl._base import clock
 from localgcl._base.checks import (
@@ -17,6 +18,7 @@ from localgcl._base.checks import (
     check_timeout,
     check_whole,
 )
+from localgcl._drivers.blocks import own_leases, waits_for_itself
 from localgcl._engine.acquire import acquire, ask_again
 from localgcl._engine.request import Granted, Lost, NotGranted, Refused, Request, Waiting
 from localgcl._engine.wait import look, withdraw
@@ -30,13 +32,15 @@ from localgcl.errors import (
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Mapping
-    from typing import Any
+    from typing import Any, TypeAlias
 
     from localgcl._engine.request import Listener
     from localgcl._storage.database import Transaction
     from localgcl.errors import Refusal
 
     Flow = Generator["Transact | Sleep", Any, Granted]
+    Names = str | Iterable[str] | Mapping[str, int] | None
+    AnyTerms: TypeAlias = "Terms | TermsOfCalls"
 
 # A request that tries only once still has to get through the gate. Busy neighbours keep the gate
 # for moments. A process that is stopped inside a transaction keeps it for longer.
@@ -44,13 +48,19 @@ _GATE_PATIENCE_SECONDS = 1.0
 
 
 class Transact:
-    """Run `work` in one transaction; the gate must be entered before `deadline`."""
+    """Run `work` in one transaction; the gate must be entered before `deadline`.
 
-    __slots__ = ("deadline", "work")
+    Its result is what has become of the request, if it `decides` on that.
+    """
 
-    def __init__(self, work: Callable[[Transaction], Any], deadline: float | None) -> None:
+    __slots__ = ("deadline", "decides", "work")
+
+    def __init__(
+        self, work: Callable[[Transaction], Any], deadline: float | None, *, decides: bool = True
+    ) -> None:
         self.work = work
         self.deadline = deadline
+        self.decides = decides
 
 
 class Sleep:
@@ -70,7 +80,7 @@ class Sleep:
 class Terms:
     """The arguments of `concurrency` and `rate_limit`, checked."""
 
-    holds: bool  # until they are released; otherwise they decay by themselves
+    holds: bool  # until they are released; otherwise they come back by themselves
 
     __slots__ = (
         "holder",
@@ -80,20 +90,24 @@ class Terms:
         "occupy",
         "strict",
         "timeout_seconds",
+        "weights",
     )
 
     def __init__(
         self,
-        names: str | Iterable[str] | None,
+        names: Names,
         occupy: int,
         timeout_seconds: float | None,
         max_retries: int | None = None,
         strict: bool = False,
-        holder: str | Mapping[str, Any] | None = None,
+        holder: Any = None,
         max_waiting: int | None = None,
     ) -> None:
-        self.names = check_names(names)
-        self.occupy = check_whole("occupy", occupy, 1)
+        self.names, weights = check_names(names)
+        self.occupy: int | None = check_whole("occupy", occupy, 1)
+        self.weights = None
+        if weights is not None:
+            self.occupy, self.weights = _weighted(weights, occupy)
         self.timeout_seconds = None if timeout_seconds is None else check_timeout(timeout_seconds)
         self.strict = bool(strict)
         self.max_retries = None if max_retries is None else check_max_retries(max_retries)
@@ -110,6 +124,42 @@ class Terms:
             once=0 in (self.timeout_seconds, self.max_retries, self.max_waiting),
             holder=self.holder,
             max_waiting=self.max_waiting,
+            weights=self.weights,
+        )
+
+    def of_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Terms:
+        """Return the terms of one call of a decorated function, with these arguments."""
+        return self
+
+
+def _weighted(weights: dict[str, int], occupy: int) -> tuple[int | None, dict[str, int] | None]:
+    """Return the slots of each name if they are the same, and otherwise the weights."""
+    if occupy != 1:
+        raise ValueError("names with their slots leave no room for occupy: give one of them")
+    different = set(weights.values())
+    return (different.pop(), None) if len(different) == 1 else (None, weights)
+
+
+class TermsOfCalls:
+    """Terms of a decorator whose `names` is a function of the arguments of each call."""
+
+    __slots__ = ("_kind", "_names", "_rest")
+
+    def __init__(self, kind: type[Terms], names: Callable[..., Names], *rest: Any) -> None:
+        self._kind = kind
+        self._names = names
+        self._rest = rest
+        kind(None, *rest)  # checks them
+
+    def of_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Terms:
+        """Return the terms of one call of the decorated function."""
+        return self._kind(self._names(*args, **kwargs), *self._rest)
+
+    def request(self) -> Request:
+        """Refuse: there is no call whose arguments could give the names."""
+        raise TypeError(
+            "names may be a function only in a decorator, which has the arguments of each call;"
+            " pass the names themselves here"
         )
 
 
@@ -130,15 +180,16 @@ class RateTerms(Terms):
     holds = False
 
 
-def flow(terms: Terms, request: Request, listener: Listener) -> Flow:
+def flow(terms: Terms, request: Request, listener: Listener, path: str) -> Flow:
     """Yield the steps of a request, and return its grant; raise an error if it is refused."""
     began = clock.now()
     timeout, tries = terms.timeout_seconds, terms.max_retries
     deadline = request.until = math.inf if timeout is None else began + timeout
     gate = None if timeout is None else began + (timeout or _GATE_PATIENCE_SECONDS)
     ask = functools.partial(acquire, request=request, listener=listener)
-    warned: set[str] = set()
+    checked = False  # whether it waits for itself
     try_ends, late = math.inf, False
+    work: Callable[..., Any]
     try:
         try:
             outcome = yield Transact(ask, gate)
@@ -152,7 +203,7 @@ def flow(terms: Terms, request: Request, listener: Listener) -> Flow:
             if type(outcome) is Granted:
                 request.granted = outcome
                 if outcome.missing:
-                    _warn(outcome.missing, warned)
+                    _warn(outcome.missing, path)
                 if outcome.at > clock.now():
                     yield Sleep(outcome.at, None)
                 return outcome
@@ -163,7 +214,17 @@ def flow(terms: Terms, request: Request, listener: Listener) -> Flow:
             if not isinstance(outcome, Waiting):
                 request.settled = True
                 break
-            _warn(outcome.missing, warned)
+            _warn(outcome.missing, path)
+            if not checked:
+                checked = True
+                if leases := own_leases():
+                    work = functools.partial(waits_for_itself, request=request, leases=leases)
+                    own = yield Transact(work, gate, decides=False)
+                    if own is not None:
+                        waited = clock.now() - began
+                        raise ConcurrencySlotAcquisitionError(
+                            (own[0],), request.occupy, waited, "own_block", own[1]
+                        )
             if tries is not None and try_ends == math.inf:
                 try_ends = clock.now() + outcome.expected_seconds
             woken = yield Sleep(min(outcome.look_at, deadline, try_ends), outcome.blockers)
@@ -171,7 +232,7 @@ def flow(terms: Terms, request: Request, listener: Listener) -> Flow:
                 outcome = woken  # a look was made for it
                 continue
             now = clock.now()
-            work: Callable[..., Any] = look
+            work = look
             if now >= deadline:
                 work, late = withdraw, True
             elif now >= try_ends and tries is not None:
@@ -183,18 +244,26 @@ def flow(terms: Terms, request: Request, listener: Listener) -> Flow:
     except GateTimeoutError:
         outcome, late = NotGranted(), True
     waited = clock.now() - began
-    _warn(outcome.missing, warned)
+    _warn(outcome.missing, path)
     if isinstance(outcome, Refused):
         raise ConcurrencySlotAcquisitionError(outcome.names, request.occupy, waited, outcome.reason)
     if timeout is not None and (late or waited >= timeout):  # rounding may make a timer early
-        raise AcquireConcurrencySlotTimeoutError(request.names, request.occupy, waited, timeout)
+        retry = None if outcome.at == math.inf else max(0.0, outcome.at - clock.now())
+        raise AcquireConcurrencySlotTimeoutError(
+            request.names, request.occupy, waited, timeout, retry
+        )
     reason: Refusal = "retries" if terms.max_waiting is None else "crowded"
     raise ConcurrencySlotAcquisitionError(request.names, request.occupy, waited, reason)
 
 
-def _warn(missing: tuple[str, ...], warned: set[str]) -> None:
+# The names that were missing once, with the process and the database.
+_warned: set[tuple[int, str, str]] = set()
+
+
+def _warn(missing: tuple[str, ...], path: str) -> None:
     for name in missing:
-        if name not in warned:
+        which = os.getpid(), path, name
+        if which not in _warned:
             try:
                 import logging
             except (OSError, MemoryError, ImportError):
@@ -202,9 +271,10 @@ def _warn(missing: tuple[str, ...], warned: set[str]) -> None:
                 # warns.
                 return
 
-            warned.add(name)
+            _warned.add(which)
             logging.getLogger("localgcl").warning(
-                "There is no concurrency limit named '%s': going on without it. Create it with"
-                " `localgcl create`, or pass strict=True to have this be an error.",
+                "There is no concurrency limit named '%s' in %s: going on without it. Create it"
+                " with `localgcl create`, or pass strict=True to have this be an error.",
                 name,
+                path,
             )

@@ -31,7 +31,13 @@ def last_database(path: str) -> Database:
 
 async def session_of(path: str) -> Session:
     """Return the running loop's session with the database at `path`."""
-    loop = asyncio.get_running_loop()
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        raise RuntimeError(
+            "localgcl.asyncio needs a running event loop of asyncio; under trio and the like, use"
+            " localgcl.sync in a thread"
+        ) from None
     session = _sessions.get((loop, path))
     if session is None:
         for (other, _), left in tuple(_sessions.items()):

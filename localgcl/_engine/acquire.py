@@ -18,7 +18,7 @@ from localgcl._engine.order import Rooms, count_overtaken, passed_by
 from localgcl._engine.queue import promote, promote_neighbours
 from localgcl._engine.request import Granted, Lost, NotGranted, Refused, Waiting
 from localgcl._engine.tables import text_of
-from localgcl._engine.wait import look, reap_dead, waiting_state
+from localgcl._engine.wait import look, opens_at, reap_dead, waiting_state
 from localgcl._engine.watchers import WATCHERS, blockers_of
 
 TYPE_CHECKING = False
@@ -99,7 +99,8 @@ def _decided(
     )
     if not freed:
         count_timeout(tx, [row.key for row in rows])
-        return NotGranted(tuple(missing))
+        wants = {row.key: row.wants for row in rows}
+        return NotGranted(tuple(missing), opens_at(tx, Rooms(tx), wants, MAX_SLOTS))
     promote(tx, freed)
     _, rows[:], missing[:] = _rows(tx, request)
     return _decided(tx, request, owner, rows, missing)  # which finds no dead ones this time

@@ -66,7 +66,8 @@ def _find(tx: Transaction, name: str, ours: str | None) -> Any:
         prefix: str = row[1]
         if name.startswith(prefix):
             return row
-        part = os.path.commonprefix([prefix, name])
+        same = next(n for n, letter in enumerate(prefix) if name[n : n + 1] != letter)
+        part = prefix[:same]
     return None
 
 

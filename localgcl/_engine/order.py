@@ -157,9 +157,7 @@ def neighbours(tx: Transaction, rooms: Rooms, key: int, *, lacking: bool = True)
     found: set[int] = set()
     last = 0
     while True:
-        places = tx.execute(
-            QUEUE.replace("WHERE", "WHERE mixed AND"), (key, last)
-        ).fetchall()
+        places = tx.execute(QUEUE.replace("WHERE", "WHERE mixed AND"), (key, last)).fetchall()
         for place in places:
             last = place[0]
             if not lacking or not rooms.has(key, place[1]):

@@ -150,12 +150,13 @@ class Waiting:
 
 
 class NotGranted:
-    """Not granted, and no longer in the queue."""
+    """Not granted, and no longer in the queue; time alone makes room at the moment `at`."""
 
-    __slots__ = ("missing",)
+    __slots__ = ("at", "missing")
 
-    def __init__(self, missing: tuple[str, ...] = ()) -> None:
+    def __init__(self, missing: tuple[str, ...] = (), at: float = math.inf) -> None:
         self.missing = missing
+        self.at = at
 
 
 class Lost:

@@ -9,7 +9,14 @@ from __future__ import annotations
 import os
 
 from localgcl._engine import decay, owners
-from localgcl._engine.admission import LIMIT_COLUMNS, LimitRow, by_time, count_timeout, give_back, moment
+from localgcl._engine.admission import (
+    LIMIT_COLUMNS,
+    LimitRow,
+    by_time,
+    count_timeout,
+    give_back,
+    moment,
+)
 from localgcl._engine.grant import leave_queues, try_grant
 from localgcl._engine.order import Rooms, first_in_turn, slots_ahead
 from localgcl._engine.queue import promote
@@ -200,6 +207,19 @@ def waiting_state(
     return Waiting(look_at, expected, missing, blockers)
 
 
+def opens_at(tx: Transaction, rooms: Rooms, wants: dict[int, int], ticket: int) -> float:
+    """Return the moment at which time makes room for a request, after those before `ticket`.
+
+    `wants` are its slots by the keys of its limits. Infinity if only a release makes room.
+    """
+    at = tx.now
+    for key, slots in wants.items():
+        row = rooms.at(key)
+        if row is not None and row.active:
+            at = max(at, moment(tx, row, slots + slots_ahead(tx, rooms, key, ticket)))
+    return at
+
+
 def _stands(row: LimitRow) -> tuple[object, ...]:
     """Return what tells a waiter at the front of a queue that its moment may have changed."""
     if not (row.decay or row.window or row.paused):
@@ -252,8 +272,10 @@ def withdraw(
     if isinstance(outcome, Granted | Refused):
         return outcome
     if isinstance(outcome, Waiting):
+        wants = {key: request.wanted_of(name) for key, name in request.limits.items()}
+        at = opens_at(tx, Rooms(tx), wants, request.ticket)
         _leave(tx, request.ticket, gives_up=True)
-        return NotGranted(outcome.missing)
+        return NotGranted(outcome.missing, at)
     return NotGranted()
 
 

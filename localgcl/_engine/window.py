@@ -29,7 +29,9 @@ def take(tx: Transaction, key: int, at: float, request: str, slots: int) -> None
 
 def give_back(tx: Transaction, key: int, at: float, request: str) -> None:
     """Give back the slots that a request took at the moment `at`, unless they came back before."""
-    tx.execute("DELETE FROM taken WHERE limit_key = ? AND at = ? AND request = ?", (key, at, request))
+    tx.execute(
+        "DELETE FROM taken WHERE limit_key = ? AND at = ? AND request = ?", (key, at, request)
+    )
 
 
 def lower(tx: Transaction, key: int, slots: int) -> None:

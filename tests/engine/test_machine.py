@@ -268,10 +268,10 @@ class World(RuleBasedStateMachine):
         assert rows["orphans"] == []
         assert rows["sums"] == []
         assert {row[0] for row in rows["limits"]} == set(model.pools)
-        for name, slots, active, used, waiting, decay, level, level_at, *rule in rows["limits"]:
+        for name, slots, active, used, waiting, decay, level, level_at, *rest in rows["limits"]:
             pool = model.pools[name]
             assert (slots, bool(active), decay) == (pool.slots, pool.active, pool.decay)
-            assert rule == [pool.window, pool.paused]
+            assert rest == [pool.window, pool.paused]
             assert used == pool.used
             assert waiting == sum(pool in place.pools for place in model.queue)
             if decay:

@@ -78,10 +78,10 @@ class Pool:
                 if at + self.window > now
             )
             excess = sum(taken for _, taken in back) + slots - self.slots
-            for moment, taken in back:
+            for moment, coming_back in back:
                 if excess <= 0:
                     break
-                excess -= taken
+                excess -= coming_back
                 now = moment
             return now
         if not self.decay:

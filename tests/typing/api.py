@@ -90,9 +90,9 @@ async def awaited() -> None:
         assert_type(lease.names, tuple[str, ...])
         await lease.release()
     await localgcl.asyncio.rate_limit("api")
-    with localgcl.asyncio.concurrency("database"):  # type: ignore[attr-defined]
+    with localgcl.asyncio.concurrency("database"):
         pass
-    async with concurrency("database"):  # type: ignore[attr-defined]
+    async with concurrency("database"):
         pass
 
 
@@ -113,7 +113,10 @@ def administration(limiter: Limiter) -> None:
     limiter.reset("api")
     limiter.delete("api")
     limiter.close()
-    limiter.create("api")  # type: ignore[call-arg]
+    limiter.create("api", rate="100/min", window_seconds=0.0)
+    assert_type(limiter.adjust("api", -5), Limit)
+    assert_type(limiter.pause("api", 1.5), Limit)
+    assert_type(limiter.resume("api"), Limit)
     limiter.create("api", 10, 2.0)  # type: ignore[call-arg]
 
 
