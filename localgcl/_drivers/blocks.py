@@ -27,8 +27,9 @@ if TYPE_CHECKING:
     # entered it. There is no lease here: one that is forgotten has to end by itself.
     Block = tuple["Block | None", Request, int, Any, CodeType, int]
 
-# The lease of `localgcl run`, in the environment of its command.
+# The lease of `localgcl run`, in the environment of its command, and those of the runs around it.
 VARIABLE = "LOCALGCL_LEASE"
+OUTER_VARIABLE = "LOCALGCL_OUTER_LEASES"
 
 _around: ContextVar[Block | None] = ContextVar("localgcl", default=None)
 _get, _set = _around.get, _around.set
@@ -70,9 +71,9 @@ def leases_around() -> dict[str, str]:
         if is_ours and request.granted is not None:
             found.setdefault(request.id, f"{code.co_filename}:{_line(code, instruction)}")
         block = around
-    lease = os.environ.get(VARIABLE)
-    if lease:
-        found.setdefault(lease, RUN)
+    for variable in (VARIABLE, OUTER_VARIABLE):
+        for lease in os.environ.get(variable, "").split():
+            found.setdefault(lease, RUN)
     return found
 
 

@@ -74,9 +74,10 @@ class Claim:
             except ConcurrencySlotAcquisitionError as error:
                 if error.reason != "missing" or limit_of_missing is None:
                     raise
-                if any(self._request.wanted_of(one) > limit_of_missing for one in error.names):
+                wanted = max(map(self._request.wanted_of, error.names))
+                if wanted > limit_of_missing:
                     raise ConcurrencySlotAcquisitionError(
-                        error.names, self._terms.occupy, error.waited_seconds, "over_limit"
+                        error.names, wanted, error.waited_seconds, "over_limit"
                     ) from None
                 self._database.transact(
                     functools.partial(insert_missing, names=error.names, limit=limit_of_missing),
@@ -159,10 +160,10 @@ class _Teller(Listener):
 
     def _tell_of(self, name: str) -> None:
         try:
-            from localgcl._admin import limits
+            from localgcl._admin import reading
 
             deadline = clock.now() + _PATIENCE_SECONDS
-            holders = limits.holders(name).run(self._database, deadline)
+            holders = reading.holders(name).run(self._database, deadline)
         except (GateTimeoutError, ImportError, LocalGCLError, OSError):
             return  # the request finds out by itself
         for one in holders:

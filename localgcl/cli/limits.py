@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import click
 
-from localgcl._admin import limits as _limits
+from localgcl._admin import reading as _reading
 from localgcl._admin.action import together
 from localgcl._base import clock
 from localgcl.cli._layout import bar, duration, table
@@ -82,7 +82,7 @@ def inspect(ctx: click.Context, name: str, output: str | None) -> None:
       localgcl inspect database -o json
     """
     limit, holders, waiters = administer(
-        ctx, together(_limits.read(name), _limits.holders(name), _limits.waiters(name))
+        ctx, together(_reading.read(name), _reading.holders(name), _reading.waiters(name))
     )
     if output:
         echo_json(

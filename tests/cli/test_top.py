@@ -40,7 +40,9 @@ def limit(name: str, used: int = 0, waiting: int = 0) -> Limit:
     """Return a limit as it could be read."""
     return Limit(
         id="1", created=NOW, updated=NOW, name=name, active=True, limit=5, active_slots=used,
-        slot_decay_per_second=0.0, avg_slot_occupancy_seconds=2.0, waiting=waiting,
+        available_slots=5 - used, next_slot_seconds=None, slot_decay_per_second=0.0, rate=None,
+        window_seconds=0.0, paused_until=None, avg_slot_occupancy_seconds=2.0, waiting=waiting,
+        template=None, keys=None, last_granted=None, last_timed_out=None,
     )  # fmt: skip
 
 
@@ -58,6 +60,7 @@ def waiter(number: int, **more: Any) -> Waiter:
     known = {
         "position": number, "limit": "database", "slots": 1, "pid": 900 + number, "user": "app",
         "command": "report.py", "holder": None, "since": NOW, "waited_seconds": 5.0,
+        "expected_seconds": None,
     }  # fmt: skip
     return Waiter(**{**known, **more})
 
