@@ -33,7 +33,7 @@ OUTER_VARIABLE = "LOCALGCL_OUTER_LEASES"
 
 _around: ContextVar[Block | None] = ContextVar("localgcl", default=None)
 _get, _set = _around.get, _around.set
-_modules = sys.modules
+_getframe, _modules = sys._getframe, sys.modules
 
 # Frames of these modules enter blocks on behalf of others; the flavours add their own.
 helpers = {"contextlib"}
@@ -44,10 +44,11 @@ def enter(request: Request) -> None:
     around = _get()
     while around is not None and around[1].granted is None:
         around = around[0]  # it has ended in another context, or not as the innermost one
-    frame = sys._getframe(2)
+    frame = _getframe(2)
     if frame.f_globals.get("__name__") in helpers:
         frame = _caller(frame)
-    _set((around, request, get_ident(), _task(), frame.f_code, frame.f_lasti))
+    task = _task() if "asyncio" in _modules else None
+    _set((around, request, get_ident(), task, frame.f_code, frame.f_lasti))
 
 
 def leave(request: Request) -> None:
