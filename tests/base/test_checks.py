@@ -270,7 +270,9 @@ def test_holders(holder: Any, text: str | None) -> None:
     assert checks.check_holder(holder) == text
 
 
-@pytest.mark.parametrize("holder", [5, b"a", ["a"], ("a", 1), True, {"a": object()}, {(1, 2): 3}, Run])
+@pytest.mark.parametrize(
+    "holder", [5, b"a", ["a"], ("a", 1), True, {"a": object()}, {(1, 2): 3}, Run]
+)
 def test_holders_of_other_types(holder: Any) -> None:
     """What is neither a text nor JSON is refused."""
     with pytest.raises(TypeError):

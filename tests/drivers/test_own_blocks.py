@@ -329,9 +329,7 @@ def test_a_refusal_is_counted(limiter: Limiter) -> None:
     with limiter.concurrency("one"), pytest.raises(ConcurrencySlotAcquisitionError):
         limiter.acquire("one")
     rows = limiter._database.transact(
-        lambda tx: tx.execute(
-            "SELECT refusals, timeouts FROM limits WHERE name = 'one'"
-        ).fetchall()
+        lambda tx: tx.execute("SELECT refusals, timeouts FROM limits WHERE name = 'one'").fetchall()
     )
     assert rows == [(1, 0)]
 
