@@ -5,9 +5,9 @@ from __future__ import annotations
 import functools
 import os
 from types import TracebackType
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from localgcl._admin import limits
+from localgcl._admin import limits, reading
 from localgcl._admin.action import Action
 from localgcl._base.checks import check_lease_id
 from localgcl._drivers.async_lease import AsyncLease
@@ -71,6 +71,9 @@ class AsyncLimiter:
 
     def __init__(self, database: str | os.PathLike[str] | None = None) -> None:
         self.path = choose(database)[0]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.path,)
 
     async def __aenter__(self) -> AsyncLimiter:
         return self
@@ -144,23 +147,27 @@ class AsyncLimiter:
     async def create(
         self,
         name: str,
-        limit: int,
+        limit: int | None = None,
         *,
         slot_decay_per_second: float = 0.0,
+        rate: str | None = None,
+        window_seconds: float = 0.0,
         active: bool = True,
         active_slots: int = 0,
     ) -> Limit:
         """As `Limiter.create`, awaited."""
-        action = limits.create(name, limit, slot_decay_per_second, active, active_slots)
+        action = limits.create(
+            name, limit, slot_decay_per_second, rate, window_seconds, active, active_slots
+        )
         return await self._administer(action)
 
     async def read(self, name: str) -> Limit:
         """As `Limiter.read`, awaited."""
-        return await self._administer(limits.read(name))
+        return await self._administer(reading.read(name))
 
     async def read_all(self) -> list[Limit]:
         """As `Limiter.read_all`, awaited."""
-        return await self._administer(limits.read_all())
+        return await self._administer(reading.read_all())
 
     async def update(
         self,
@@ -169,25 +176,52 @@ class AsyncLimiter:
         new_name: str | None = None,
         limit: int | None = None,
         slot_decay_per_second: float | None = None,
+        rate: str | None = None,
+        window_seconds: float | None = None,
         active: bool | None = None,
         active_slots: int | None = None,
     ) -> Limit:
         """As `Limiter.update`, awaited."""
-        action = limits.update(name, new_name, limit, slot_decay_per_second, active, active_slots)
+        action = limits.update(
+            name,
+            new_name,
+            limit,
+            slot_decay_per_second,
+            rate,
+            window_seconds,
+            active,
+            active_slots,
+        )
         return await self._administer(action)
 
     async def upsert(
         self,
         name: str,
-        limit: int,
+        limit: int | None = None,
         *,
         slot_decay_per_second: float = 0.0,
+        rate: str | None = None,
+        window_seconds: float = 0.0,
         active: bool = True,
         active_slots: int | None = None,
     ) -> Limit:
         """As `Limiter.upsert`, awaited."""
-        action = limits.upsert(name, limit, slot_decay_per_second, active, active_slots)
+        action = limits.upsert(
+            name, limit, slot_decay_per_second, rate, window_seconds, active, active_slots
+        )
         return await self._administer(action)
+
+    async def adjust(self, name: str, slots: int) -> Limit:
+        """As `Limiter.adjust`, awaited."""
+        return await self._administer(limits.adjust(name, slots))
+
+    async def pause(self, name: str, seconds: float | None = None) -> Limit:
+        """As `Limiter.pause`, awaited."""
+        return await self._administer(limits.pause(name, seconds))
+
+    async def resume(self, name: str) -> Limit:
+        """As `Limiter.resume`, awaited."""
+        return await self._administer(limits.resume(name))
 
     async def delete(self, name: str) -> None:
         """As `Limiter.delete`, awaited."""
@@ -199,11 +233,11 @@ class AsyncLimiter:
 
     async def holders(self, name: str | None = None) -> list[Holder]:
         """As `Limiter.holders`, awaited."""
-        return await self._administer(limits.holders(name))
+        return await self._administer(reading.holders(name))
 
     async def waiters(self, name: str | None = None) -> list[Waiter]:
         """As `Limiter.waiters`, awaited."""
-        return await self._administer(limits.waiters(name))
+        return await self._administer(reading.waiters(name))
 
     async def release(self, lease_id: str) -> bool:
         """As `Limiter.release`, awaited."""

@@ -10,7 +10,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, ValidationError
 
-from localgcl._base.checks import MAX_SLOTS, check_name
+from localgcl._base.checks import MAX_SLOTS, check_name, check_requested_name
 
 
 def _rfc3339(moment: datetime) -> str:
@@ -18,6 +18,7 @@ def _rfc3339(moment: datetime) -> str:
 
 
 Name = Annotated[str, AfterValidator(check_name)]
+KeyName = Annotated[str, AfterValidator(check_requested_name)]  # also of a template's key
 WholeNumber = Annotated[int, Field(ge=0, le=MAX_SLOTS)]
 Rate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Moment = Annotated[datetime, PlainSerializer(_rfc3339, when_used="json")]
@@ -52,27 +53,41 @@ class _View(BaseModel):
 
 
 class Limit(_View):
-    """A named limit as it is now: `limit` slots, of which `active_slots` are in use after decay.
+    """A named limit as it is now: `limit` slots, of which `active_slots` are in use.
 
-    `slot_decay_per_second` is in slots per second, 0 if slots come back only by release;
-    `avg_slot_occupancy_seconds` is the mean time that a slot was held recently; `waiting` counts
-    the requests in the queue; `created` and `updated` (by administration) are in UTC.
+    `available_slots` are the whole slots that nobody uses. `next_slot_seconds` says when a new
+    request for one slot could be granted, behind all who wait: 0.0 for now, None if that takes a
+    release or `resume`. `slot_decay_per_second` (slots per second, and as a text in `rate`) and
+    `window_seconds` are 0 if slots come back only by release. Nothing is granted before
+    `paused_until`. `avg_slot_occupancy_seconds` is the mean time that a slot was held recently.
+    `waiting` counts the requests in the queue. `template` is the template of a key, and `keys` says
+    how many keys of a template are in use. `last_granted` and `last_timed_out` tell when slots were
+    last granted, and when a request was last given up. Times are in UTC.
 
     >>> import localgcl
-    >>> localgcl.Limiter("limits.db").create("database", 5).active_slots
-    0
+    >>> localgcl.Limiter("limits.db").create("database", 5).available_slots
+    5
     """
 
     id: str
     created: Moment
     updated: Moment
-    name: Name
+    name: KeyName
     active: bool
     limit: WholeNumber
     active_slots: int
+    available_slots: int
+    next_slot_seconds: float | None
     slot_decay_per_second: Rate
+    rate: str | None
+    window_seconds: Rate
+    paused_until: Moment | None
     avg_slot_occupancy_seconds: float
     waiting: int
+    template: str | None
+    keys: int | None
+    last_granted: Moment | None
+    last_timed_out: Moment | None
 
 
 class Holder(_View):
@@ -82,7 +97,7 @@ class Holder(_View):
     """
 
     lease: str
-    limit: Name
+    limit: KeyName
     slots: int
     pid: int | None
     user: str
@@ -93,10 +108,13 @@ class Holder(_View):
 
 
 class Waiter(_View):
-    """Who waits for `slots` of `limit`, at which `position` (1 is next), and since when."""
+    """Who waits for `slots` of `limit`, at which `position` (1 is next), and since when.
+
+    `expected_seconds` is the rest of the wait if time alone ends it, None otherwise.
+    """
 
     position: int
-    limit: Name
+    limit: KeyName
     slots: int
     pid: int
     user: str
@@ -104,6 +122,7 @@ class Waiter(_View):
     holder: str | None
     since: Moment
     waited_seconds: float
+    expected_seconds: float | None
 
 
 def first_fault(error: ValidationError) -> str:

@@ -1,4 +1,4 @@
-"""The blocking flavour: `Limiter`, `Lease`, `concurrency`, `rate_limit` and `rate_limited`."""
+"""The blocking flavour: `Limiter`, `Lease`, `concurrency` and `rate_limit`."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from localgcl._admin import limits as _limits
+    from localgcl._admin import reading as _reading
     from localgcl._base.checks import HeldBy, Names, NamesOfCall
     from localgcl.models import Holder, Limit, Waiter
 
@@ -141,35 +142,45 @@ class Limiter:
     def create(
         self,
         name: str,
-        limit: int,
+        limit: int | None = None,
         *,
         slot_decay_per_second: float = 0.0,
+        rate: str | None = None,
+        window_seconds: float = 0.0,
         active: bool = True,
         active_slots: int = 0,
     ) -> Limit:
         """Create a limit of `limit` slots, and return it.
 
+        A name that ends in `*` makes a template, whose slots each key has for itself: with
+        `customer:*`, each name that begins with `customer:` is a limit of its own while it is used.
+
         `slot_decay_per_second` is how many slots come back by themselves each second; with 0, slots
-        come back only by release. `active_slots` are in use from the beginning, with no holder.
-        LimitAlreadyExistsError if there is a limit of that name.
+        come back only by release. `rate` says the same as "100/min" or "1/15min"; `limit` may be
+        left out then, and is 1. With `window_seconds`, no more than `limit` slots are taken in any
+        period of that many seconds. A limit has a rate or a window, not both (ValueError).
+        `active_slots` are in use from the beginning, with no holder. LimitAlreadyExistsError if
+        there is a limit of that name.
 
         >>> limiter = Limiter("limits.db")
-        >>> limiter.create("api", 10, slot_decay_per_second=2.0).slot_decay_per_second
-        2.0
+        >>> limiter.create("api", 10, rate="100/min").rate
+        '100/min'
         """
         self._load()
-        action = _limits.create(name, limit, slot_decay_per_second, active, active_slots)
+        action = _limits.create(
+            name, limit, slot_decay_per_second, rate, window_seconds, active, active_slots
+        )
         return action.run(self._database)
 
     def read(self, name: str) -> Limit:
-        """Return a limit as it is now; LimitNotFoundError if there is none."""
+        """Return a limit, or a key of a template, as it is now; LimitNotFoundError if unknown."""
         self._load()
-        return _limits.read(name).run(self._database)
+        return _reading.read(name).run(self._database)
 
     def read_all(self) -> list[Limit]:
-        """Return all limits as they are now, by name."""
+        """Return all limits as they are now, by name; of templates not the single keys."""
         self._load()
-        return _limits.read_all().run(self._database)
+        return _reading.read_all().run(self._database)
 
     def update(
         self,
@@ -178,35 +189,81 @@ class Limiter:
         new_name: str | None = None,
         limit: int | None = None,
         slot_decay_per_second: float | None = None,
+        rate: str | None = None,
+        window_seconds: float | None = None,
         active: bool | None = None,
         active_slots: int | None = None,
     ) -> Limit:
         """Change what is given of a limit; waiters are affected immediately.
 
-        `active_slots` frees all the leases of the limit and sets that number of slots in use.
-        ValueError if nothing is given, LimitNotFoundError, LimitAlreadyExistsError for a `new_name`
+        A rate replaces a window, and a window a rate. `active_slots` frees all the leases of the
+        limit and sets that number of slots in use. ValueError if nothing is given,
+        LimitNotFoundError (also for a key of a template), LimitAlreadyExistsError for a `new_name`
         that is taken.
         """
         self._load()
-        action = _limits.update(name, new_name, limit, slot_decay_per_second, active, active_slots)
+        action = _limits.update(
+            name,
+            new_name,
+            limit,
+            slot_decay_per_second,
+            rate,
+            window_seconds,
+            active,
+            active_slots,
+        )
         return action.run(self._database)
 
     def upsert(
         self,
         name: str,
-        limit: int,
+        limit: int | None = None,
         *,
         slot_decay_per_second: float = 0.0,
+        rate: str | None = None,
+        window_seconds: float = 0.0,
         active: bool = True,
         active_slots: int | None = None,
     ) -> Limit:
         """Create a limit, or bring it to these values, and return it.
 
-        Slots in use and leases stay, unless `active_slots` is given: it works as for `update`.
+        Slots in use and leases stay, unless `active_slots` is given: it works as for `update`. With
+        a `rate` and no `limit`, the limit is 1 if it is new, and stays as it is otherwise.
         """
         self._load()
-        action = _limits.upsert(name, limit, slot_decay_per_second, active, active_slots)
+        action = _limits.upsert(
+            name, limit, slot_decay_per_second, rate, window_seconds, active, active_slots
+        )
         return action.run(self._database)
+
+    def adjust(self, name: str, slots: int) -> Limit:
+        """Have `slots` more slots of a rate or a window in use, or fewer if it is negative.
+
+        This settles an estimate once the real number is known. Above the limit it is a debt, which
+        time pays off. Of a window, the newest slots are given back first. ValueError for a limit
+        that has neither, LimitNotFoundError.
+
+        >>> limiter = Limiter("limits.db")
+        >>> _ = limiter.upsert("tokens", 10_000, rate="100/min")
+        >>> limiter.rate_limit("tokens", occupy=1_000)
+        >>> limiter.adjust("tokens", -400).active_slots
+        600
+        """
+        self._load()
+        return _limits.adjust(name, slots).run(self._database)
+
+    def pause(self, name: str, seconds: float | None = None) -> Limit:
+        """Have nothing granted at a limit until `resume`, or for `seconds` (more than 0).
+
+        Requests wait, and holders continue. The latest pause counts. LimitNotFoundError.
+        """
+        self._load()
+        return _limits.pause(name, seconds).run(self._database)
+
+    def resume(self, name: str) -> Limit:
+        """End a pause; nothing changes if the limit is not paused. LimitNotFoundError."""
+        self._load()
+        return _limits.resume(name).run(self._database)
 
     def delete(self, name: str) -> None:
         """Delete a limit with its leases; LimitNotFoundError if there is none.
@@ -224,12 +281,12 @@ class Limiter:
     def holders(self, name: str | None = None) -> list[Holder]:
         """Return who holds slots, of one limit or of all; LimitNotFoundError for an unknown one."""
         self._load()
-        return _limits.holders(name).run(self._database)
+        return _reading.holders(name).run(self._database)
 
     def waiters(self, name: str | None = None) -> list[Waiter]:
         """Return who waits, in order, at one limit or at all; LimitNotFoundError if unknown."""
         self._load()
-        return _limits.waiters(name).run(self._database)
+        return _reading.waiters(name).run(self._database)
 
     def release(self, lease_id: str) -> bool:
         """Free a lease by its id, no matter who holds it; return whether it was held."""
@@ -237,9 +294,10 @@ class Limiter:
 
     def _load(self) -> None:
         """Load administration, and pydantic with it; slots work without them."""
-        global _limits
+        global _limits, _reading
         with explaining(self._database.path):
             from localgcl._admin import limits as _limits
+            from localgcl._admin import reading as _reading
 
 
 def concurrency(
@@ -258,7 +316,9 @@ def concurrency(
     granted at one moment or none is, first come, first served. They are free again when the block
     ends, however it ends, and when the process does.
 
-    `names` is a name or a list; none ("", [], None) takes nothing. `timeout_seconds`: None waits
+    `names` is a name, a list, or a mapping of names to the slots of each; none ("", [], {}, None)
+    takes nothing. In a decorator it may be a function, which is called with the arguments of each
+    call and returns the names. `timeout_seconds`: None waits
     for ever, 0 tries once, else the longest wait. `max_retries`: None does not count, n gives up
     after n further tries, each as long as a slot is expected to take. `strict`: a missing name is
     an error; otherwise it is logged and ignored. `holder` is a text, or a mapping, that
@@ -301,14 +361,14 @@ def rate_limited(
     timeout_seconds: float | None = None,
     strict: bool = False,
 ) -> _RateLimited:
-    """Decorate a function: each call takes slots as `rate_limit` does, and then runs.
+    """Have each call of the decorated function take slots by rate first, as `rate_limit` does.
 
-    `names` may also be a callable, which makes the names from the arguments of each call.
+    `names` may be a function: it is called with the arguments of each call, and returns the names.
 
     >>> @rate_limited("api", timeout_seconds=10)
-    ... def fetch(page):
-    ...     return page
-    >>> fetch(3)
-    3
+    ... def fetch(url):
+    ...     return url
+    >>> fetch("https://example.org/")
+    'https://example.org/'
     """
     return _RateLimited(RateTerms(names, occupy, timeout_seconds, strict=strict))

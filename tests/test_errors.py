@@ -22,7 +22,11 @@ ERRORS: list[LocalGCLError] = [
     ConcurrencySlotAcquisitionError(("a",), 9, 0.0, "over_limit"),
     ConcurrencySlotAcquisitionError(("a",), 2, 0.0, "no_decay"),
     ConcurrencySlotAcquisitionError(("a", "b"), 3, 6.5, "retries"),
+    ConcurrencySlotAcquisitionError(("a",), 1, 0.0, "template"),
+    ConcurrencySlotAcquisitionError(("a",), None, 0.0, "own_block", "/srv/report.py:12"),
+    ConcurrencySlotAcquisitionError(("a",), 1, 0.0, "missing", "/srv/limits.db"),
     AcquireConcurrencySlotTimeoutError(("a", "b"), 2, 0.51, 0.5),
+    AcquireConcurrencySlotTimeoutError(("a", "b"), None, 0.51, 0.5, 2.25),
     LimitNotFoundError("a"),
     LimitAlreadyExistsError("a"),
     DatabaseError("/var/lib/limits.db", "it is corrupt; restore a backup"),
@@ -89,6 +93,26 @@ def test_message_of_a_timeout() -> None:
     assert "timed out after 0.5 second(s)" in str(
         AcquireConcurrencySlotTimeoutError(("a",), 1, 0.52, 0.5)
     )
+
+
+def test_a_timeout_says_when_a_slot_is_expected() -> None:
+    """Where time alone decides, the message says when, and otherwise who can tell more."""
+    by_time = AcquireConcurrencySlotTimeoutError(("a",), 1, 0.5, 0.5, 2.25)
+    assert by_time.retry_after_seconds == 2.25
+    assert "2.25 second(s)" in str(by_time)
+    assert "localgcl ps" not in str(by_time)
+    by_release = AcquireConcurrencySlotTimeoutError(("a",), 1, 0.5, 0.5)
+    assert by_release.retry_after_seconds is None
+    assert "localgcl ps" in str(by_release)
+
+
+def test_message_of_waiting_for_oneself() -> None:
+    """It names the limit and the place of the outer block, or `localgcl run`."""
+    own = ConcurrencySlotAcquisitionError(("a",), 1, 0.0, "own_block", "/srv/report.py:12")
+    assert own.where == "/srv/report.py:12"
+    assert "/srv/report.py:12" in str(own)
+    under_run = ConcurrencySlotAcquisitionError(("a",), 1, 0.0, "own_block", "localgcl run")
+    assert "`localgcl run`" in str(under_run)
 
 
 @error_of_each_kind

@@ -11,7 +11,7 @@ import pytest
 import localgcl.asyncio
 import localgcl.sync
 from localgcl import AsyncLease, AsyncLimiter, Lease, Limiter
-from localgcl._admin import limits
+from localgcl._admin import limits, reading
 
 # What is called otherwise there, as is usual for asyncio.
 RENAMED = {
@@ -23,6 +23,7 @@ RENAMED = {
 }
 PAIRS: dict[type, type] = {Limiter: AsyncLimiter, Lease: AsyncLease}
 FUNCTIONS = ("concurrency", "rate_limit")
+DECORATORS = ("rate_limited",)
 
 
 def methods(owner: type) -> dict[str, Callable[..., Any]]:
@@ -69,6 +70,23 @@ def test_the_same_parameters_of_the_functions(name: str) -> None:
         assert parameters(getattr(limiter, name))[1:] == expected
 
 
+@pytest.mark.parametrize("name", DECORATORS)
+def test_the_same_parameters_of_the_decorators(name: str) -> None:
+    """They are functions of both modules, and called without `await` in each."""
+    blocking, awaitable = getattr(localgcl.sync, name), getattr(localgcl.asyncio, name)
+    assert parameters(awaitable) == parameters(blocking)
+    assert not inspect.iscoroutinefunction(awaitable)
+    assert (inspect.getdoc(awaitable) or "").startswith(f"As `localgcl.sync.{name}`")
+
+
+def test_what_of_a_lease_is_awaited() -> None:
+    """Its methods are, and what it tells is not."""
+    for name in methods(AsyncLease):
+        assert inspect.iscoroutinefunction(getattr(AsyncLease, name)), name
+    for name in ("names", "occupy", "slots"):
+        assert getattr(AsyncLease, name) is getattr(Lease, name)
+
+
 @pytest.mark.parametrize("name", ["__init__", *methods(AsyncLimiter)])
 def test_what_is_awaited(name: str) -> None:
     """All of it is, but for what makes a limiter or a block."""
@@ -94,8 +112,16 @@ def test_the_text_is_written_once(name: str) -> None:
     assert not text.startswith("As `Limiter")
 
 
-@pytest.mark.parametrize("name", ["create", "read", "update", "upsert", "delete", "reset"])
-def test_administration_takes_the_same(name: str) -> None:
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        *[(limits, name) for name in ("create", "update", "upsert", "delete", "reset")],
+        *[(limits, name) for name in ("adjust", "pause", "resume")],
+        (reading, "read"),
+    ],
+    ids=lambda one: getattr(one, "__name__", one),
+)
+def test_administration_takes_the_same(module: Any, name: str) -> None:
     """Both flavours pass their arguments on in this order."""
     expected = [one[0] for one in parameters(getattr(Limiter, name))[1:]]
-    assert [one[0] for one in parameters(getattr(limits, name))] == expected
+    assert [one[0] for one in parameters(getattr(module, name))] == expected

@@ -127,14 +127,16 @@ def test_strict_while_awaiting() -> None:
 
 def test_a_timeout() -> None:
     """Who does not get a slot in time gets the error that Prefect's users catch."""
+    from localgcl import Limiter
     from localgcl.sync import AcquireConcurrencySlotTimeoutError, concurrency
 
+    lease = Limiter().acquire("database", occupy=AT_ONCE)
     with (
-        concurrency("database", occupy=AT_ONCE),
         pytest.raises(AcquireConcurrencySlotTimeoutError),
         concurrency("database", timeout_seconds=0.01, lease_duration=60),
     ):
         pytest.fail("there was no slot")
+    lease.release()
 
 
 def test_rate_limit_in_a_pool() -> None:

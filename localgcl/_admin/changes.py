@@ -12,7 +12,7 @@ from localgcl._base import clock
 from localgcl._engine import decay, owners
 from localgcl._engine import window as windows
 from localgcl._engine.grant import leave_queues, refuse
-from localgcl._engine.keys import keys_of, prefix_of, template_of
+from localgcl._engine.keys import keys_of, make, prefix_of, template_of
 from localgcl._engine.queue import promote, try_grant_each
 from localgcl._engine.tables import COUNTERS
 from localgcl._engine.watchers import wake_all
@@ -137,8 +137,13 @@ def set_pause(tx: Transaction, key: int, seconds: float | None) -> None:
     promote(tx, all_keys, all_of_them=True)
 
 
-def adjust(tx: Transaction, key: int, name: str, slots: int) -> None:
-    """Have that many more slots of a rate or a window in use, or fewer."""
+def adjust(tx: Transaction, name: str, slots: int) -> None:
+    """Have that many more slots of a rate or a window in use, or fewer; the key may be idle."""
+    key = limit_or_key(tx, name)
+    if key is None:
+        made = make(tx, name, None)
+        assert made is not None  # a template matches
+        key = int(made[2])
     ((prefix, rate, window, level, then),) = tx.execute(
         "SELECT prefix, decay, window, level, level_at FROM limits WHERE key = ?", (key,)
     ).fetchall()
@@ -147,7 +152,7 @@ def adjust(tx: Transaction, key: int, name: str, slots: int) -> None:
     if window:
         windows.drop_passed(tx, key, window, tx.now)
         if slots > 0:
-            windows.take(tx, key, window, tx.now, os.urandom(16).hex(), slots)
+            windows.take(tx, key, tx.now, os.urandom(16).hex(), slots)
         else:
             windows.lower(tx, key, -slots)
     elif rate:
@@ -161,19 +166,24 @@ def adjust(tx: Transaction, key: int, name: str, slots: int) -> None:
 
 def set_rule(tx: Transaction, key: int, rate: float, window: float) -> None:
     """Carry over what is in use to another decay or window, just before that is set."""
-    before, window_before, used, level, then = tx.execute(
-        "SELECT decay, window, used, level, level_at FROM limits WHERE key = ?", (key,)
+    before, window_before = tx.execute(
+        "SELECT decay, window FROM settings WHERE key = ?", (key,)
     ).fetchone()
-    if (rate, window) == (before, window_before) or (window and window_before):
+    if (rate, window) == (before, window_before):
         return
     if window_before:
         windows.drop_passed(tx, key, window_before, tx.now)
+        if window:
+            return
+    used, level, then = tx.execute(
+        "SELECT used, level, level_at FROM limits WHERE key = ?", (key,)
+    ).fetchone()
     at = max(tx.now, then) if before else tx.now
     in_use = (
         decay.level_at(level, then, before, at)
         if before
-        else float(windows.in_use(tx, key, window_before))
-        if window_before
+        else float(level)
+        if window_before  # of which `level` is the sum, also of what is granted for a moment ahead
         else float(used)
     )
     if rate:
@@ -196,15 +206,14 @@ def set_rule(tx: Transaction, key: int, rate: float, window: float) -> None:
         for owner, lease, slots, since in leases:
             part = min(left, decay.whole(decay.given_back(slots, before, at - since)))
             tx.execute(
-                "UPDATE ledger SET decays_from = ?"
-                " WHERE limit_key = ? AND owner = ? AND lease = ?",
+                "UPDATE ledger SET decays_from = ? WHERE limit_key = ? AND owner = ? AND lease = ?",
                 (tx.now, key, owner, lease),
             )
             if part:
-                windows.take(tx, key, window, tx.now, lease, part)
+                windows.take(tx, key, tx.now, lease, part)
             left -= part
         if left:
-            windows.take(tx, key, window, tx.now, os.urandom(16).hex(), left)
+            windows.take(tx, key, tx.now, os.urandom(16).hex(), left)
 
 
 def _lease_decay(
@@ -239,7 +248,7 @@ def set_slots(tx: Transaction, key: int, slots: int) -> None:
     if not slots or rate:
         return
     if window:
-        windows.take(tx, key, window, tx.now, os.urandom(16).hex(), slots)
+        windows.take(tx, key, tx.now, os.urandom(16).hex(), slots)
     else:
         tx.execute(
             "INSERT INTO ledger (lease, limit_key, owner, slots, since, decays_from)"

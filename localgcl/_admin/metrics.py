@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
 from localgcl._admin.action import Action
-from localgcl._base.checks import check_name
-from localgcl._engine import decay, owners
-from localgcl._engine.queue import promote
+from localgcl._admin.reading import look
+from localgcl._base import clock
+from localgcl._base.checks import MAX_SLOTS, check_name
+from localgcl._engine import decay
 from localgcl._storage.database import Transaction
 
 Row = dict[str, Any]
@@ -34,15 +35,33 @@ _COLUMNS = (
     "longest_wait",
     "held",
     "longest_hold",
+    "granted_at",
+    "timed_out_at",
+    "key",
+    "template",
+    "window",
+    "in_window",
+    "held_since",
+    "waiting_since",
 )
-_READ = f"SELECT {', '.join(_COLUMNS)} FROM limits ORDER BY name"
+# The last three are of the slots in use of a window, the oldest lease and the oldest waiter.
+_READ = (
+    f"SELECT {', '.join(_COLUMNS[:-3])}, iif(window, (SELECT ifnull(sum(slots), 0) FROM taken"
+    " WHERE limit_key = key AND at <= :now AND at + window > :now), 0),"
+    " (SELECT min(since) FROM leases WHERE limit_key = key AND owner > 0),"
+    " (SELECT min(since) FROM waits JOIN waiters USING (ticket) WHERE limit_key = key)"
+    " FROM limits"
+)
+_SUMS = ("waiting", "grants", "refusals", "timeouts", "reclaimed", "waited", "held")
+_HIGHEST = ("longest_wait", "longest_hold", "granted_at", "timed_out_at")
+_EARLIEST = ("held_since", "waiting_since")
 
 
 class Metric:
     """One figure of every limit: its name, its kind, its help text and its value.
 
     `name` has the prefix `localgcl_`, but not the `_total` that `exposition` appends to a counter.
-    The value is a column, or is computed from a row.
+    The value is a column, or is computed from a row; None for a limit that has none.
     """
 
     __slots__ = ("help", "kind", "name", "value")
@@ -52,7 +71,7 @@ class Metric:
         name: str,
         kind: Literal["gauge", "counter"],
         text: str,
-        value: str | Callable[[Row], float],
+        value: str | Callable[[Row], float | None],
     ) -> None:
         self.name = f"localgcl_{name}"
         self.kind = kind
@@ -60,10 +79,18 @@ class Metric:
         self.value = value if callable(value) else lambda row: float(row[value])
 
 
+def _age(column: str) -> Callable[[Row], float]:
+    return lambda row: 0.0 if row[column] is None else max(0.0, row["now"] - row[column])
+
+
+def _wall(column: str) -> Callable[[Row], float | None]:
+    return lambda row: None if row[column] is None else clock.wall() + row[column] - row["now"]
+
+
 METRICS = (
     Metric("slots", "gauge", "Slots of the limit.", "slots"),
-    Metric("active", "gauge", "Whether the limit is active, 1, or passed by, 0.", "active"),
-    Metric("slots_in_use", "gauge", "Slots in use, after decay.", lambda row: _in_use(row)),
+    Metric("active", "gauge", "Whether the limit is active, 1, or ignored, 0.", "active"),
+    Metric("slots_in_use", "gauge", "Slots in use, after decay.", "in_use"),
     Metric("waiting", "gauge", "Requests in the queue.", "waiting"),
     Metric("grants", "counter", "Requests that got slots.", "grants"),
     Metric("refusals", "counter", "Requests that no wait would have served.", "refusals"),
@@ -73,51 +100,98 @@ METRICS = (
     Metric("wait_seconds_max", "gauge", "Longest wait of a granted request.", "longest_wait"),
     Metric("hold_seconds", "counter", "Time that released leases had been held.", "held"),
     Metric("hold_seconds_max", "gauge", "Longest hold of a released lease.", "longest_hold"),
+    Metric(
+        "oldest_hold_seconds",
+        "gauge",
+        "Age of the oldest lease, 0 without one.",
+        _age("held_since"),
+    ),
+    Metric(
+        "oldest_wait_seconds",
+        "gauge",
+        "Wait of the oldest request in the queue, 0 without one.",
+        _age("waiting_since"),
+    ),
+    Metric(
+        "last_granted_timestamp_seconds",
+        "gauge",
+        "When slots were last granted, in seconds since 1970.",
+        _wall("granted_at"),
+    ),
+    Metric(
+        "last_timed_out_timestamp_seconds",
+        "gauge",
+        "When a request was last given up, in seconds since 1970.",
+        _wall("timed_out_at"),
+    ),
 )
 
 
-def _in_use(row: Row) -> float:
+def _in_use(row: Row) -> int:
+    if row["window"]:
+        return int(row["in_window"])
     if not row["decay"]:
-        return float(row["used"])
-    level = decay.level_at(row["level"], row["level_at"], row["decay"], row["now"])
-    return float(decay.whole(level))
+        return int(row["used"])
+    return decay.whole(decay.level_at(row["level"], row["level_at"], row["decay"], row["now"]))
 
 
 def counters() -> Action[list[Row]]:
-    """Read what `METRICS` need, limit by limit."""
+    """Read what `METRICS` need, limit by limit; a template has the sums over its keys."""
 
-    def work(tx: Transaction) -> Any:
-        promote(tx, owners.sweep(tx))
-        return tx.now, tx.execute(_READ).fetchall()
+    def work(tx: Transaction) -> list[Row]:
+        look(tx)
+        rows = tx.execute(f"{_READ} WHERE template IS NULL ORDER BY name", {"now": tx.now})
+        return _with_keys(tx, _rows_of(tx.now, rows.fetchall()))
 
-    def view(result: tuple[float, list[Any]]) -> list[Row]:
-        return _rows_of(*result)
-
-    return Action(work, view, absent=list)
+    return Action(work, _checked, absent=list)
 
 
-def _rows_of(now: float, rows: list[Any]) -> list[Row]:
+def _rows_of(now: float, rows: Iterable[Any]) -> list[Row]:
     found = [{**dict(zip(_COLUMNS, row, strict=True)), "now": now} for row in rows]
     for row in found:
-        check_name(row["name"])
-        for metric in METRICS:
-            metric.value(row)  # raises if the row is corrupt
+        row["in_use"] = _in_use(row)
     return found
 
 
-def counters_part(after: int, most: int) -> Action[tuple[list[Row], int | None]]:
+def _with_keys(tx: Transaction, found: list[Row]) -> list[Row]:
+    """Add to templates what their keys have counted so far."""
+    templates = {row["key"]: row for row in found}
+    keys = tx.execute(f"{_READ} WHERE key < 0 AND template IS NOT NULL", {"now": tx.now})
+    for key in _rows_of(tx.now, keys.fetchall()):
+        row = templates.get(key["template"])
+        if row is None:
+            continue  # of another part
+        for column in ("in_use", *_SUMS):
+            row[column] += key[column]
+        for columns, choose in ((_HIGHEST, max), (_EARLIEST, min)):
+            for column in columns:
+                there = [one for one in (row[column], key[column]) if one is not None]
+                row[column] = choose(there, default=None)
+    return found
+
+
+def _checked(rows: list[Row]) -> list[Row]:
+    for row in rows:
+        check_name(row["name"])
+        for metric in METRICS:
+            metric.value(row)  # raises if the row is corrupt
+    return rows
+
+
+def counters_part(after: int | None, most: int) -> Action[tuple[list[Row], int | None]]:
     """As `counters`, up to `most` limits whose key is greater than `after`; see `read_part`."""
 
-    def work(tx: Transaction) -> Any:
-        if not after:
-            promote(tx, owners.sweep(tx))
-        read = f"SELECT {', '.join(_COLUMNS)}, key FROM limits WHERE key > ? ORDER BY key LIMIT ?"
-        return tx.now, tx.execute(read, (after, most)).fetchall()
+    def work(tx: Transaction) -> list[Row]:
+        if after is None:
+            look(tx)
+        rows = tx.execute(
+            f"{_READ} WHERE key > :after AND template IS NULL ORDER BY key LIMIT :most",
+            {"now": tx.now, "after": -MAX_SLOTS if after is None else after, "most": most},
+        )
+        return _with_keys(tx, _rows_of(tx.now, rows.fetchall()))
 
-    def view(result: tuple[float, list[Any]]) -> tuple[list[Row], int | None]:
-        now, rows = result
-        last = rows[-1][-1] if len(rows) == most else None
-        return _rows_of(now, [row[:-1] for row in rows]), last
+    def view(rows: list[Row]) -> tuple[list[Row], int | None]:
+        return _checked(rows), rows[-1]["key"] if len(rows) == most else None
 
     return Action(work, view, absent=lambda: ([], None))
 
@@ -132,7 +206,11 @@ def exposition(rows: Iterable[Row]) -> str:
     for metric in METRICS if rows else ():
         name = f"{metric.name}_total" if metric.kind == "counter" else metric.name
         lines += [f"# HELP {name} {metric.help}", f"# TYPE {name} {metric.kind}"]
-        lines += [f'{name}{{limit="{_escaped(row["name"])}"}} {metric.value(row)}' for row in rows]
+        lines += [
+            f'{name}{{limit="{_escaped(row["name"])}"}} {value}'
+            for row in rows
+            if (value := metric.value(row)) is not None
+        ]
     return "".join(f"{line}\n" for line in lines)
 
 

@@ -10,20 +10,65 @@ import re
 import tomllib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
 
-from localgcl.models import Name, Settings
+from localgcl._base.rates import RATE_FORM, duration_text, parse_duration, parse_rate, rate_text
+from localgcl.models import Name, Rate, Settings, WholeNumber
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")  # https://toml.io/en/v1.0.0#keys
 _MAX_KEY_SHOWN = 60
 
 
+def _rate(value: object) -> float:
+    if not isinstance(value, str):
+        raise ValueError(RATE_FORM)  # pydantic explains a ValueError alone
+    return parse_rate(value)
+
+
+def _seconds(value: object) -> object:
+    if isinstance(value, str):
+        return parse_duration(value)
+    return float(value) if type(value) is int else value
+
+
+class _Table(BaseModel):
+    """What a file says of one limit."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    limit: WholeNumber | None = None
+    slot_decay_per_second: Rate | None = None
+    rate: Annotated[float, BeforeValidator(_rate)] | None = None
+    window: Annotated[Rate, BeforeValidator(_seconds)] | None = None
+    active: bool = True
+
+    @model_validator(mode="after")
+    def _agrees(self) -> _Table:
+        if self.limit is None and self.rate is None:
+            raise ValueError("limit is required, unless there is a rate")
+        if self.rate is not None and self.slot_decay_per_second is not None:
+            raise ValueError("rate and slot_decay_per_second say the same: give one of them")
+        if (self.rate or self.slot_decay_per_second) and self.window:
+            raise ValueError("a limit has a rate (slot decay) or a window, not both")
+        return self
+
+    @property
+    def settings(self) -> Settings:
+        """The settings that it stands for."""
+        return Settings(
+            limit=1 if self.limit is None else self.limit,
+            slot_decay_per_second=self.rate or self.slot_decay_per_second or 0.0,
+            window_seconds=self.window or 0.0,
+            active=self.active,
+        )
+
+
 class _File(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid")
 
-    limits: dict[Name, Settings] = {}
+    limits: dict[Name, _Table] = {}
 
 
 def settings_of(content: bytes) -> dict[str, Settings]:
@@ -44,18 +89,20 @@ def settings_of(content: bytes) -> dict[str, Settings]:
         limits = _File.model_validate(tables).limits
     except ValidationError as error:
         raise ValueError(_explained(error)) from None
-    return {name: limits[name] for name in sorted(limits)}
+    return {name: limits[name].settings for name in sorted(limits)}
 
 
 def _explained(error: ValidationError) -> str:
     fault = error.errors()[0]
     *tables, key = map(str, fault["loc"])
-    if fault["type"] == "value_error":  # of a name: its place is its table and then "[key]"
+    if fault["type"] == "value_error":
         reason = str(fault["ctx"]["error"])
+        if key != "[key]" and len(tables) < 2:  # of a whole table
+            tables = [*tables, key]
     elif fault["type"] == "missing":
         reason = f"{key} is required"
     elif fault["type"] == "extra_forbidden":
-        known = ", ".join(Settings.model_fields if tables else _File.model_fields)
+        known = ", ".join(_Table.model_fields if tables else _File.model_fields)
         reason = f"the key {_shown(key)} is unknown; known: {known}"
     elif len(tables) < 2:
         tables, reason = [*tables, key], "it has to be a table"
@@ -83,24 +130,37 @@ def key_in_toml(key: str) -> str:
 
 
 def in_toml(settings: Mapping[str, Settings]) -> str:
-    """Return the file for these settings, with every setting written out.
+    """Return the file for these settings, in the readable forms where these are exact.
 
-    >>> print(in_toml({"database": Settings(limit=5)}))
+    >>> print(in_toml({"database": Settings(limit=5, slot_decay_per_second=0.5)}))
     [limits.database]
     limit = 5
-    slot_decay_per_second = 0.0
+    rate = "30/min"
     active = true
     <BLANKLINE>
     """
     return "\n".join(
         f"[limits.{key_in_toml(name)}]\n"
-        + "".join(f"{key} = {_value(value)}\n" for key, value in one.model_dump().items())
+        + "".join(f"{key} = {_value(value)}\n" for key, value in _table(one))
         for name, one in sorted(settings.items())
     )
 
 
+def _table(settings: Settings) -> list[tuple[str, Any]]:
+    rule: list[tuple[str, Any]] = []
+    decay, window = settings.slot_decay_per_second, settings.window_seconds
+    if window:
+        text = duration_text(window)
+        rule = [("window", text if parse_duration(text) == window else window)]
+    elif (rate := rate_text(decay)) is not None and parse_rate(rate) == decay:
+        rule = [("rate", rate)]
+    else:
+        rule = [("slot_decay_per_second", decay)]
+    return [("limit", settings.limit), *rule, ("active", settings.active)]
+
+
 def _value(value: Any) -> str:
-    # Numbers and booleans: JSON writes them as TOML does.
+    # Numbers, texts and booleans: JSON writes them as TOML does.
     return json.dumps(value)
 
 

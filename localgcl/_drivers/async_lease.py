@@ -42,6 +42,7 @@ class AsyncLease(Held):
         # The collector may find a forgotten task in a thread without a loop that could release it.
         of_block = getattr(self, "_of_block", False)  # missing if `__init__` was interrupted
         if of_block and self._is_held() and self._request.pid == os.getpid():
+            self._request.granted = None
             run_later(last_database(self._path), self._release)
 
     def _is_held(self) -> bool:

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, Protocol, TypeVar
 
-    from localgcl._drivers.block import Block
     from localgcl._drivers.flow import Sleep, Terms
     from localgcl._drivers.places import Place
     from localgcl._engine.request import Granted, Request
@@ -43,6 +42,11 @@ if TYPE_CHECKING:
 
         def release(self) -> None:
             """Free the slots."""
+
+    class Entered(Protocol):
+        """A block that was entered, and gets its lease."""
+
+        _lease: HeldLease | None
 
     L = TypeVar("L", bound=HeldLease)
 
@@ -208,7 +212,7 @@ def obtain(
     terms: Terms,
     database: Database | None,
     lease_type: Callable[..., L],
-    block: Block | None = None,
+    block: Entered | None = None,
 ) -> L:
     """Drive a request to its grant; if it ends otherwise, undo whatever it has left.
 

@@ -27,12 +27,13 @@ if TYPE_CHECKING:
     # entered it. There is no lease here: one that is forgotten has to end by itself.
     Block = tuple["Block | None", Request, int, Any, CodeType, int]
 
-# The lease of `localgcl run`, in the environment of its command.
+# The lease of `localgcl run`, in the environment of its command, and those of the runs around it.
 VARIABLE = "LOCALGCL_LEASE"
+OUTER_VARIABLE = "LOCALGCL_OUTER_LEASES"
 
 _around: ContextVar[Block | None] = ContextVar("localgcl", default=None)
 _get, _set = _around.get, _around.set
-_modules = sys.modules
+_getframe, _modules = sys._getframe, sys.modules
 
 # Frames of these modules enter blocks on behalf of others; the flavours add their own.
 helpers = {"contextlib"}
@@ -43,10 +44,11 @@ def enter(request: Request) -> None:
     around = _get()
     while around is not None and around[1].granted is None:
         around = around[0]  # it has ended in another context, or not as the innermost one
-    frame = sys._getframe(2)
+    frame = _getframe(2)
     if frame.f_globals.get("__name__") in helpers:
         frame = _caller(frame)
-    _set((around, request, get_ident(), _task(), frame.f_code, frame.f_lasti))
+    task = _task() if "asyncio" in _modules else None
+    _set((around, request, get_ident(), task, frame.f_code, frame.f_lasti))
 
 
 def leave(request: Request) -> None:
@@ -66,12 +68,13 @@ def leases_around() -> dict[str, str]:
     block, thread, task = _get(), get_ident(), _task()
     while block is not None:
         around, request, of_thread, of_task, code, instruction = block
-        if of_thread == thread and of_task in (None, task) and request.pid == os.getpid():
+        is_ours = of_thread == thread and of_task in (None, task) and request.pid == os.getpid()
+        if is_ours and request.granted is not None:
             found.setdefault(request.id, f"{code.co_filename}:{_line(code, instruction)}")
         block = around
-    lease = os.environ.get(VARIABLE)
-    if lease:
-        found.setdefault(lease, RUN)
+    for variable in (VARIABLE, OUTER_VARIABLE):
+        for lease in os.environ.get(variable, "").split():
+            found.setdefault(lease, RUN)
     return found
 
 

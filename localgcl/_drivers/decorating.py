@@ -47,7 +47,8 @@ def check_awaitable(function: Any, what: str) -> None:
         if inspect.isgeneratorfunction(code) or inspect.isasyncgenfunction(code):
             _refuse_generator(function)
     # An object, such as a flow of Prefect, may return anything, unless it says what it stands for.
-    if inspect.isroutine(wrapped) or isinstance(function, type):
+    returns_itself = isinstance(function, type) and not hasattr(function, "__await__")
+    if inspect.isroutine(wrapped) or returns_itself:
         _refuse_blocking(function, what)
 
 

@@ -249,7 +249,7 @@ def flow(terms: Terms, request: Request, listener: Listener, path: str) -> Flow:
             outcome.names, request.occupy, waited, outcome.reason, where
         )
     if timeout is not None and (late or waited >= timeout):  # rounding may make a timer early
-        at = outcome.expected_at
+        at = outcome.at
         raise AcquireConcurrencySlotTimeoutError(
             request.names,
             request.occupy,

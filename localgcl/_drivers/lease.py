@@ -47,6 +47,7 @@ class Lease(Held):
         # A Ctrl-C can strike before the first instruction of `__exit__`.
         of_block = getattr(self, "_of_block", False)  # missing if `__init__` was interrupted
         if of_block and self._database is not None and self._request.pid == os.getpid():
+            self._request.granted = None
             run_later(self._database, self._release)
 
     def __enter__(self) -> Lease:

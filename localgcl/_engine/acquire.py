@@ -14,11 +14,11 @@ from localgcl._engine.admission import (
     refusal,
     take,
 )
-from localgcl._engine.order import Rooms, count_overtaken, expected_at, passed_by
+from localgcl._engine.order import Rooms, count_overtaken, passed_by
 from localgcl._engine.queue import promote, promote_neighbours
 from localgcl._engine.request import Granted, Lost, NotGranted, Refused, Waiting
 from localgcl._engine.tables import text_of
-from localgcl._engine.wait import look, reap_dead, waiting_state
+from localgcl._engine.wait import look, opens_at, reap_dead, waiting_state
 from localgcl._engine.watchers import WATCHERS, blockers_of
 
 TYPE_CHECKING = False
@@ -85,7 +85,8 @@ def _decided(
         request.limits = {row.key: row.name for row in rows}
         if owner is not None and taken and len(request.names) == 1 and taken[0] > 0:
             at_once.remember(tx, request.names[0], taken[0], owner)
-        return Granted(tx.now, tuple(missing), owner, taken)
+        by_rate = any(row.decay or row.window for row in rows)
+        return Granted(tx.now, tuple(missing), owner, taken, by_rate=by_rate)
     most = request.max_waiting
     crowded = most is not None and any(row.active and row.waiting >= most for row in rows)
     if not request.once and not crowded:
@@ -98,7 +99,8 @@ def _decided(
     )
     if not freed:
         count_timeout(tx, [row.key for row in rows])
-        return NotGranted(tuple(missing), expected_at(tx, rows))
+        wants = {row.key: row.wants for row in rows}
+        return NotGranted(tuple(missing), opens_at(tx, Rooms(tx), wants, MAX_SLOTS))
     promote(tx, freed)
     _, rows[:], missing[:] = _rows(tx, request)
     return _decided(tx, request, owner, rows, missing)  # which finds no dead ones this time
@@ -107,11 +109,12 @@ def _decided(
 def _passed(tx: Transaction, rows: Iterable[LimitRow]) -> set[int] | None:
     """Return whom a new request overtakes if it is granted now; None if somebody blocks it."""
     passed: set[int] = set()
-    rooms = Rooms(tx)
+    rooms = None
     for row in rows:
         if row.active and row.waiting:
             if row.waiting > row.mixed:
                 return None  # one who waits here alone blocks
+            rooms = rooms or Rooms(tx)
             before = passed_by(tx, rooms, row.key, MAX_SLOTS)
             if before is None:
                 return None
@@ -129,8 +132,8 @@ def _rows(tx: Transaction, request: Request) -> tuple[int | None, list[LimitRow]
     owner, rows, missing = None, [], []
     for name in request.names:
         columns = tx.execute(_ROW, (ours, name)).fetchone()
-        if columns is None and keys.make(tx, name):
-            columns = tx.execute(_ROW, (ours, name)).fetchone()
+        if columns is None:
+            columns = keys.make(tx, name, ours)
         if columns is None:
             missing.append(name)
         else:

@@ -30,6 +30,8 @@ LEASE = (
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _FIND = f"SELECT 0, {LIMIT_COLUMNS} FROM limits WHERE key = ?"
+LEVEL = "decay, window, level, level_at"
+_LEVEL = f"SELECT {LEVEL} FROM limits WHERE key = ?"
 _COUNT_GRANT = (
     "UPDATE ledger SET grants = grants + 1, waited = waited + ?,"
     f" longest_wait = max(longest_wait, ?), granted_at = ? WHERE {COUNTERS}"
@@ -161,7 +163,10 @@ def take(
                 (level, then, counts, waited, waited, at, row.key),
             )
         elif row.window:
-            window.take(tx, row.key, row.window, at, request, row.wants)
+            if row.level + row.wants > row.limit:
+                # Not those that come back by `at`: others may ask before.
+                window.drop_passed(tx, row.key, row.window, tx.now)
+            window.take(tx, row.key, at, request, row.wants)
             if counts:
                 tx.execute(_COUNT_GRANT, (waited, waited, at, row.key))
         if owner is not None:
@@ -175,12 +180,23 @@ def give_back(tx: Transaction, key: int, slots: int, since: float, request: str)
 
     Slots that have come back meanwhile stay as they are.
     """
-    found = tx.execute(
-        "SELECT level, level_at, decay, window FROM limits WHERE key = ?", (key,)
-    ).fetchone()
-    if found is None:
-        return
-    level, then, rate, seconds = found
+    found = tx.execute(_LEVEL, (key,)).fetchone()
+    if found is not None:
+        lower(tx, key, slots, since, request, *found)
+
+
+def lower(
+    tx: Transaction,
+    key: int,
+    slots: int,
+    since: float,
+    request: str,
+    rate: float,
+    seconds: float,
+    level: float,
+    then: float,
+) -> None:
+    """As `give_back`, where the limit's rate, window and level are known."""
     if seconds:
         window.give_back(tx, key, since, request)
     elif rate:

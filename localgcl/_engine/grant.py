@@ -108,9 +108,7 @@ class Tried:
 
     __slots__ = ("left", "taken")
 
-    def __init__(
-        self, left: dict[int, bool] | None = None, taken: Iterable[LimitRow] = ()
-    ) -> None:
+    def __init__(self, left: dict[int, bool] | None = None, taken: Iterable[LimitRow] = ()) -> None:
         self.left = {} if left is None else left
         self.taken = taken
 

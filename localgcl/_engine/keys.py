@@ -14,20 +14,24 @@ from localgcl._engine import decay, window
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from typing import Any
 
     from localgcl._engine.transaction import Transaction
 
 # Of all templates, the last one in the order of prefixes that does not come after the name. If it
 # does not match, a shorter part of the name is tried.
-_TEMPLATE = "SELECT key, prefix, name FROM settings WHERE prefix <= ? ORDER BY prefix DESC LIMIT 1"
+_TEMPLATE = (
+    "SELECT (SELECT owners.key FROM owners WHERE lifeline = ?), prefix, key, name, active, slots,"
+    " decay, window, paused FROM settings WHERE prefix <= ? ORDER BY prefix DESC LIMIT 1"
+)
 _MAKE = (
     "INSERT INTO settings (key, name, active, slots, decay, window, paused, template, created,"
     " updated) SELECT ?, ?, active, slots, decay, window, paused, key, created, updated"
     " FROM settings WHERE key = ?"
 )
 _FORGET = (
-    "DELETE FROM settings WHERE key = ? AND EXISTS (SELECT 1 FROM ledger WHERE limit_key = ?"
-    " AND owner = -1 AND lease = '' AND NOT slots AND NOT waiting"
+    "DELETE FROM settings WHERE key = ? AND template IS NOT NULL AND EXISTS (SELECT 1 FROM ledger"
+    " WHERE limit_key = ? AND owner = -1 AND lease = '' AND NOT slots AND NOT waiting"
     f" AND level <= {decay.DUST} + decay * max(0, ? - level_at))"
 )
 
@@ -51,13 +55,19 @@ def prefix_of(name: str) -> str | None:
 
 
 def template_of(tx: Transaction, name: str) -> tuple[int, str] | None:
-    """Return number and name of the template with the longest prefix of this name; None without."""
+    """Return key and name of the template with the longest prefix of this name; None without."""
+    row = _find(tx, name, None)
+    return None if row is None else (row[2], row[3])
+
+
+def _find(tx: Transaction, name: str, ours: str | None) -> Any:
     part = name
-    while (row := tx.execute(_TEMPLATE, (part,)).fetchone()) is not None:
-        key, prefix, template = row
+    while (row := tx.execute(_TEMPLATE, (ours, part)).fetchone()) is not None:
+        prefix: str = row[1]
         if name.startswith(prefix):
-            return key, template
-        part = os.path.commonprefix([prefix, name])
+            return row
+        same = next(n for n, letter in enumerate(prefix) if name[n : n + 1] != letter)
+        part = prefix[:same]
     return None
 
 
@@ -68,31 +78,37 @@ def id_of_key(template: str, name: str) -> str:
     return str(uuid.uuid5(uuid.UUID(template), name))
 
 
-def make(tx: Transaction, name: str) -> bool:
-    """Make the key of this name; return whether a template matches it."""
-    template = template_of(tx, name)
-    if template is None:
-        return False
-    number = -new_number()
-    tx.execute(_MAKE, (number, name, template[0]))
+def make(tx: Transaction, name: str, ours: str | None) -> tuple[Any, ...] | None:
+    """Make the key of this name; None if no template matches it.
+
+    Return its columns as `LimitRow` takes them; the first is the owner at the address `ours`.
+    """
+    found = _find(tx, name, ours)
+    if found is None:
+        return None
+    owner, _, template, _, active, slots, rate, seconds, paused = found
+    key = -new_number()
+    tx.execute(_MAKE, (key, name, template))
+    if rate or seconds:
+        _look_at_others(tx, key)
+    return owner, None, key, name, active, slots, 0, 0, 0, rate, seconds, paused, 0.0, 0.0
+
+
+def _look_at_others(tx: Transaction, key: int) -> None:
+    # The number is random, and so are those that follow it.
     for (other,) in tx.execute(
-        "SELECT key FROM settings WHERE key > ? AND key < 0 AND (decay OR window) LIMIT ?",
-        (number, _LOOKED_AT),
+        "SELECT key FROM settings WHERE key > ? AND key < 0 LIMIT ?", (key, _LOOKED_AT)
     ).fetchall():
         forget_if_idle(tx, other)
-    return True
 
 
-def forget_if_idle(tx: Transaction, key: int) -> bool:
-    """Remove a key that is idle; return whether it was one."""
-    row = tx.execute(
-        "SELECT window FROM settings WHERE key = ? AND template IS NOT NULL", (key,)
-    ).fetchone()
-    if row is None:
-        return False
-    if row[0]:
-        window.drop_passed(tx, key, row[0], tx.now)
-    return tx.execute(_FORGET, (key, key, tx.now)).rowcount > 0
+def forget_if_idle(tx: Transaction, key: int, *, plain: bool = False) -> None:
+    """Remove a key if it is idle; a `plain` one has neither rate nor window."""
+    if not plain:
+        row = tx.execute("SELECT window FROM settings WHERE key = ?", (key,)).fetchone()
+        if row is not None and row[0]:
+            window.drop_passed(tx, key, row[0], tx.now)
+    tx.execute(_FORGET, (key, key, tx.now))
 
 
 def forget_idle(tx: Transaction, keys: Iterable[int]) -> None:

@@ -7,9 +7,6 @@ that has been overtaken `MAX_OVERTAKEN` times blocks in any case, so that nobody
 
 from __future__ import annotations
 
-import math
-
-from localgcl._base.checks import MAX_SLOTS
 from localgcl._engine import decay
 from localgcl._engine.admission import moment, row_of
 from localgcl._engine.tables import keys_in
@@ -150,19 +147,6 @@ def slots_ahead(tx: Transaction, rooms: Rooms, key: int, ticket: int) -> int:
         if len(places) < READ:
             break
     return int(slots)
-
-
-def expected_at(tx: Transaction, rows: Iterable[LimitRow]) -> float:
-    """Return the moment at which time alone makes room behind all who wait now.
-
-    It is infinity if a release, or the end of a pause without an end, has to come first.
-    """
-    rooms, at = Rooms(tx), tx.now
-    for row in rows:
-        if row.active and at < math.inf:
-            ahead = slots_ahead(tx, rooms, row.key, MAX_SLOTS) if row.waiting else 0
-            at = max(at, moment(tx, row, ahead + row.wants))
-    return at
 
 
 def neighbours(tx: Transaction, rooms: Rooms, key: int, *, lacking: bool = True) -> set[int]:

@@ -202,7 +202,9 @@ class _Promotion:
                 self._note(key, tried)
                 if not tried.left.get(key):
                     return  # it blocks, or nobody behind it can go on
-                if not tried.taken:  # what it leaves, or its process, may make room for those before
+                if (
+                    not tried.taken
+                ):  # what it leaves, or its process, may make room for those before
                     passed, last = {}, 0
                 elif passed:
                     passed = {ticket: times + 1 for ticket, times in passed.items()}

@@ -9,7 +9,7 @@ nothing otherwise. Its effect is that of `release`.
 from __future__ import annotations
 
 from localgcl._engine import owners
-from localgcl._engine.admission import give_back
+from localgcl._engine.admission import LEVEL, lower
 from localgcl._engine.grant import next_waiter, tell_by_lease
 from localgcl._engine.keys import forget_if_idle
 from localgcl._engine.queue import promote
@@ -35,7 +35,7 @@ _COUNT_IF_ALONE = f"{_COUNT_RELEASE} AND NOT waiting"
 _FREE = "DELETE FROM ledger WHERE limit_key = ? AND owner = ? AND lease = ?"
 _FREE_PLAIN = f"{_FREE} AND NOT (SELECT decay OR window FROM settings WHERE key = limit_key)"
 _BY_RATE = (
-    "SELECT decays_from FROM ledger JOIN settings ON key = limit_key"
+    f"SELECT decays_from, {LEVEL} FROM leases JOIN limits ON key = limit_key"
     " WHERE limit_key = ? AND owner = ? AND lease = ? AND (decay OR window)"
 )
 _SLOTS = "SELECT slots FROM ledger WHERE limit_key = ? AND owner = ? AND lease = ?"
@@ -77,7 +77,16 @@ def release_granted(tx: Transaction, lease: str, slots: int | None, granted: Gra
     """Free what was granted."""
     owner = granted.owner
     if owner is not None:
-        release(tx, lease, owner, slots, granted.at, granted.taken, awaited=granted.awaited)
+        release(
+            tx,
+            lease,
+            owner,
+            slots,
+            granted.at,
+            granted.taken,
+            awaited=granted.awaited,
+            by_rate=granted.by_rate,
+        )
 
 
 def release(
@@ -89,10 +98,13 @@ def release(
     limits: Iterable[int],
     *,
     awaited: bool = False,
+    by_rate: bool = False,
 ) -> bool:
     """Free what a lease holds of these limits; return whether it held anything.
 
-    `slots` are what it has of each of them, None if that may differ. `awaited` is a hint that others are likely to wait. It saves time and decides nothing.
+    `slots` are what it has of each of them, None if that may differ. `by_rate` is a hint that they
+    have a rate or a window, and `awaited` a hint that others are likely to wait. The hints save
+    time and decide nothing.
     """
     held, seconds = False, max(0.0, tx.now - since)
     queued = []
@@ -108,18 +120,21 @@ def release(
             held = True
             continue
         counted = (seconds, seconds, seconds, key)
-        if not tx.execute(_FREE_PLAIN, place).rowcount:
-            by_rate = tx.execute(_BY_RATE, place).fetchone()
-            if by_rate is None:
+        level = tx.execute(_BY_RATE, place).fetchone() if by_rate else None
+        if level is None and not tx.execute(_FREE_PLAIN, place).rowcount:
+            level = tx.execute(_BY_RATE, place).fetchone()
+            if level is None:
                 continue  # freed by an operator, deleted with its limit, or lost with its file
+        if level is not None:
             tx.execute(_FREE, place)
-            give_back(tx, key, freed, by_rate[0], lease)
+            since_then, *rule = level
+            lower(tx, key, freed, since_then, lease, *rule)
         held = True
         if not tx.execute(_COUNT_IF_ALONE, counted).rowcount:
             tx.execute(_COUNT_RELEASE, counted)
             queued.append(key)
         elif key < 0:
-            forget_if_idle(tx, key)
+            forget_if_idle(tx, key, plain=level is None)
     if queued and tx.later is not None:
         tx.later.update(queued)
     elif queued:

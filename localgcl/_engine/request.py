@@ -95,11 +95,11 @@ class Granted:
     """Slots of the limits `taken` are taken as of the moment `at`; `missing` names were ignored.
 
     `owner` and `taken` are keys. They find the rows of a lease without a search. `awaited` means
-    that the request had to wait. This is a hint that others wait too, which saves time at the
-    release.
+    that the request had to wait. This is a hint that others wait too. `by_rate` is a hint that the
+    limits have a rate or a window. Both save time at the release.
     """
 
-    __slots__ = ("at", "awaited", "missing", "owner", "taken")
+    __slots__ = ("at", "awaited", "by_rate", "missing", "owner", "taken")
 
     def __init__(
         self,
@@ -109,12 +109,14 @@ class Granted:
         taken: list[int],
         *,
         awaited: bool = False,
+        by_rate: bool = False,
     ) -> None:
         self.at = at
         self.missing = missing
         self.owner = owner
         self.taken = taken
         self.awaited = awaited
+        self.by_rate = by_rate
 
 
 class Refused:
@@ -157,16 +159,13 @@ class Waiting:
 
 
 class NotGranted:
-    """Not granted, and no longer in the queue.
+    """Not granted, and no longer in the queue; time alone makes room for a new one at `at`."""
 
-    A new request might be granted at `expected_at`, infinity if time alone cannot make room.
-    """
+    __slots__ = ("at", "missing")
 
-    __slots__ = ("expected_at", "missing")
-
-    def __init__(self, missing: tuple[str, ...] = (), expected_at: float = math.inf) -> None:
+    def __init__(self, missing: tuple[str, ...] = (), at: float = math.inf) -> None:
         self.missing = missing
-        self.expected_at = expected_at
+        self.at = at
 
 
 class Lost:

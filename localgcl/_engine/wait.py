@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 
+from localgcl._base.checks import MAX_SLOTS
 from localgcl._engine import decay, owners
 from localgcl._engine.admission import (
     LIMIT_COLUMNS,
@@ -20,7 +21,7 @@ from localgcl._engine.admission import (
     row_of,
 )
 from localgcl._engine.grant import leave_queues, try_grant
-from localgcl._engine.order import Rooms, expected_at, slots_ahead
+from localgcl._engine.order import Rooms, first_in_turn, slots_ahead
 from localgcl._engine.queue import promote
 from localgcl._engine.release import release_by_id, release_granted
 from localgcl._engine.request import Granted, Lost, NotGranted, Refused, Waiting
@@ -167,7 +168,11 @@ def waiting_state(
             request.stood[key] = None
             continue  # inactive or deleted, and so ignored
         watches, occupancy, row = place[0], place[-1], LimitRow(place[:-2], place[-2])
-        if watches or (not new and len(earlier(tx.execute, key, ticket)) < WATCHERS):
+        if (
+            watches
+            or (not new and len(earlier(tx.execute, key, ticket)) < WATCHERS)
+            or (row.mixed and first_in_turn(tx, rooms, key) == (ticket, row.wants))
+        ):
             here, next_end, mixed = blockers_of(tx, key, ticket)
             blockers |= here
             look_at = min(look_at, tx.now + NET_SECONDS, next_end)
@@ -203,6 +208,19 @@ def waiting_state(
         tx.execute("UPDATE waiters SET wakes_at = ? WHERE ticket = ?", (look_at, ticket))
     blockers.discard(tx.own_address())
     return Waiting(look_at, expected, missing, blockers)
+
+
+def opens_at(tx: Transaction, rooms: Rooms, wants: dict[int, int], ticket: int) -> float:
+    """Return the moment at which time makes room for a request, after those before `ticket`.
+
+    `wants` are its slots by the keys of its limits. Infinity if only a release makes room.
+    """
+    at = tx.now
+    for key, slots in wants.items():
+        row = rooms.at(key)
+        if row is not None and row.active:
+            at = max(at, moment(tx, row, slots + slots_ahead(tx, rooms, key, ticket)))
+    return at
 
 
 def _stands(row: LimitRow) -> tuple[object, ...]:
@@ -263,8 +281,8 @@ def withdraw(
 
 
 def _not_granted(tx: Transaction, request: Request, missing: tuple[str, ...]) -> NotGranted:
-    rows = [row_of(tx, key, request.wanted_of(name)) for key, name in request.limits.items()]
-    return NotGranted(missing, expected_at(tx, [row for row in rows if row is not None]))
+    wants = {key: request.wanted_of(name) for key, name in request.limits.items()}
+    return NotGranted(missing, opens_at(tx, Rooms(tx), wants, MAX_SLOTS))
 
 
 def look_unless_own(
@@ -284,7 +302,7 @@ def look_unless_own(
             f" AND lease IN ({', '.join('?' * len(leases))})",
             (key, *leases),
         ).fetchall()
-        if sum(slots for _, slots in held) + row.wants > row.limit:
+        if held and sum(slots for _, slots in held) + row.wants > row.limit:
             refused.append(name)
             own = own or held[0][0]
     if not refused:

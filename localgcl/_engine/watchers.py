@@ -55,23 +55,41 @@ def wake_all(tx: Transaction, key: int) -> None:
 def wake_watchers(tx: Transaction, key: int) -> None:
     """Wake those at the front who do not watch yet, and the head if its timer is set too late."""
     front = tx.execute(
-        "SELECT ticket, watches, decay OR window OR paused"
+        "SELECT ticket, watches, decay OR window OR paused, limits.mixed"
         " FROM limits JOIN waits ON limit_key = key WHERE key = ? AND active"
         " ORDER BY ticket LIMIT ?",
         (key, WATCHERS),
     ).fetchall()
-    if not all(watches for _, watches, _ in front):
+    if not front:
+        return
+    if front[0][3]:
+        _wake_first_in_turn(tx, key)
+    if not all(watches for _, watches, *_ in front):
         # One watcher for each wake-up address is enough. The last one stays the longest.
         wakes_of = [
             (watches, ticket, *tx.execute(WAKES, (ticket,)).fetchone())
-            for ticket, watches, _ in front
+            for ticket, watches, *_ in front
         ]
         watching = {wakes for watches, _, wakes in wakes_of if watches}
         last = {wakes: ticket for _, ticket, wakes in wakes_of if wakes not in watching}
         for wakes, ticket in last.items():
             tx.wake(wakes, ticket)
-    if front and front[0][2]:
+    if front[0][2]:
         _set_timers(tx, key)
+
+
+def _wake_first_in_turn(tx: Transaction, key: int) -> None:
+    """Wake the first waiter that does not lack room elsewhere, if it does not watch yet."""
+    head = first_in_turn(tx, Rooms(tx), key)
+    if head is None:
+        return
+    wakes, watches = tx.execute(
+        "SELECT wakes, watches FROM waits JOIN waiters USING (ticket)"
+        " WHERE limit_key = ? AND ticket = ?",
+        (key, head[0]),
+    ).fetchone()
+    if not watches:
+        tx.wake(wakes, head[0])
 
 
 def _set_timers(tx: Transaction, key: int) -> None:
@@ -104,10 +122,11 @@ def _set_timers(tx: Transaction, key: int) -> None:
 def last_moment(tx: Transaction, rooms: Rooms, key: int, row: LimitRow) -> float:
     """Return the moment from which slots are lost if nobody has granted to a queue's head.
 
-    With decay, it is the moment at which the level is empty. Otherwise it is the head's own moment,
-    which others wait out a little longer.
+    With decay, it is the moment at which the level is empty. With a window, it is the head's own
+    moment, which others wait out a little longer. So it is if some there wait at other limits, too:
+    once the head has its slots, they may no longer block others elsewhere.
     """
-    if row.decay:
+    if row.decay and not row.mixed:
         empty: float = row.level_at + row.level / row.decay
         return max(empty, row.paused if row.paused < math.inf else 0.0)
     head = first_in_turn(tx, rooms, key)

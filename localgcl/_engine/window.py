@@ -2,7 +2,7 @@
 
 Each slot comes back exactly that long after it was taken. So every grant is a row in `taken`, and
 rows that are older than the window are dropped. A grant for a moment that is about to come counts
-from that moment.
+from that moment: until then, its slots are both still to come back and already taken.
 """
 
 from __future__ import annotations
@@ -22,15 +22,16 @@ def drop_passed(tx: Transaction, key: int, seconds: float, now: float) -> None:
     tx.execute(_DROP, (key, now - seconds + _MICROSECOND, seconds, now))
 
 
-def take(tx: Transaction, key: int, seconds: float, at: float, request: str, slots: int) -> None:
+def take(tx: Transaction, key: int, at: float, request: str, slots: int) -> None:
     """Record that a request takes slots at the moment `at`."""
-    drop_passed(tx, key, seconds, at)
     tx.execute("INSERT INTO taken VALUES (?, ?, ?, ?)", (key, at, request, slots))
 
 
 def give_back(tx: Transaction, key: int, at: float, request: str) -> None:
     """Give back the slots that a request took at the moment `at`, unless they came back before."""
-    tx.execute("DELETE FROM taken WHERE limit_key = ? AND at = ? AND request = ?", (key, at, request))
+    tx.execute(
+        "DELETE FROM taken WHERE limit_key = ? AND at = ? AND request = ?", (key, at, request)
+    )
 
 
 def lower(tx: Transaction, key: int, slots: int) -> None:
@@ -49,10 +50,10 @@ def lower(tx: Transaction, key: int, slots: int) -> None:
 
 
 def in_use(tx: Transaction, key: int, seconds: float) -> int:
-    """Return the slots that have not come back yet."""
+    """Return the slots that are in use now."""
     ((slots,),) = tx.execute(
-        "SELECT ifnull(sum(slots), 0) FROM taken WHERE limit_key = ? AND at + ? > ?",
-        (key, seconds, tx.now),
+        "SELECT ifnull(sum(slots), 0) FROM taken WHERE limit_key = ? AND at <= ? AND at + ? > ?",
+        (key, tx.now, seconds, tx.now),
     ).fetchall()
     return int(slots)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 
 from localgcl._base.checks import MAX_SLOTS, check_holder, check_requested_name
-from localgcl._base.rates import duration
+from localgcl._base.rates import parse_duration
 from localgcl._drivers.blocking import database_of
 from localgcl._run.job import Job
 
@@ -44,7 +44,10 @@ class Whole:
 
 def seconds(text: str) -> float:
     """Read a time to wait: seconds, or a number with a unit."""
-    return duration(text)
+    value = parse_duration(text)
+    if value < 0:
+        raise ValueError(text)
+    return value
 
 
 def taken(name: str, slots: str) -> tuple[str, int]:

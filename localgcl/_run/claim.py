@@ -78,9 +78,10 @@ class Claim:
                     raise
                 if not all(map(_can_be_created, error.names)):
                     raise  # only a template could make them
-                if max(map(self._request.wanted_of, error.names)) > limit_of_missing:
+                wanted = max(map(self._request.wanted_of, error.names))
+                if wanted > limit_of_missing:
                     raise ConcurrencySlotAcquisitionError(
-                        error.names, self._request.occupy, error.waited_seconds, "over_limit"
+                        error.names, wanted, error.waited_seconds, "over_limit"
                     ) from None
                 self._database.transact(
                     functools.partial(insert_missing, names=error.names, limit=limit_of_missing),
@@ -199,10 +200,10 @@ class _Teller(Listener):
 
     def _tell_of(self, name: str) -> None:
         try:
-            from localgcl._admin import limits
+            from localgcl._admin import reading
 
             deadline = clock.now() + _PATIENCE_SECONDS
-            holders = limits.holders(name).run(self._database, deadline)
+            holders = reading.holders(name).run(self._database, deadline)
         except (GateTimeoutError, ImportError, LocalGCLError, OSError):
             return  # the request finds out by itself
         for one in holders:

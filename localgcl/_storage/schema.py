@@ -49,7 +49,7 @@ CREATE TABLE settings (                    -- of each limit
         CHECK (decay >= 0 AND decay < 9e999),
     window REAL NOT NULL DEFAULT 0         -- seconds, 0 for none
         CHECK (window >= 0 AND window < 9e999),
-    paused REAL NOT NULL DEFAULT 0,        -- nothing is granted before; 9e999 for until it is resumed
+    paused REAL NOT NULL DEFAULT 0,        -- nothing is granted before; 9e999: until it resumes
     template INTEGER,                      -- of a key: its template's key
     prefix TEXT,                           -- of a template: its name without the asterisk
     id TEXT,                               -- NULL for a key
@@ -73,7 +73,7 @@ CREATE TABLE owners (                      -- processes; alive while their lifel
 ) STRICT;
 CREATE TABLE ledger (                      -- of each limit a row of counters, and its leases
     limit_key INTEGER NOT NULL,
-    owner INTEGER NOT NULL,                -- 0: set by hand, nobody's; -1: this row has the counters
+    owner INTEGER NOT NULL,                -- 0: set by hand, nobody's; -1: row of counters
     lease TEXT NOT NULL,                   -- of a lease of several limits, a row for each
     slots INTEGER NOT NULL                 -- of counters: the sum of those of the leases
         CHECK (slots >= 0),
@@ -176,8 +176,10 @@ CREATE TRIGGER key_gone BEFORE DELETE ON settings WHEN OLD.template IS NOT NULL 
     WHERE mine.limit_key = OLD.key AND mine.owner = -1 AND mine.lease = ''
         AND ledger.limit_key = OLD.template AND ledger.owner = -1 AND ledger.lease = '';
 END;
-CREATE TRIGGER limit_gone AFTER DELETE ON settings BEGIN
+CREATE TRIGGER window_gone AFTER DELETE ON settings WHEN OLD.window BEGIN
     DELETE FROM taken WHERE limit_key = OLD.key;
+END;
+CREATE TRIGGER limit_gone AFTER DELETE ON settings BEGIN
     DELETE FROM ledger WHERE limit_key = OLD.key AND owner = -1;
 END;
 CREATE TRIGGER lease_taken AFTER INSERT ON ledger WHEN NEW.owner >= 0 BEGIN

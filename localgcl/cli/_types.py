@@ -80,7 +80,7 @@ class _RateText(click.ParamType):  # type: ignore[type-arg,unused-ignore] # as a
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         try:
-            rates.per_second(value)
+            rates.parse_rate(value)
         except ValueError as error:
             self.fail(f"{error}.", param, ctx)
         return str(value)
@@ -101,7 +101,7 @@ class _Duration(click.ParamType):  # type: ignore[type-arg,unused-ignore] # as a
         if isinstance(value, float):
             return value  # the default
         try:
-            seconds = rates.duration(value)
+            seconds = rates.parse_duration(value)
         except ValueError as error:
             self.fail(f"{error}.", param, ctx)
         if not self._lowest <= seconds <= self._highest:

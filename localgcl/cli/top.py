@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from localgcl._admin import limits as _limits
+from localgcl._admin import reading as _reading
 from localgcl._admin.action import together
 from localgcl._base import clock as _clock
 from localgcl._base.text import printable
@@ -108,9 +108,9 @@ class _Source:
             return replace(last, trouble=self._stuck(now - self._stuck_since))
         name = self._name
         action = together(
-            _limits.read_all() if name is None else _limits.read(name),
-            _limits.holders(name),
-            _limits.waiters(name),
+            _reading.read_all() if name is None else _reading.read(name),
+            _reading.holders(name),
+            _reading.waiters(name),
         )
         try:
             limits, holders, waiters = action.run(self._database, now + _PATIENCE_SECONDS)

@@ -7,7 +7,7 @@ from datetime import datetime
 
 import click
 
-from localgcl._admin import limits as _limits
+from localgcl._admin import reading
 from localgcl._admin.action import together
 from localgcl._base import clock
 from localgcl.cli._layout import bar, duration, length, table
@@ -37,7 +37,7 @@ def inspect(ctx: click.Context, name: str, output: str | None) -> None:
       localgcl inspect database -o json
     """
     limit, holders, waiters = administer(
-        ctx, together(_limits.read(name), _limits.holders(name), _limits.waiters(name))
+        ctx, together(reading.read(name), reading.holders(name), reading.waiters(name))
     )
     if output:
         echo_json(
@@ -84,7 +84,7 @@ def ls(ctx: click.Context, output: str | None, keys: bool) -> None:
       localgcl ls --keys
       localgcl ls -o json
     """
-    limits = administer(ctx, _limits.read_all(keys=keys))
+    limits = administer(ctx, reading.read_all(with_keys=keys))
     if output:
         echo_json([limit.model_dump(mode="json") for limit in limits])
     elif not limits:

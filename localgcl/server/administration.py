@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from localgcl._admin import limits
+from localgcl._admin import reading
 from localgcl.errors import LimitAlreadyExistsError, LimitNotFoundError
 from localgcl.models import Limit
 from localgcl.server.addresses import address_of
@@ -66,7 +66,7 @@ async def list_all(request: Request) -> Response:
     if not 0 <= wanted.limit <= MAX_LISTED:
         bound = f"less than or equal to {MAX_LISTED}" if wanted.limit > 0 else "0 or more"
         raise RefusedError(422, f"Invalid limit: must be {bound}.")
-    page = await service_of(request).administer(limits.read_page(wanted.offset, wanted.limit))
+    page = await service_of(request).administer(reading.read_page(wanted.offset, wanted.limit))
     return JSONResponse([_shown(request, limit) for limit in page])
 
 

@@ -30,7 +30,9 @@ class _Counters(CollectorRegistry):
             kind = CounterMetricFamily if metric.kind == "counter" else GaugeMetricFamily
             family = kind(metric.name, metric.help, labels=["limit"])
             for row in self._rows:
-                family.add_metric([row["name"]], metric.value(row))
+                value = metric.value(row)
+                if value is not None:
+                    family.add_metric([row["name"]], value)
             yield family
 
 

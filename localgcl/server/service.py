@@ -11,7 +11,7 @@ from uuid import UUID
 from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.requests import HTTPConnection
 
-from localgcl._admin import limits
+from localgcl._admin import reading
 from localgcl._admin.action import Action
 from localgcl._base.checks import MAX_NAME_LENGTH
 from localgcl._drivers.session import Session
@@ -46,7 +46,7 @@ class Service:
 
     async def start(self) -> None:
         """Open the database before anybody is admitted, and start to look at it."""
-        await self.administer(limits.read_page(0, 1))
+        await self.administer(reading.read_page(0, 1))
         self.live.start()
 
     async def close(self) -> None:
@@ -80,7 +80,7 @@ class Service:
         except ValueError:
             return id_or_name
         try:
-            return await self.administer(limits.name_of(identity))
+            return await self.administer(reading.name_of(identity))
         except LimitNotFoundError:
             return id_or_name
 

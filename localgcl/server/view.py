@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from localgcl._admin import limits as _limits
+from localgcl._admin import reading as _reading
 from localgcl._admin.action import together
 from localgcl._base import clock
 from localgcl.errors import LimitNotFoundError
@@ -46,9 +46,9 @@ async def limit(request: Request) -> Response:
         # In one transaction, so that all of it is of one moment.
         shown, holders, waiters = await service.administer(
             together(
-                _limits.read(name),
-                _limits.holders(name, most=_MAX_LISTED),
-                _limits.waiters(name, most=_MAX_LISTED),
+                _reading.read(name),
+                _reading.holders(name, most=_MAX_LISTED),
+                _reading.waiters(name, most=_MAX_LISTED),
             )
         )
         keys = None if shown.keys is None else await _keys_of(service, name)
@@ -71,7 +71,7 @@ async def limit(request: Request) -> Response:
 
 async def _keys_of(service: Service, template: str) -> list[dict[str, Any]]:
     """Return the keys of a template that are in use."""
-    keys = await service.administer(_limits.read_keys(template, most=_MAX_LISTED))
+    keys = await service.administer(_reading.read_keys(template, most=_MAX_LISTED))
     return [limit_json(key) for key in keys]
 
 

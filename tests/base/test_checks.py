@@ -6,8 +6,10 @@ import math
 from decimal import Decimal
 from types import MappingProxyType
 from typing import Any
+from uuid import UUID
 
 import pytest
+from pydantic import BaseModel
 
 from localgcl._base import checks
 
@@ -48,6 +50,22 @@ BAD_NAMES = [
     "half a \ud800 character",
     "x" * 256,
 ]
+
+
+class Run(BaseModel):
+    """As Prefect's `ConcurrencyLeaseHolder`."""
+
+    type: str
+    id: UUID
+
+
+class Plain:
+    """What has the method of a model, and is none of pydantic's."""
+
+    def model_dump(self) -> dict[str, str]:
+        return {"job": "nightly"}
+
+
 HUGE = pytest.param(10**400, id="10**400")  # larger than any float
 MINUS_HUGE = pytest.param(-(10**400), id="-10**400")
 NOT_NAMES: list[Any] = [1, 1.5, True, b"a", object()]
@@ -85,11 +103,11 @@ def test_names_of_other_types(name: Any) -> None:
         ((), ()),
         (iter([]), ()),
         ("a", ("a",)),
+        ("customer:a/b & <c> 100%", ("customer:a/b & <c> 100%",)),
         (["a"], ("a",)),
         (["b", "a", "b", "a"], ("b", "a")),
         (("a", "b"), ("a", "b")),
         ((name for name in "ab"), ("a", "b")),
-        ({"a": 1}, ("a",)),
     ],
 )
 def test_names(names: Any, checked: tuple[str, ...]) -> None:
@@ -104,11 +122,55 @@ def test_names_that_are_none(names: Any) -> None:
         checks.check_names(names)
 
 
-@pytest.mark.parametrize("names", [["a", ""], ["a", "b/c"], " ", ["x" * 256]])
+@pytest.mark.parametrize("names", [["a", ""], ["a", "b\x00c"], " ", ["x" * 256]])
 def test_lists_with_a_bad_name(names: Any) -> None:
     """One bad name spoils the list."""
     with pytest.raises(ValueError, match="the limit name"):
         checks.check_names(names)
+
+
+@pytest.mark.parametrize("name", [*GOOD_NAMES, *(f"a{character}b" for character in "/%&><")])
+def test_requested_names(name: str) -> None:
+    """A request may name a key of a template, which may contain what a limit's name cannot."""
+    assert checks.check_requested_name(name) == name
+
+
+@pytest.mark.parametrize("name", [one for one in BAD_NAMES if not set(one) & set("/%&><")])
+def test_bad_requested_names(name: str) -> None:
+    """All the rest of the rule is the same."""
+    with pytest.raises(ValueError, match="the limit name") as caught:
+        checks.check_requested_name(name)
+    assert "/" not in str(caught.value)
+
+
+def test_weights() -> None:
+    """A mapping says how many slots to take of each name."""
+    assert checks.check_weights({"b": 2, "a/b": 1, "c": MAX}, 1) == {"b": 2, "a/b": 1, "c": MAX}
+    assert checks.check_weights({}, 1) == {}
+
+
+@pytest.mark.parametrize(
+    ("weights", "occupy", "error"),
+    [
+        ({"a": 0}, 1, ValueError),
+        ({"a": -1}, 1, ValueError),
+        ({"a": MAX + 1}, 1, ValueError),
+        ({"a": 1}, 2, ValueError),
+        ({}, 2, ValueError),
+        ({"a": True}, 1, TypeError),
+        ({"a": 1.0}, 1, TypeError),
+        ({"a": "1"}, 1, TypeError),
+        ({"a": None}, 1, TypeError),
+        ({1: 1}, 1, TypeError),
+        ({"": 1}, 1, ValueError),
+        ({"a\nb": 1}, 1, ValueError),
+        ({"x" * 256: 1}, 1, ValueError),
+    ],
+)
+def test_bad_weights(weights: Any, occupy: int, error: type[Exception]) -> None:
+    """Each is a whole number from 1 for a name, and stands in place of `occupy`."""
+    with pytest.raises(error):
+        checks.check_weights(weights, occupy)
 
 
 @pytest.mark.parametrize("value", [0, 1, MAX])
@@ -199,14 +261,18 @@ def test_max_retries_out_of_range(value: int) -> None:
         ({}, "{}"),
         ({"job": "nightly", "run": 7}, '{"job":"nightly","run":7}'),
         (MappingProxyType({"a": [1, None, True]}), '{"a":[1,null,true]}'),
+        (Run(type="flow_run", id=UUID(int=7)), f'{{"type":"flow_run","id":"{UUID(int=7)}"}}'),
+        (Plain(), '{"job":"nightly"}'),
     ],
 )
 def test_holders(holder: Any, text: str | None) -> None:
-    """A holder is a text, or a mapping that becomes compact JSON."""
+    """A holder is a text, or a mapping or a model that becomes compact JSON."""
     assert checks.check_holder(holder) == text
 
 
-@pytest.mark.parametrize("holder", [5, b"a", ["a"], ("a", 1), True, {"a": object()}, {(1, 2): 3}])
+@pytest.mark.parametrize(
+    "holder", [5, b"a", ["a"], ("a", 1), True, {"a": object()}, {(1, 2): 3}, Run]
+)
 def test_holders_of_other_types(holder: Any) -> None:
     """What is neither a text nor JSON is refused."""
     with pytest.raises(TypeError):

@@ -59,7 +59,8 @@ def waiter(number: int, **more: Any) -> Waiter:
     """Return a waiter as it could be read."""
     known = {
         "position": number, "limit": "database", "slots": 1, "pid": 900 + number, "user": "app",
-        "command": "report.py", "holder": None, "since": NOW, "waited_seconds": 5.0, "expected_seconds": 90.0,
+        "command": "report.py", "holder": None, "since": NOW, "waited_seconds": 5.0,
+        "expected_seconds": 90.0,
     }  # fmt: skip
     return Waiter(**{**known, **more})
 

@@ -251,7 +251,7 @@ def test_the_queue_behind_it_is_not_searched(
     """Nothing is left for anybody there, however many they are."""
     asks = [processes().ask("database") for _ in range(WATCHERS + 2)]
     searched: list[int] = []
-    monkeypatch.setattr(queue, "_first", lambda _, key: searched.append(key))
+    monkeypatch.setattr(queue._Promotion, "run", lambda _, queues: searched.extend(queues))
     assert holder.release()
     assert asks[0].is_woken
     assert not searched

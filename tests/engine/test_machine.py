@@ -32,6 +32,7 @@ from hypothesis.stateful import (
 )
 
 from localgcl import Limiter
+from localgcl._drivers import blocking
 from localgcl._engine import acquire, grant, wait, watchers
 from localgcl._engine import request as _outcomes
 from localgcl._liveness import folder
@@ -49,11 +50,13 @@ SOME_NAMES = st.lists(st.sampled_from([*NAMES, *NAMES, "missing"]), min_size=1, 
 SLOTS = st.sampled_from([2, 1, 3, 4, 0])
 OCCUPY = st.sampled_from([1, 1, 2, 3])
 WHICH = st.integers(0, 11)
+BY_RATE = st.sampled_from([["c"], ["c"], ["c", "a"], ["d"], ["d", "c"]])
 RARELY = st.sampled_from([False, False, False, True])
 ACTIONS = [
     *("limit", "limit", "rate", "active", "slots", "rename", "reset", "delete", "create"),
-    "replace",
+    *("replace", "window", "pause", "pause", "resume", "adjust"),
 ]
+WINDOWS = st.sampled_from([0.0, 0.5, 1.0, 2.0])
 
 
 class World(RuleBasedStateMachine):
@@ -81,6 +84,8 @@ class World(RuleBasedStateMachine):
         self.held: list[Ask] = []  # granted, also where an operator has freed it since
         self.by_rate: list[Ask] = []
         self.newest_first = False
+        self.pools_made = 0
+        self.late: dict[str, float] = {}  # since when they could have been served
 
     def teardown(self) -> None:
         try:
@@ -115,8 +120,8 @@ class World(RuleBasedStateMachine):
     def rows(self) -> dict[str, list[tuple[Any, ...]]]:
         """Return what the database holds."""
         queries = {
-            "limits": "SELECT name, slots, active, used, waiting, decay, level, level_at"
-            " FROM limits",
+            "limits": "SELECT name, slots, active, used, waiting, decay, level, level_at, window,"
+            " paused FROM limits",
             "leases": "SELECT name, owner, lease, leases.slots, lifeline, since FROM leases"
             " JOIN limits ON limits.key = limit_key LEFT JOIN owners ON owners.key = owner",
             "waits": "SELECT name, request FROM waits JOIN limits ON key = limit_key"
@@ -124,12 +129,16 @@ class World(RuleBasedStateMachine):
             "waiters": "SELECT request, verdict, at, names FROM waiters ORDER BY ticket",
             "owners": "SELECT lifeline FROM owners",
             "orphans": "SELECT 1 FROM ledger WHERE limit_key NOT IN (SELECT key FROM settings)"
+            " UNION ALL SELECT 1 FROM taken WHERE limit_key NOT IN"
+            " (SELECT key FROM settings WHERE window)"
             " UNION ALL SELECT 1 FROM waits WHERE limit_key NOT IN (SELECT key FROM limits)"
             " UNION ALL SELECT 1 FROM waits WHERE ticket NOT IN (SELECT ticket FROM waiters)"
             " UNION ALL SELECT 1 FROM waiters WHERE owner NOT IN (SELECT key FROM owners)",
             "sums": "SELECT name FROM limits WHERE used <> (SELECT total(slots) FROM leases"
             " WHERE limit_key = key) OR waiting <> (SELECT count(*) FROM waits"
-            " WHERE limit_key = key)",
+            " WHERE limit_key = key) OR mixed <> (SELECT count(*) FROM waits"
+            " WHERE limit_key = key AND mixed) OR window AND level <> (SELECT total(slots)"
+            " FROM taken WHERE limit_key = key)",
         }
 
         def read(tx: Transaction) -> dict[str, list[tuple[Any, ...]]]:
@@ -224,6 +233,8 @@ class World(RuleBasedStateMachine):
             for index, (begin, _) in enumerate(grants):
                 admitted = 0
                 for end, slots in grants[index:]:
+                    if pool.window and end - begin >= pool.window - DUST:
+                        break
                     admitted += slots
                     assert admitted <= pool.slots + pool.decay * (end - begin) + 1e-6
 
@@ -257,16 +268,17 @@ class World(RuleBasedStateMachine):
         assert rows["orphans"] == []
         assert rows["sums"] == []
         assert {row[0] for row in rows["limits"]} == set(model.pools)
-        for name, slots, active, used, waiting, decay, level, level_at in rows["limits"]:
+        for name, slots, active, used, waiting, decay, level, level_at, *rest in rows["limits"]:
             pool = model.pools[name]
             assert (slots, bool(active), decay) == (pool.slots, pool.active, pool.decay)
+            assert rest == [pool.window, pool.paused]
             assert used == pool.used
             assert waiting == sum(pool in place.pools for place in model.queue)
             if decay:
                 seen = max(0.0, level - decay * max(0.0, self.now - level_at))
                 assert seen == pytest.approx(pool.level_then(self.now), abs=1e-6)
             in_use = pool.in_use(self.now)
-            pool.excused = min(pool.excused, in_use)
+            pool.excused = min(pool.excused, pool.in_use_soon(self.now))
             assert in_use <= max(pool.slots, pool.excused) + 1e-6, "too many"
         parts = {
             (pool.name, lease, part.slots, self.lifelines[part.owner])
@@ -312,10 +324,18 @@ class World(RuleBasedStateMachine):
         assert self.clone().left_out(self.now, by_time=False) == []
         # Who is stopped did not look at its moment; whoever runs did at its own.
         running = {place.id for place in self.model.queue if place.owner not in self.stopped}
+        assert running.isdisjoint(self.left_out_by_time(besides=self.stopped))
+        # What the grant to somebody who is stopped makes possible for others comes a moment later.
+        late = running.intersection(self.left_out_by_time())
+        self.late = {request: self.late.get(request, self.now) for request in late}
+        assert all(self.now - since <= 2 * AHEAD for since in self.late.values())
+
+    def left_out_by_time(self, besides: Iterable[int] = ()) -> list[str]:
+        """Return who could be served or refused now; time brings nothing to those `besides`."""
         clone = self.clone()
         for number in self.dead:
             clone.reap(number, self.now)
-        assert running.isdisjoint(clone.left_out(self.now, by_time=True))
+        return clone.left_out(self.now, by_time=True, besides=set(besides))
 
     def clone(self) -> Model:
         """Return a model to try something on."""
@@ -334,8 +354,15 @@ class World(RuleBasedStateMachine):
         # The fewer they are, the sooner somebody stands too far back.
         for module in (acquire, grant, wait, watchers):
             self.patch.setattr(module, "WATCHERS", watching)
-        for name, slots, decay in (("a", 3, 0.0), ("b", 2, 0.0), ("c", 3, 1.0)):
-            self.create(name, slots, decay, active=True)
+        # What others of a process that share an address are told is not told here.
+        self.patch.setattr(blocking, "_OWN_FIFOS", 99)
+        for name, slots, decay, window in (
+            ("a", 3, 0.0, 0.0),
+            ("b", 2, 0.0, 0.0),
+            ("c", 3, 1.0, 0.0),
+            ("d", 3, 0.0, 2.0),
+        ):
+            self.create(name, slots, decay, window, active=True)
         for _ in range(4):
             self.start()
 
@@ -345,18 +372,37 @@ class World(RuleBasedStateMachine):
         new_name=NAME,
         slots=SLOTS,
         rate=RATES,
+        window=WINDOWS,
         active=st.booleans(),
     )
     def operate(
-        self, action: str, name: str, new_name: str, slots: int, rate: float, active: bool
+        self,
+        action: str,
+        name: str,
+        new_name: str,
+        slots: int,
+        rate: float,
+        window: float,
+        active: bool,
     ) -> None:
-        """The operator changes something; one rule, lest the operator be busier than all others."""
+        """The operator changes something: one rule, so as not to be busier than all others."""
+        now = self.now
         if name not in self.model.pools or action == "create":
-            self.create(name, slots, rate, active)
+            self.create(name, slots, rate, 0.0 if rate else window, active)
         elif action == "limit":
             self.change(name, lambda pool: setattr(pool, "slots", slots), limit=slots)
         elif action == "rate":
-            self.change(name, lambda pool: pool.turn(rate, self.now), slot_decay_per_second=rate)
+            kept = 0.0 if rate else self.model.pools[name].window
+            self.change(name, lambda pool: pool.turn(rate, kept, now), slot_decay_per_second=rate)
+        elif action == "window":
+            kept = 0.0 if window else self.model.pools[name].decay
+            self.change(name, lambda pool: pool.turn(kept, window, now), window_seconds=window)
+        elif action == "pause":
+            self.pause(name, None if rate == 0 else rate)
+        elif action == "resume":
+            self.pause(name, 0.0)
+        elif action == "adjust":
+            self.adjust(name, slots if active else -slots)
         elif action == "active":
             self.change(name, lambda pool: setattr(pool, "active", active), active=active)
         elif action == "slots":
@@ -368,14 +414,44 @@ class World(RuleBasedStateMachine):
         else:
             self.delete(name)
             if action == "replace":
-                self.create(name, slots, rate, active)
+                self.create(name, slots, rate, 0.0 if rate else window, active)
 
-    def create(self, name: str, slots: int, decay: float, active: bool) -> None:
+    def create(self, name: str, slots: int, decay: float, window: float, active: bool) -> None:
         if name in self.model.pools:
             return
-        self.limiter.create(name, slots, slot_decay_per_second=decay, active=active)
-        pool = Pool(name, slots, decay, active, 0.0, self.now)
+        self.limiter.create(
+            name, slots, slot_decay_per_second=decay, window_seconds=window, active=active
+        )
+        self.pools_made += 1
+        number = f"{self.pools_made}"
+        pool = Pool(name, slots, decay, active, 0.0, self.now, id=number, window=window)
         self.after(partial(self.model.pools.__setitem__, name, pool))
+
+    def pause(self, name: str, seconds: float | None) -> None:
+        """Pause a limit, for ever with None; with 0, resume it."""
+        pool = self.model.pools[name]
+        if seconds == 0:
+            self.limiter.resume(name)
+        else:
+            self.limiter.pause(name, seconds)
+        until = math.inf if seconds is None else self.now + seconds if seconds else 0.0
+        self.after(partial(setattr, pool, "paused", until))
+
+    def adjust(self, name: str, slots: int) -> None:
+        """Have so many more slots of a rate or a window in use, or fewer."""
+        pool = self.model.pools[name]
+        if not pool.decay and not pool.window:
+            with pytest.raises(ValueError, match="neither a rate nor a window"):
+                self.limiter.adjust(name, slots)
+            self.after()
+            return
+        self.limiter.adjust(name, slots)
+
+        def settle() -> None:
+            pool.adjust(slots, self.now)
+            pool.forget_rate(self.now)
+
+        self.after(settle)
 
     def change(self, name: str, change: Callable[[Pool], object], **changes: Any) -> None:
         """Update a limit."""
@@ -450,9 +526,10 @@ class World(RuleBasedStateMachine):
             for lease, part in pool.parts.items()
         }
         for name in self.model.pools:
+            pool = self.model.pools[name]
             seen = [(one.position, one.slots) for one in self.limiter.waiters(name)]
-            queued = [one for one in self.model.queue if self.model.pools[name] in one.pools]
-            assert seen == [(index + 1, one.slots) for index, one in enumerate(queued)]
+            queued = [one for one in self.model.queue if pool in one.pools]
+            assert seen == [(index + 1, one.wanted(pool)) for index, one in enumerate(queued)]
 
     # The processes
 
@@ -522,7 +599,11 @@ class World(RuleBasedStateMachine):
     def ask_several(self, which: int, names: list[str], occupy: int, strict: bool) -> None:
         self.ask(which, names, occupy, strict=strict)
 
-    @rule(which=WHICH, names=st.sampled_from([["c"], ["c"], ["c", "a"]]), occupy=OCCUPY)
+    @rule(which=WHICH, names=SOME_NAMES, weights=st.lists(OCCUPY, min_size=3, max_size=3))
+    def ask_by_weight(self, which: int, names: list[str], weights: list[int]) -> None:
+        self.ask(which, names, dict(zip(names, weights, strict=False)))
+
+    @rule(which=WHICH, names=BY_RATE, occupy=OCCUPY)
     def ask_by_rate(self, which: int, names: list[str], occupy: int) -> None:
         self.ask(which, names, occupy, by_rate=True)
 
@@ -534,7 +615,7 @@ class World(RuleBasedStateMachine):
         self,
         which: int,
         names: list[str],
-        occupy: int,
+        occupy: int | dict[str, int],
         *,
         by_rate: bool = False,
         strict: bool = False,
@@ -545,12 +626,19 @@ class World(RuleBasedStateMachine):
             return
         number = self.running[which % len(self.running)]
         asked = list(dict.fromkeys(names))
+        weights = occupy if isinstance(occupy, dict) else dict.fromkeys(asked, occupy)
         ask = self.processes[number].ask(
-            *asked, occupy=occupy, holds=not by_rate, strict=strict, once=once
+            *asked,
+            occupy=None if isinstance(occupy, dict) else occupy,
+            weights=weights if isinstance(occupy, dict) else None,
+            holds=not by_rate,
+            strict=strict,
+            once=once,
         )
         pools = [self.model.pools[name] for name in asked if name in self.model.pools]
         missing = [name for name in asked if name not in self.model.pools]
-        place = Place(ask.request.id, number, pools, occupy, not by_rate, strict, missing)
+        wants = {pool.id: weights[pool.name] for pool in pools}
+        place = Place(ask.request.id, number, pools, wants, not by_rate, strict, missing)
         if strict and missing:
             self.after()
             assert (ask.outcome.reason, ask.outcome.names) == ("missing", tuple(missing))
@@ -573,7 +661,7 @@ class World(RuleBasedStateMachine):
         for number in self.dead:
             model.reap(number, self.now)
         model.queue.append(tried)
-        assert not model.in_turn(tried) or tried.moment(self.now) > self.now
+        assert not model.in_turn(tried, self.now) or tried.moment(self.now) > self.now
 
     @precondition(lambda self: self.mine(self.asks.values()))
     @rule(which=WHICH)
@@ -612,9 +700,7 @@ class World(RuleBasedStateMachine):
                 self.model.queue.remove(place)
             self.free(place.id)
             for pool in self.model.pools.values():
-                if place.id in pool.by_rate:
-                    at, slots = pool.by_rate.pop(place.id)
-                    pool.lower(slots, at, self.now)
+                pool.give_back(place.id, self.now)
 
         self.after(undo)
 
@@ -711,9 +797,13 @@ class Dice:
     def ask(self, world: World) -> None:
         by_rate = self.one_in(4)
         names = ["c"] if by_rate and not self.one_in(4) else self.names()
+        if by_rate and self.one_in(3):
+            names = ["d"]
         if self.crowded and not self.one_in(4):
             by_rate, names = False, ["a"]
-        occupy = self.random.choice([1, 1, 1, 2, 2, 3])
+        occupy: int | dict[str, int] = self.random.choice([1, 1, 1, 2, 2, 3])
+        if self.one_in(5):
+            occupy = {name: self.random.choice([1, 1, 2, 3]) for name in names}
         strict, once = self.one_in(5), self.one_in(6)
         world.ask(self.which(), names, occupy, by_rate=by_rate, strict=strict, once=once)
 
@@ -736,6 +826,7 @@ class Dice:
             new_name=self.name(),
             slots=self.random.choice([1, 2, 3, 3, 4, 4, 0]),
             rate=self.random.choice([0.0, 0.25, 0.5, 1.0, 2.0]),
+            window=self.random.choice([0.0, 0.5, 1.0, 2.0]),
             active=not self.one_in(3),
         )
 

@@ -8,6 +8,8 @@ import pytest
 
 from localgcl import Limiter
 from localgcl._engine import acquire
+from localgcl._engine.order import MAX_OVERTAKEN
+from localgcl._engine.request import NotGranted
 from localgcl._engine.watchers import WATCHERS
 from tests.helpers.flavours import both_flavours
 from tests.helpers.played import Clock, Processes
@@ -48,23 +50,86 @@ def test_many_slots_are_not_starved_by_few(limiter: Limiter, processes: Processe
     assert small.waits
 
 
-def test_order_holds_across_limits(limiter: Limiter, processes: Processes) -> None:
-    """No request overtakes an earlier one that shares a limit with it."""
-    limiter.create("a", 1)
-    limiter.create("b", 1)
-    limiter.create("c", 1)
+def test_who_lacks_room_elsewhere_keeps_no_slot_idle(
+    limiter: Limiter, processes: Processes
+) -> None:
+    """A request over several limits that lacks room at one of them blocks nobody at the others."""
+    for name in "abc":
+        limiter.create(name, 1)
     lease = limiter.acquire("a")
     first = processes().ask("a", "b")
     second = processes().ask("b", "c")
     third = processes().ask("c")
-    assert (first.waits, second.waits, third.waits) == (True, True, True)
+    assert (first.waits, second.granted, third.waits) == (True, True, True)
     lease.release()
-    for ask in (first, second, third):
+    first.look()
+    assert first.waits
+    second.release()
+    for ask in (first, third):
         ask.look()
-    assert (first.granted, second.waits, third.waits) == (True, True, True)
+    assert (first.granted, third.granted) == (True, True)
+
+
+def test_who_has_room_elsewhere_blocks(limiter: Limiter, processes: Processes) -> None:
+    """It is next, and waits for this limit alone."""
+    limiter.create("a", 2)
+    limiter.create("b", 1)
+    lease = limiter.acquire("a")
+    first = processes().ask("b", "a", occupy=1)
+    assert first.granted
+    wide = processes().ask("a", occupy=2)
+    behind = processes().ask("a")
+    assert (wide.waits, behind.waits) == (True, True)
+    lease.release()
+    wide.look()
+    assert (wide.waits, behind.waits) == (True, True)
     first.release()
-    second.look()
-    assert second.granted
+    wide.look()
+    assert wide.granted
+
+
+@pytest.mark.parametrize("how", ["taken", "paused"])
+def test_who_ceases_to_have_room_elsewhere_no_longer_blocks(
+    limiter: Limiter, processes: Processes, how: str
+) -> None:
+    """What fills up one limit can be what others wait for at another one."""
+    limiter.create("a", 3)
+    limiter.create("b", 1)
+    limiter.acquire("a", 2)
+    wide = processes().ask("a", "b", occupy=None, weights={"a": 2, "b": 1})
+    narrow = processes().ask("a")
+    assert (wide.waits, narrow.waits) == (True, True)
+    if how == "taken":
+        assert processes().ask("b").granted
+    else:
+        limiter.pause("b")
+    assert narrow.is_woken
+    narrow.look()
+    assert narrow.granted
+    limiter.resume("b")
+    wide.look()
+    assert wide.waits
+
+
+def test_nobody_is_overtaken_for_ever(limiter: Limiter, processes: Processes) -> None:
+    """After a hundred times, a request is not overtaken again."""
+    limiter.create("customer", 1)
+    limiter.create("total", 2)
+    held = limiter.acquire("customer")
+    waits = processes().ask("customer", "total")
+    process = processes()
+    for _ in range(MAX_OVERTAKEN):
+        ask = process.ask("total", once=True)
+        assert ask.granted
+        ask.release()
+    late = process.ask("total")
+    assert (waits.waits, late.waits) == (True, True)
+    assert isinstance(process.ask("total", once=True).outcome, NotGranted)
+    held.release()
+    waits.look()
+    assert waits.granted
+    late.look()
+    assert late.granted
 
 
 def test_who_gives_up_makes_way(limiter: Limiter, processes: Processes) -> None:

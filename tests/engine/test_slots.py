@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -207,22 +208,33 @@ def test_strict_names_all_that_are_missing(limiter: Limiter) -> None:
 def test_missing_names_are_logged_and_passed_by(
     limiter: Limiter, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Each missing name is one warning at each call, and the names that exist are enforced."""
+    """Each missing name is one warning of the process, and the names that exist are enforced."""
     limiter.create("a", 1)
-    for call in (1, 2):
-        caplog.clear()
+    for _ in range(2):
         with limiter.concurrency(["x", "a", "y", "x"]):
             assert in_use(limiter, "a") == 1
-        assert [record.name for record in caplog.records] == ["localgcl"] * 2, call
-        assert {record.levelno for record in caplog.records} == {logging.WARNING}
-        assert ["'x'" in message for message in caplog.messages] == [True, False]
-        assert ["'y'" in message for message in caplog.messages] == [False, True]
-    caplog.clear()
     limiter.rate_limit("x")
-    assert len(caplog.records) == 1
+    assert [record.name for record in caplog.records] == ["localgcl"] * 2
+    assert {record.levelno for record in caplog.records} == {logging.WARNING}
+    assert ["'x'" in message for message in caplog.messages] == [True, False]
+    assert ["'y'" in message for message in caplog.messages] == [False, True]
+    limiter.rate_limit("z")
+    assert len(caplog.records) == 3
 
 
-def test_missing_names_are_logged_once_by_a_call_that_waits(
+def test_missing_names_are_logged_once_for_each_database(
+    flavour: Flavour, limiter: Limiter, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The warning says which database it is; another one may lack the same name."""
+    other = flavour.limiter(str(tmp_path / "other.db"))
+    for one in (limiter, other, limiter, other):
+        one.acquire("x").release()
+    assert len(caplog.records) == 2
+    for one, message in zip((limiter, other), caplog.messages, strict=True):
+        assert one._database.path in message
+
+
+def test_a_call_that_fails_has_logged_its_missing_names(
     limiter: Limiter, caplog: pytest.LogCaptureFixture
 ) -> None:
     """However long a call waits, its warning stands once; and it stands when the call fails."""
@@ -231,23 +243,23 @@ def test_missing_names_are_logged_once_by_a_call_that_waits(
     with pytest.raises(AcquireConcurrencySlotTimeoutError):
         limiter.acquire(["a", "x"], timeout_seconds=10)
     assert len(caplog.records) == 1
-    caplog.clear()
     with pytest.raises(AcquireConcurrencySlotTimeoutError):
-        limiter.acquire(["a", "x"], timeout_seconds=0)
-    assert len(caplog.records) == 1
-    caplog.clear()
+        limiter.acquire(["a", "y"], timeout_seconds=0)
+    assert len(caplog.records) == 2
     with pytest.raises(ConcurrencySlotAcquisitionError):
-        limiter.acquire(["a", "x"], occupy=2)
-    assert len(caplog.records) == 1
+        limiter.acquire(["a", "z"], occupy=2)
+    assert len(caplog.records) == 3
 
 
-def test_a_decorator_warns_at_each_call(limiter: Limiter, caplog: pytest.LogCaptureFixture) -> None:
-    """A decorated function is one call each time it is called."""
+def test_a_decorator_warns_at_its_first_call(
+    limiter: Limiter, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing is looked up when a function is decorated."""
     decorated = limiter.concurrency("x")(lambda: None)
     assert caplog.records == []
     decorated()
     decorated()
-    assert len(caplog.records) == 2
+    assert len(caplog.records) == 1
 
 
 @pytest.mark.parametrize("strict", [True, False])

@@ -127,7 +127,7 @@ def test_a_rate_is_raised_behind_a_stopped_process(
 def test_a_stopped_process_that_waits_at_several_rates(
     limiter: Limiter, processes: Processes, clock: Clock
 ) -> None:
-    """It is granted at the moment of the latest, and those behind it anywhere go on from there."""
+    """It waits for the latest, and those behind it at the others do not wait for it."""
     limiter.create("quick", 1, slot_decay_per_second=1.0, active_slots=1)
     limiter.create("slow", 1, slot_decay_per_second=0.1, active_slots=1)
     limiter.create("plain", 2)
@@ -135,8 +135,9 @@ def test_a_stopped_process_that_waits_at_several_rates(
     processes().ask("quick", "slow", "plain")
     quick = processes().ask("quick", holds=False)
     plain = processes().ask("plain")
-    found = run_on(clock, [quick, plain], 12.0)
-    assert found == pytest.approx([begins + 11, begins + 10], abs=0.03)
+    slow = processes().ask("slow", holds=False)
+    found = run_on(clock, [quick, plain, slow], 22.0)
+    assert found == pytest.approx([begins + 1, begins, begins + 20], abs=0.03)
 
 
 def test_a_blocked_loop_beside_another(

@@ -83,9 +83,25 @@ class DrivenLease:
     def __repr__(self) -> str:
         return repr(self._lease)
 
+    def __enter__(self) -> DrivenLease:
+        self._loop.run(self._lease.__aenter__())
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._loop.run(self._lease.__aexit__(kind, error, traceback))
+
     def release(self) -> None:
         """As `Lease.release`."""
         self._loop.run(self._lease.release())
+
+    def numbers(self, name: str | None = None) -> list[int]:
+        """As `Lease.numbers`."""
+        return self._loop.run(self._lease.numbers(name))
 
 
 class DrivenConcurrency:
@@ -174,6 +190,9 @@ class Flavour(Protocol):
     def rate_limit(self, *args: Any, **kwargs: Any) -> None:
         """As `localgcl.rate_limit`."""
 
+    def rate_limited(self, *args: Any, **kwargs: Any) -> Any:
+        """As `localgcl.rate_limited`."""
+
     def close(self) -> None:
         """End what belongs to the flavour."""
 
@@ -184,6 +203,7 @@ class Blocking:
     lease: type = Lease
     concurrency = staticmethod(localgcl.sync.concurrency)
     rate_limit = staticmethod(localgcl.sync.rate_limit)
+    rate_limited = staticmethod(localgcl.sync.rate_limited)
     limiter = staticmethod(Limiter)
 
     def close(self) -> None:
@@ -212,6 +232,10 @@ class Awaiting:
     def rate_limit(self, *args: Any, **kwargs: Any) -> None:
         """As `localgcl.asyncio.rate_limit`."""
         self._loop.run(localgcl.asyncio.rate_limit(*args, **kwargs))
+
+    def rate_limited(self, *args: Any, **kwargs: Any) -> DrivenConcurrency:
+        """As `localgcl.asyncio.rate_limited`."""
+        return DrivenConcurrency(self._loop, localgcl.asyncio.rate_limited(*args, **kwargs))
 
     def close(self) -> None:
         """End the loop."""

@@ -189,7 +189,8 @@ class Process:
     def ask(
         self,
         *names: str,
-        occupy: int = 1,
+        occupy: int | None = 1,
+        weights: dict[str, int] | None = None,
         holds: bool = True,
         strict: bool = False,
         once: bool = False,
@@ -198,7 +199,13 @@ class Process:
     ) -> Ask:
         """Ask for slots, and wait in the queue if need be."""
         request = _outcomes.Request(
-            names, occupy, holds=holds, strict=strict, once=once, holder=holder
+            names,
+            occupy,
+            weights=weights,
+            holds=holds,
+            strict=strict,
+            once=once,
+            holder=holder,
         )
         request.until = until
         request.settled = True  # what becomes of it is the test's business

@@ -438,8 +438,8 @@ MUTANTS = (
         3,
         "Lease.release",
         Code(
-            "if self._pid == os.getpid():\n    run_until_committed(database, self._release)",
-            "if self._pid:\n    run_until_committed(database, self._release)",
+            "if request.pid == os.getpid():\n    run_until_committed(database, self._release)",
+            "if request.pid:\n    run_until_committed(database, self._release)",
         ),
     ),
     Mutant(

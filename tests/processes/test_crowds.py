@@ -253,7 +253,13 @@ def test_many_threads_with_a_limit_each(path: Path) -> None:
     with Limiter(path) as limiter:
         transact = limiter._database.transact
         create = functools.partial(
-            limits.create, limit=1, slot_decay_per_second=0.0, active=True, active_slots=1
+            limits.create,
+            limit=1,
+            slot_decay_per_second=0.0,
+            rate=None,
+            window_seconds=0.0,
+            active=True,
+            active_slots=1,
         )
         transact(together(*[create(name) for name in names]).work)
         context = multiprocessing.get_context("spawn")

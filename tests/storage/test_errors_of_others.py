@@ -115,14 +115,14 @@ def test_a_handler_that_strikes_as_rows_are_made_use_of(
     """The same after the transaction, where the rows become what the caller is given."""
     limiter = Limiter(path)
     limiter.create("a", 1)
-    utc, calls = limits._utc, iter([True])
+    utc, calls = reading._utc, iter([True])
 
     def interrupted(wall: float) -> object:
         if next(calls, False):
             signal.raise_signal(signal.SIGUSR1)
         return utc(wall)
 
-    monkeypatch.setattr(limits, "_utc", interrupted)
+    monkeypatch.setattr(reading, "_utc", interrupted)
     handler(error)
     with pytest.raises(type(error), match="of a handler"):
         limiter.read("a")

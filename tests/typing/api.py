@@ -6,10 +6,12 @@ and `type: ignore` where what it stands for is allowed (`warn_unused_ignores` of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from datetime import datetime
 from pathlib import Path
 from typing import Any, assert_type
+
+from pydantic import BaseModel
 
 import localgcl
 import localgcl.asyncio
@@ -30,6 +32,7 @@ from localgcl import (
     Waiter,
     concurrency,
     rate_limit,
+    rate_limited,
 )
 
 NAMES = ["database", "reports"]
@@ -41,8 +44,13 @@ def slots() -> None:
         assert_type(lease.id, str)
         assert_type(lease.names, tuple[str, ...])
         assert_type(lease.occupy, int | None)
+        assert_type(lease.slots, dict[str, int])
         assert_type(lease.waited_seconds, float)
+        assert_type(lease.numbers(), list[int])
+        assert_type(lease.numbers("database"), list[int])
         lease.release()
+    with Limiter().acquire({"database": 1, "memory": 4}) as acquired:
+        assert_type(acquired, Lease)
     with concurrency(
         NAMES,
         occupy=2,
@@ -57,7 +65,11 @@ def slots() -> None:
     with concurrency(None), concurrency(("a", "b"), 1, 0):
         pass
     rate_limit("api", occupy=1, timeout_seconds=None, strict=False)
+    concurrency({"database": 1, "memory": 4}, holder=Run())
+    rate_limit({"requests": 1, "tokens": 1200})
     concurrency(5)  # type: ignore[arg-type]
+    concurrency("database", holder=5)  # type: ignore[arg-type]
+    rate_limit(lambda: "api")  # type: ignore[arg-type]
     concurrency("database", occupy="1")  # type: ignore[arg-type]
     concurrency("database", timeout="1")  # type: ignore[call-arg]
 
@@ -72,7 +84,36 @@ async def fetch(url: str, *, attempts: int = 3) -> bytes:
     return url.encode() * attempts
 
 
+@concurrency(lambda order: f"customer:{order}")
+def handle(order: int) -> str:
+    return str(order)
+
+
+@rate_limited("api", timeout_seconds=10)
+def ask(text: str) -> int:
+    return len(text)
+
+
+@localgcl.asyncio.rate_limited(lambda text: {"requests": 1, "tokens": len(text)})
+async def ask_later(text: str) -> int:
+    return len(text)
+
+
+class Later:
+    def __call__(self, url: str) -> Awaitable[bytes]:
+        return fetch(url)
+
+
+class Run(BaseModel):
+    id: int = 7
+
+
 async def decorated() -> None:
+    assert_type(handle(5), str)
+    assert_type(ask("text"), int)
+    assert_type(await ask_later("text"), int)
+    ask(5)  # type: ignore[arg-type]
+    assert_type(await localgcl.asyncio.concurrency("api")(Later())("url"), bytes)
     assert_type(report(2026, draft=True), str)
     report("2026")  # type: ignore[arg-type]
     assert_type(await fetch("https://example.org/", attempts=1), bytes)
@@ -88,7 +129,11 @@ async def awaited() -> None:
         assert_type(lease, AsyncLease)
         assert_type(lease.id, str)
         assert_type(lease.names, tuple[str, ...])
+        assert_type(lease.slots, dict[str, int])
+        assert_type(await lease.numbers(), list[int])
         await lease.release()
+    async with await AsyncLimiter().acquire("database") as acquired:
+        assert_type(acquired, AsyncLease)
     await localgcl.asyncio.rate_limit("api")
     with localgcl.asyncio.concurrency("database"):  # type: ignore[attr-defined]
         pass
@@ -113,7 +158,10 @@ def administration(limiter: Limiter) -> None:
     limiter.reset("api")
     limiter.delete("api")
     limiter.close()
-    limiter.create("api")  # type: ignore[call-arg]
+    limiter.create("api", rate="100/min", window_seconds=0.0)
+    assert_type(limiter.adjust("api", -5), Limit)
+    assert_type(limiter.pause("api", 1.5), Limit)
+    assert_type(limiter.resume("api"), Limit)
     limiter.create("api", 10, 2.0)  # type: ignore[call-arg]
 
 
@@ -158,6 +206,7 @@ def errors() -> None:
     except AcquireConcurrencySlotTimeoutError as error:
         timeout: TimeoutError = error
         assert_type(error.names, tuple[str, ...])
+        assert_type(error.retry_after_seconds, float | None)
         print(timeout, error.occupy, error.waited_seconds)
     except ConcurrencySlotAcquisitionError as error:
         assert_type(error.names, tuple[str, ...])

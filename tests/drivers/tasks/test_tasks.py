@@ -137,9 +137,8 @@ def test_refusals(path: Path) -> None:
         async with concurrency("a"):
             with pytest.raises(AcquireConcurrencySlotTimeoutError):
                 await AsyncLimiter(path).acquire("a", timeout_seconds=0)
-            with pytest.raises(TimeoutError):
-                async with concurrency("a", timeout_seconds=0.05):
-                    pass
+            with pytest.raises(TimeoutError):  # in a task that is not inside of the block
+                await asyncio.create_task(AsyncLimiter(path).acquire("a", timeout_seconds=0.05))
             with pytest.raises(ConcurrencySlotAcquisitionError):
                 async with concurrency("a", max_retries=0):
                     pass
