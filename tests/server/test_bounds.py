@@ -10,7 +10,8 @@ import httpx
 import pytest
 
 from localgcl import Limiter
-from localgcl._admin import limits, metrics
+from localgcl._admin import metrics
+from localgcl._admin import reading as admin_reading
 from localgcl._admin.action import Action
 from localgcl._storage.database import Transaction
 from localgcl.server import answers, bodies, events, reading
@@ -145,7 +146,7 @@ def test_many_limits_are_read_in_parts(
     for name in reversed(names):
         limiter.create(name, 1)
     read: list[int] = []
-    for module, name in ((limits, "read_part"), (metrics, "counters_part")):
+    for module, name in ((admin_reading, "read_part"), (metrics, "counters_part")):
         monkeypatch.setattr(module, name, _counting(getattr(module, name), read))
     monkeypatch.setattr(reading, "counters_part", metrics.counters_part)
     with serve().client() as client:
