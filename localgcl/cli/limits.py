@@ -96,6 +96,7 @@ def _how_slots_come_back(ctx: click.Context, given: dict[str, Any]) -> dict[str,
 @click.pass_context
 def create(
     ctx: click.Context,
+    /,
     name: str,
     limit: int | None,
     disable: bool,
@@ -137,6 +138,7 @@ def create(
 @click.pass_context
 def update(
     ctx: click.Context,
+    /,
     name: str,
     limit: int | None,
     active_slots: int | None,

@@ -152,7 +152,7 @@ def _options(command: str) -> Callable[[F], F]:
 )
 @_options("run")
 @click.pass_context
-def run(ctx: click.Context, name: str, command: tuple[str, ...], **options: Any) -> None:
+def run(ctx: click.Context, /, name: str, command: tuple[str, ...], **options: Any) -> None:
     """Run COMMAND while holding a slot of the limit NAME.
 
     The command has the terminal, the standard streams and the signals as if it were run directly.
@@ -179,7 +179,7 @@ def run(ctx: click.Context, name: str, command: tuple[str, ...], **options: Any)
 @click.argument("name", type=KNOWN_NAME)
 @_options("rate-limit")
 @click.pass_context
-def rate_limit(ctx: click.Context, name: str, **options: Any) -> None:
+def rate_limit(ctx: click.Context, /, name: str, **options: Any) -> None:
     """Return when the rate of the limit NAME allows the next operation.
 
     However many processes call this, together they keep to the rate, in the order in which they

@@ -130,25 +130,14 @@ def test_what_cannot_be_is_said_at_its_field(page: Page, limiter: Limiter) -> No
             "ten": "A whole number, 0 or more.",
             str(2**53): f"At most {2**53 - 1}.",
         },
-        "slot_decay_per_second": {
-            text: "A number per second, 0 or more, or a rate such as 100/min."
-            for text in (
-                "",
-                "-0.5",
-                "0,5",
-                "1e999",
-                "/min",
-                "5/",
-                "5/15",
-                "1/fortnight",
-                "1/0s",
-                "1/1/s",
-            )
-        },
-        "window_seconds": {
-            text: "A time such as 60 (seconds), 1min or 1d; 0 for none."
-            for text in ("", "-1", "soon", "min", "1e999", "5 fortnights")
-        },
+        "slot_decay_per_second": dict.fromkeys(
+            ["", "-0.5", "0,5", "1e999", "/min", "5/", "5/15", "1/fortnight", "1/0s", "1/1/s"],
+            "A number per second, 0 or more, or a rate such as 100/min.",
+        ),
+        "window_seconds": dict.fromkeys(
+            ["", "-1", "soon", "min", "1e999", "5 fortnights"],
+            "A time such as 60 (seconds), 1min or 1d; 0 for none.",
+        ),
     }
     page.open()
     page.press("New limit")
