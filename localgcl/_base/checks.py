@@ -27,7 +27,8 @@ FORBIDDEN_IN_NAMES = "/%&><"
 
 
 @functools.lru_cache(maxsize=1024)
-def _name_fault(name: str) -> str | None:
+def name_fault(name: str) -> str | None:
+    """Return what is wrong with a name that is requested, if anything is."""
     if not name or name.isspace():
         return "is blank"
     if len(name) > MAX_NAME_LENGTH:
@@ -63,7 +64,7 @@ def check_requested_name(name: str) -> str:
     """
     if not isinstance(name, str):
         raise TypeError(f"the name of a limit is a str, not {type(name).__name__}")
-    fault = _name_fault(name)
+    fault = name_fault(name)
     if fault is not None:
         raise _bad_name(name, fault)
     return name

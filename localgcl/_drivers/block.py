@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import functools
 
+# By the time of this import, gevent has replaced it if threads are its greenlets.
+from _thread import get_ident
+from contextlib import ExitStack
+from sys import _getframe, modules
+
 from localgcl._drivers import blocks
 from localgcl._drivers.blocking import database_of, obtain
+from localgcl._drivers.blocks import around
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import TracebackType
+    from types import CodeType, TracebackType
     from typing import Any, ParamSpec, TypeVar
 
     from localgcl._drivers.blocking import HeldLease
@@ -21,6 +27,10 @@ if TYPE_CHECKING:
     R = TypeVar("R")
 
 blocks.helpers.add(__name__)
+
+# The code that enters blocks on behalf of others: of contextlib, and of what decorates here.
+_enter_context = ExitStack.enter_context.__code__
+_limited: CodeType | None = None
 
 
 class Block:
@@ -44,7 +54,17 @@ class Block:
         self._entered = True
         try:
             lease = obtain(self._terms, self._database, self.lease_type, self)
-            blocks.enter(lease._request)
+            # As `blocks.enter`, without a call that every slot would pay for.
+            block = around.get()
+            if block is not None:
+                block = blocks.still_around(block)
+            frame = _getframe(1)
+            code = frame.f_code
+            if code is _enter_context or code is _limited:
+                frame = blocks.entered_by(frame)
+                code = frame.f_code
+            task = blocks.current_task() if "asyncio" in modules else None
+            around.set((block, lease._request, get_ident(), task, code, frame.f_lasti))
             return lease
         except BaseException:
             if self._lease is not None:  # interrupted just after the grant
@@ -59,7 +79,9 @@ class Block:
     ) -> None:
         lease = self._lease
         if lease is not None:
-            blocks.leave(lease._request)
+            block = around.get()
+            if block is not None and block[1] is lease._request:
+                around.set(block[0])
             lease.release()
 
     if not TYPE_CHECKING:  # a type checker knows already that it is not there
@@ -87,6 +109,8 @@ class Block:
                 decorating.check_result(function, result, "concurrency")
                 return result
 
+        global _limited
+        _limited = limited.__code__  # type: ignore[attr-defined]  # a function; always the same
         return limited
 
     def __reduce__(self) -> tuple[Callable[..., Block], tuple[object, ...]]:

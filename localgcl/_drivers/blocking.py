@@ -230,7 +230,9 @@ def obtain(
     try:
         granted = drive(terms, request, database, listener)
         listener.close()
-        waited = max(0.0, clock.now() - began)
+        waited = clock.now() - began
+        if waited < 0.0:
+            waited = 0.0
         lease = lease_type(request, waited, granted, database if terms.holds else None)
         if block is not None:
             block._lease = lease

@@ -31,31 +31,39 @@ if TYPE_CHECKING:
 VARIABLE = "LOCALGCL_LEASE"
 OUTER_VARIABLE = "LOCALGCL_OUTER_LEASES"
 
-_around: ContextVar[Block | None] = ContextVar("localgcl", default=None)
-_get, _set = _around.get, _around.set
-_getframe, _modules = sys._getframe, sys.modules
+# The innermost block, or one that has ended since.
+around: ContextVar[Block | None] = ContextVar("localgcl", default=None)
 
 # Frames of these modules enter blocks on behalf of others; the flavours add their own.
 helpers = {"contextlib"}
 
 
+def still_around(block: Block | None) -> Block | None:
+    """Return the innermost block that has not ended: some end in a context of another thread."""
+    while block is not None and block[1].granted is None:
+        block = block[0]
+    return block
+
+
+def entered_by(frame: FrameType) -> FrameType:
+    """Return the frame that a helper's frame has entered a block for."""
+    while frame.f_globals.get("__name__") in helpers and frame.f_back is not None:
+        frame = frame.f_back
+    return frame
+
+
 def enter(request: Request) -> None:
     """Remember that the caller's caller has entered a block."""
-    around = _get()
-    while around is not None and around[1].granted is None:
-        around = around[0]  # it has ended in another context, or not as the innermost one
-    frame = _getframe(2)
-    if frame.f_globals.get("__name__") in helpers:
-        frame = _caller(frame)
-    task = _task() if "asyncio" in _modules else None
-    _set((around, request, get_ident(), task, frame.f_code, frame.f_lasti))
+    frame = entered_by(sys._getframe(2))
+    block = still_around(around.get())
+    around.set((block, request, get_ident(), current_task(), frame.f_code, frame.f_lasti))
 
 
 def leave(request: Request) -> None:
     """Forget a block at its end."""
-    block = _get()
+    block = around.get()
     if block is not None and block[1] is request:
-        _set(block[0])
+        around.set(block[0])
 
 
 def leases_around() -> dict[str, str]:
@@ -65,13 +73,13 @@ def leases_around() -> dict[str, str]:
     runs inside it.
     """
     found: dict[str, str] = {}
-    block, thread, task = _get(), get_ident(), _task()
+    block, thread, task = around.get(), get_ident(), current_task()
     while block is not None:
-        around, request, of_thread, of_task, code, instruction = block
+        outer, request, of_thread, of_task, code, instruction = block
         is_ours = of_thread == thread and of_task in (None, task) and request.pid == os.getpid()
         if is_ours and request.granted is not None:
             found.setdefault(request.id, f"{code.co_filename}:{_line(code, instruction)}")
-        block = around
+        block = outer
     for variable in (VARIABLE, OUTER_VARIABLE):
         for lease in os.environ.get(variable, "").split():
             found.setdefault(lease, RUN)
@@ -89,16 +97,9 @@ def calling_line() -> tuple[str, int]:
     return "?", 0
 
 
-def _caller(frame: FrameType) -> FrameType:
-    """Return the frame of whom these modules have helped; the last one if there is none."""
-    while frame.f_globals.get("__name__") in helpers and frame.f_back is not None:
-        frame = frame.f_back
-    return frame
-
-
-def _task() -> Any:
+def current_task() -> Any:
     """Return what stands for the task that runs in this thread, None outside of tasks."""
-    asyncio = _modules.get("asyncio")
+    asyncio = sys.modules.get("asyncio")
     # Another thread may be importing it just now. Then no task runs in this one.
     running = getattr(asyncio, "_get_running_loop", None)
     loop = None if running is None else running()

@@ -13,13 +13,14 @@ from collections.abc import Iterable, Mapping
 
 from localgcl._base import clock
 from localgcl._base.checks import (
+    MAX_SLOTS,
     check_holder,
     check_max_retries,
     check_names,
-    check_requested_name,
     check_timeout,
     check_weights,
     check_whole,
+    name_fault,
 )
 from localgcl._drivers import blocks
 from localgcl._engine.acquire import acquire, ask_again
@@ -101,11 +102,13 @@ class Terms:
         max_waiting: int | None = None,
     ) -> None:
         self.weights: dict[str, int] | None = None
-        if type(names) is str and names:  # the common case, without a call
-            self.names: tuple[str, ...] = (check_requested_name(names),)
-            self.occupy: int | None = check_whole("occupy", occupy, 1)
+        if type(occupy) is not int or not 0 < occupy <= MAX_SLOTS:
+            check_whole("occupy", occupy, 1)
+        if type(names) is str and name_fault(names) is None:  # the common case, in fewer calls
+            self.names: tuple[str, ...] = (names,)
+            self.occupy: int | None = occupy
         else:
-            self._take_names(names, check_whole("occupy", occupy, 1))
+            self._take_names(names, occupy)
         self.timeout_seconds = None if timeout_seconds is None else check_timeout(timeout_seconds)
         self.strict = bool(strict)
         self.max_retries = None if max_retries is None else check_max_retries(max_retries)

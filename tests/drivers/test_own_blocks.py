@@ -342,7 +342,7 @@ def test_nothing_is_kept_of_blocks_that_ended(limiter: Limiter) -> None:
         thread = threading.Thread(target=block.__exit__, args=(None, None, None))
         thread.start()
         thread.join()
-    chain, length = blocks._around.get(), 0
+    chain, length = blocks.around.get(), 0
     while chain is not None:
         chain, length = chain[0], length + 1
     assert length <= 1
