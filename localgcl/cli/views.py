@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import MAXYEAR, datetime
 
 import click
 
@@ -19,9 +19,6 @@ from localgcl.models import Limit
 # The mean time that a slot was held begins with this, as Prefect's does, and leaves it for good at
 # the first release.
 _BEFORE_ANY_RELEASE = 2.0
-
-# A pause that lasts longer than this has no end.
-_YEARS = 100 * 365 * 86400
 
 
 @click.command()
@@ -55,7 +52,7 @@ def inspect(ctx: click.Context, name: str, output: str | None) -> None:
         ("Slots", f"{bar(limit.active_slots, limit.limit)} {_use(limit)}"),
         ("Rate", _rate(limit)),
         ("Active", _yes(limit.active)),
-        ("Paused", _paused(limit) or "no"),
+        ("Paused", _pause(limit)),
         ("Waiting", str(limit.waiting)),
         ("Next slot", _next_slot(limit)),
         ("Held", _held(limit)),
@@ -141,7 +138,18 @@ def _paused(limit: Limit) -> str:
     if limit.paused_until is None:
         return ""
     seconds = limit.paused_until.timestamp() - clock.wall()
-    return "paused" if seconds > _YEARS else f"paused for {duration(max(0.0, seconds))}"
+    return f"paused for {duration(max(0.0, seconds))}" if _ends(limit) else "paused"
+
+
+def _ends(limit: Limit) -> bool:
+    """Whether the pause of a limit ends by itself."""
+    return limit.paused_until is not None and limit.paused_until.year < MAXYEAR
+
+
+def _pause(limit: Limit) -> str:
+    if limit.paused_until is None:
+        return "no"
+    return f"until {_moment(limit.paused_until)}" if _ends(limit) else "until `resume`"
 
 
 def _next_slot(limit: Limit) -> str:

@@ -74,9 +74,14 @@ def words(path: Path, database: Limiter) -> list[str]:
     return ["--db", str(path), "run", "a", "env", "-0"]
 
 
+# What `run` tells its command.
+TOLD = {"LOCALGCL_DB", "LOCALGCL_LEASE", "LOCALGCL_SLOT", "LOCALGCL_SLOTS"}
+
+
 def shown(output: str) -> dict[str, str]:
-    """Return the environment that `env -0` has printed."""
-    return dict(one.split("=", 1) for one in output.split("\0") if one)
+    """Return the environment that `env -0` has printed, without what `run` has told it."""
+    printed = dict(one.split("=", 1) for one in output.split("\0") if one)
+    return {name: value for name, value in printed.items() if name not in TOLD}
 
 
 @WAYS
