@@ -42,7 +42,7 @@ class AsyncLease(Held):
         # The collector may find a forgotten task in a thread without a loop that could release it.
         of_block = getattr(self, "_of_block", False)  # missing if `__init__` was interrupted
         if of_block and self._is_held() and self._request.pid == os.getpid():
-            self._request.granted = None
+            blocks.entered.pop(self.id, None)
             run_later(last_database(self._path), self._release)
 
     def _is_held(self) -> bool:
@@ -50,7 +50,7 @@ class AsyncLease(Held):
 
     async def __aenter__(self) -> AsyncLease:
         self._of_block = True
-        blocks.enter(self._request)
+        blocks.enter(self.id)
         return self
 
     async def __aexit__(
@@ -59,7 +59,7 @@ class AsyncLease(Held):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        blocks.leave(self._request)
+        blocks.entered.pop(self.id, None)
         await self.release()
 
     async def release(self) -> None:

@@ -93,7 +93,7 @@ class AwaitedLease(Protocol):
     """A lease; its class is the public one."""
 
     _of_block: bool
-    _request: Request
+    id: str
 
     async def release(self) -> None:
         """Free the slots."""
@@ -121,7 +121,7 @@ class AsyncBlock:
         lease: AwaitedLease = await obtain(self._terms, self._path, self.lease_type)
         self._lease = lease
         lease._of_block = True
-        blocks.enter(lease._request)
+        blocks.enter(lease.id)
         return lease
 
     async def __aexit__(
@@ -132,7 +132,7 @@ class AsyncBlock:
     ) -> None:
         lease = self._lease
         if lease is not None:
-            blocks.leave(lease._request)
+            blocks.entered.pop(lease.id, None)
             await lease.release()
 
     if not TYPE_CHECKING:  # a type checker knows already that it is not there

@@ -11,7 +11,7 @@ from sys import _getframe, modules
 
 from localgcl._drivers import blocks
 from localgcl._drivers.blocking import database_of, obtain
-from localgcl._drivers.blocks import around
+from localgcl._drivers.blocks import entered
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -55,19 +55,20 @@ class Block:
         try:
             lease = obtain(self._terms, self._database, self.lease_type, self)
             # As `blocks.enter`, without a call that every slot would pay for.
-            block = around.get()
-            if block is not None:
-                block = blocks.still_around(block)
             frame = _getframe(1)
             code = frame.f_code
             if code is _enter_context or code is _limited:
                 frame = blocks.entered_by(frame)
                 code = frame.f_code
-            task = blocks.current_task() if "asyncio" in modules else None
-            around.set((block, lease._request, get_ident(), task, code, frame.f_lasti))
+            asyncio = modules.get("_asyncio")
+            task = None
+            if asyncio is not None and asyncio._get_running_loop() is not None:
+                task = blocks.current_task()
+            entered[lease.id] = get_ident(), task, code, frame.f_lasti
             return lease
         except BaseException:
             if self._lease is not None:  # interrupted just after the grant
+                entered.pop(self._lease.id, None)
                 self._lease.release()
             raise
 
@@ -79,9 +80,7 @@ class Block:
     ) -> None:
         lease = self._lease
         if lease is not None:
-            block = around.get()
-            if block is not None and block[1] is lease._request:
-                around.set(block[0])
+            entered.pop(lease.id, None)
             lease.release()
 
     if not TYPE_CHECKING:  # a type checker knows already that it is not there

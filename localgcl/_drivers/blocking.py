@@ -38,7 +38,7 @@ if TYPE_CHECKING:
         """A lease; its class is the public one."""
 
         _of_block: bool
-        _request: Request
+        id: str
 
         def release(self) -> None:
             """Free the slots."""
@@ -70,7 +70,6 @@ class Listener:
         self.woken = False  # whether the last sleep ended because somebody woke it
         self._database = database
         self._place: Place | None = None
-        self._pid = os.getpid()
         self._request = request  # set last: `__del__` uses the others
 
     def wake_address(self, folder: Folder) -> str:
@@ -140,7 +139,9 @@ class Listener:
     def __del__(self) -> None:
         # Repeated Ctrl-C can keep a frame from clearing up after itself, but not from ending.
         request = self._request
-        if request is not None and self._pid == os.getpid():
+        if request is None or (request.settled and self._place is None):
+            return
+        if request.pid == os.getpid():
             if not request.settled:
                 run_later(self._database, functools.partial(wait.abandon, request=request))
             self.close()
@@ -169,7 +170,7 @@ def drive(terms: Terms, request: Request, database: Database, listener: Listener
         else:
             if (library := threads.unfit()) is not None:
                 raise GreenThreadsError(library)
-            if "asyncio" in modules:
+            if "_asyncio" in modules:
                 _warn_if_a_loop_stands_still()
             try:
                 result = listener.sleep(step)
@@ -193,8 +194,7 @@ _warned: set[tuple[str, int]] = set()
 
 def _warn_if_a_loop_stands_still() -> None:
     """Warn, once for each calling line, if an event loop cannot run while this thread waits."""
-    running = getattr(modules.get("asyncio"), "_get_running_loop", None)
-    if running is None or running() is None:
+    if blocks.running_loop() is None:
         return
     line = blocks.calling_line()
     if line not in _warned:
@@ -225,12 +225,11 @@ def obtain(
         return lease_type(request)
     if database is None:
         database = database_of(None)
-    began = clock.now()
     listener = Listener(database, request)
     try:
         granted = drive(terms, request, database, listener)
         listener.close()
-        waited = clock.now() - began
+        waited = clock.now() - request.began
         if waited < 0.0:
             waited = 0.0
         lease = lease_type(request, waited, granted, database if terms.holds else None)

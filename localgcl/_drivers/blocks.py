@@ -1,8 +1,8 @@
-"""The blocks that a thread or a task is inside of, so that it never waits for itself.
+"""The blocks that threads and tasks are inside of, so that none waits for itself.
 
-A block is a `with`, an `async with` or a decorated call. A context variable has them as a chain,
-the innermost first. A task that is started inherits the chain, and so may a thread. So each block
-says whose it is.
+A block is a `with`, an `async with` or a decorated call. Each is kept from its beginning to its end
+with the thread and the task that have entered it. Threads and tasks that are started inside of a
+block are not inside of it.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ import sys
 
 # By the time of this import, gevent has replaced it if threads are its greenlets.
 from _thread import get_ident
-from contextvars import ContextVar
 
+from localgcl._base.forks import at_fork
+from localgcl._base.threads import members
 from localgcl.errors import RUN
 
 TYPE_CHECKING = False
@@ -21,28 +22,19 @@ if TYPE_CHECKING:
     from types import CodeType, FrameType
     from typing import Any
 
-    from localgcl._engine.request import Request
-
-    # The block around it, its request, thread and task, and the code and the instruction that
-    # entered it. There is no lease here: one that is forgotten has to end by itself.
-    Block = tuple["Block | None", Request, int, Any, CodeType, int]
-
 # The lease of `localgcl run`, in the environment of its command, and those of the runs around it.
 VARIABLE = "LOCALGCL_LEASE"
 OUTER_VARIABLE = "LOCALGCL_OUTER_LEASES"
 
-# The innermost block, or one that has ended since.
-around: ContextVar[Block | None] = ContextVar("localgcl", default=None)
+# By lease: its thread and task, and the code and the instruction that have entered its block. This
+# is no context variable: setting one takes longer. The leases themselves are not here, since one
+# that is forgotten has to end by itself.
+entered: dict[str, tuple[int, Any, CodeType, int]] = {}
+
+at_fork(after_in_child=entered.clear)  # what a child inherits is its parent's
 
 # Frames of these modules enter blocks on behalf of others; the flavours add their own.
 helpers = {"contextlib"}
-
-
-def still_around(block: Block | None) -> Block | None:
-    """Return the innermost block that has not ended: some end in a context of another thread."""
-    while block is not None and block[1].granted is None:
-        block = block[0]
-    return block
 
 
 def entered_by(frame: FrameType) -> FrameType:
@@ -52,34 +44,23 @@ def entered_by(frame: FrameType) -> FrameType:
     return frame
 
 
-def enter(request: Request) -> None:
-    """Remember that the caller's caller has entered a block."""
+def enter(lease: str) -> None:
+    """Remember that the caller's caller has entered a block, which ends when it is popped."""
     frame = entered_by(sys._getframe(2))
-    block = still_around(around.get())
-    around.set((block, request, get_ident(), current_task(), frame.f_code, frame.f_lasti))
-
-
-def leave(request: Request) -> None:
-    """Forget a block at its end."""
-    block = around.get()
-    if block is not None and block[1] is request:
-        around.set(block[0])
+    entered[lease] = get_ident(), current_task(), frame.f_code, frame.f_lasti
 
 
 def leases_around() -> dict[str, str]:
     """Return the leases of the blocks that this thread or task is inside of, and where they began.
 
     A block that was entered outside of all tasks is also around the tasks of its thread: their loop
-    runs inside it.
+    runs inside of it.
     """
     found: dict[str, str] = {}
-    block, thread, task = around.get(), get_ident(), current_task()
-    while block is not None:
-        outer, request, of_thread, of_task, code, instruction = block
-        is_ours = of_thread == thread and of_task in (None, task) and request.pid == os.getpid()
-        if is_ours and request.granted is not None:
-            found.setdefault(request.id, f"{code.co_filename}:{_line(code, instruction)}")
-        block = outer
+    here = get_ident(), current_task()
+    for lease, (thread, task, code, instruction) in members(entered.items()):
+        if thread == here[0] and task in (None, here[1]):
+            found[lease] = f"{code.co_filename}:{_line(code, instruction)}"
     for variable in (VARIABLE, OUTER_VARIABLE):
         for lease in os.environ.get(variable, "").split():
             found.setdefault(lease, RUN)
@@ -97,17 +78,20 @@ def calling_line() -> tuple[str, int]:
     return "?", 0
 
 
+def running_loop() -> Any:
+    """Return the event loop that runs in this thread, None if none does."""
+    asyncio = sys.modules.get("_asyncio")  # which is whole, unlike `asyncio` while it is imported
+    return None if asyncio is None else asyncio._get_running_loop()
+
+
 def current_task() -> Any:
     """Return what stands for the task that runs in this thread, None outside of tasks."""
-    asyncio = sys.modules.get("asyncio")
-    # Another thread may be importing it just now. Then no task runs in this one.
-    running = getattr(asyncio, "_get_running_loop", None)
-    loop = None if running is None else running()
+    loop = running_loop()
     if loop is None:
         return None
     import weakref
 
-    task = asyncio.current_task(loop)  # type: ignore[union-attr]  # it has a loop
+    task = sys.modules["asyncio"].current_task(loop)
     return None if task is None else weakref.ref(task)
 
 

@@ -186,7 +186,7 @@ def flow(terms: Terms, request: Request, listener: Listener, path: str) -> Flow:
 
     `path` is that of the database.
     """
-    began = clock.now()
+    began = request.began = clock.now()
     timeout, tries = terms.timeout_seconds, terms.max_retries
     deadline = request.until = math.inf if timeout is None else began + timeout
     gate = None if timeout is None else began + (timeout or _GATE_PATIENCE_SECONDS)
@@ -207,7 +207,7 @@ def flow(terms: Terms, request: Request, listener: Listener, path: str) -> Flow:
                 request.granted = outcome
                 if outcome.missing:
                     _warn(outcome.missing, path)
-                if outcome.at > clock.now():
+                if outcome.awaited and outcome.at > clock.now():
                     yield Sleep(outcome.at, None)
                 return outcome
             if isinstance(outcome, Lost):

@@ -47,12 +47,12 @@ class Lease(Held):
         # A Ctrl-C can strike before the first instruction of `__exit__`.
         of_block = getattr(self, "_of_block", False)  # missing if `__init__` was interrupted
         if of_block and self._database is not None and self._request.pid == os.getpid():
-            self._request.granted = None
+            blocks.entered.pop(self.id, None)
             run_later(self._database, self._release)
 
     def __enter__(self) -> Lease:
         self._of_block = True
-        blocks.enter(self._request)
+        blocks.enter(self.id)
         return self
 
     def __exit__(
@@ -61,7 +61,7 @@ class Lease(Held):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        blocks.leave(self._request)
+        blocks.entered.pop(self.id, None)
         self.release()
 
     def release(self) -> None:

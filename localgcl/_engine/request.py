@@ -28,6 +28,7 @@ class Request:
     """What is asked for; its random id becomes the id of the lease."""
 
     __slots__ = (
+        "began",
         "checked",
         "due",
         "granted",
@@ -70,6 +71,7 @@ class Request:
         self.strict = strict
         self.once = once
         self.holder = holder
+        self.began = 0.0  # the moment at which it was made
         self.until = math.inf  # the moment at which it gives up
         self.max_waiting = max_waiting  # it does not join a queue that has this many waiters
         self.ticket = 0  # its place in every queue, once it waits

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 
-from localgcl._base.checks import MAX_SLOTS, check_name
+from localgcl._base.checks import MAX_SLOTS, check_name, check_requested_name
 from localgcl._engine.tables import keys_in
 
 _LARGEST_REAL = 1.7976931348623157e308
@@ -132,9 +132,10 @@ def _of_ranges(execute: Callable[..., sqlite3.Cursor]) -> Iterator[str]:
 
 
 def _of_names(execute: Callable[..., sqlite3.Cursor]) -> Iterator[str]:
-    for (name,) in execute("SELECT name FROM settings WHERE typeof(name) = 'text'").fetchall():
+    names = "SELECT name, template IS NOT NULL FROM settings WHERE typeof(name) = 'text'"
+    for name, is_key in execute(names).fetchall():
         try:
-            check_name(name)
+            (check_requested_name if is_key else check_name)(name)
         except ValueError as error:
             yield str(error)
 

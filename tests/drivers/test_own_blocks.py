@@ -335,14 +335,11 @@ def test_a_refusal_is_counted(limiter: Limiter) -> None:
 
 
 def test_nothing_is_kept_of_blocks_that_ended(limiter: Limiter) -> None:
-    """However often blocks end elsewhere than they began, the chain of them stays short."""
+    """Blocks may end elsewhere than they began."""
     for _ in range(50):
         block = limiter.concurrency("one")
         block.__enter__()
         thread = threading.Thread(target=block.__exit__, args=(None, None, None))
         thread.start()
         thread.join()
-    chain, length = blocks.around.get(), 0
-    while chain is not None:
-        chain, length = chain[0], length + 1
-    assert length <= 1
+    assert not blocks.entered
