@@ -877,6 +877,13 @@ MUTANTS = (
         (RUN_FOLDER,),
     ),
     Mutant(
+        "a log that replaced another is read by the index of that one",
+        1,
+        "drop_stale_log",
+        Code('remove([f"{real}-shm"])', ""),
+        (DESCRIPTORS,),
+    ),
+    Mutant(
         "SQLite makes its log with the group of whoever comes first",
         10,
         "File._make_companions",
