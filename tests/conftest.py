@@ -27,6 +27,27 @@ from tests.helpers.programs import Invoke
 # thread: `localgcl run` inside a test would wait for one in vain.
 os.environ["OPENBLAS_NUM_THREADS"] = "1"
 
+# For the same reason, what starts pytest-xdist's workers blocks the signal that `run` waits for:
+# each of them has a thread that reads its orders, and inherits this. A worker's main thread, and so
+# all that its tests start, is as usual.
+_OF_CHILDREN = {signal.SIGCHLD}
+if "PYTEST_XDIST_WORKER" in os.environ:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _OF_CHILDREN)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let a worker fork: Python warns where there is any other thread, and that one only reads."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        warning = "ignore:This process .* is multi-threaded, use of:DeprecationWarning"
+        config.addinivalue_line("filterwarnings", warning)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes() -> None:
+    """Prepare this process for starting workers; it runs no tests itself."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, _OF_CHILDREN)
+
+
 # Begun in the background of a shell, or by nohup, these would ignore signals that they send.
 for number, usual in (
     (signal.SIGHUP, signal.SIG_DFL),

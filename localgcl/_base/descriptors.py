@@ -124,12 +124,15 @@ def close_if_ours(descriptor: Descriptor) -> bool:
 
 
 class Kept:
-    """A descriptor that stays open for as long as anybody holds this object."""
+    """A marked descriptor that stays open for as long as anybody holds this object.
+
+    A caller that is interrupted closes it with `close_if_ours`: this may have closed it already.
+    """
 
     __slots__ = ("__weakref__", "_end", "descriptor")
 
-    def __init__(self, descriptor: int) -> None:
-        self.descriptor = mark(descriptor)
+    def __init__(self, descriptor: Descriptor) -> None:
+        self.descriptor = descriptor
         # Not `__del__`: while that runs, another thread may still reach this object by a weak
         # reference.
         self._end = weakref.finalize(self, close_if_ours, self.descriptor)

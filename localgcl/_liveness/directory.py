@@ -10,7 +10,7 @@ import contextlib
 import errno
 import os
 
-from localgcl._base.descriptors import FOLDER_OF_DESCRIPTORS, Kept
+from localgcl._base.descriptors import FOLDER_OF_DESCRIPTORS, Kept, close_if_ours, mark
 from localgcl._liveness.access import kind_of, open_ours, user_called
 from localgcl._liveness.making import (
     FOLDER_FLAGS,
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import NoReturn
 
+    from localgcl._base.descriptors import Descriptor
     from localgcl._liveness.access import Access
 
 # A cleaner may take a file at any moment, even while it is being made.
@@ -45,7 +46,7 @@ class _Opened(Kept):
 
     __slots__ = ("identity",)
 
-    def __init__(self, descriptor: int, status: os.stat_result) -> None:
+    def __init__(self, descriptor: Descriptor, status: os.stat_result) -> None:
         super().__init__(descriptor)
         self.identity = _identity_in(status)
 
@@ -68,7 +69,7 @@ class Directory:
 
     def _open(self) -> _Opened:
         try:
-            descriptor = os.open(self.path, FOLDER_FLAGS)
+            descriptor = mark(os.open(self.path, FOLDER_FLAGS))
         except OSError as error:
             if error.errno not in (errno.ELOOP, errno.ENOTDIR):
                 raise
@@ -89,7 +90,7 @@ class Directory:
                 )
             return _Opened(descriptor, status)
         except BaseException:
-            os.close(descriptor)
+            close_if_ours(descriptor)
             raise
 
     @property

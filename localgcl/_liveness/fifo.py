@@ -16,11 +16,13 @@ import select
 import stat
 
 from localgcl._base import threads
-from localgcl._base.descriptors import Kept
+from localgcl._base.descriptors import Kept, mark
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from localgcl._base.descriptors import Descriptor
 
 NAME_LENGTH = 32
 
@@ -71,7 +73,7 @@ class WriteEnd(Kept):
 
     __slots__ = ("events",)
 
-    def __init__(self, descriptor: int, events: int = 0) -> None:
+    def __init__(self, descriptor: Descriptor, events: int = 0) -> None:
         super().__init__(descriptor)
         self.events = events  # those that report its end, beside errors
 
@@ -139,7 +141,7 @@ def keep_spare() -> None:
                 raise
             return
         os.close(reader)
-        _spares.append(Kept(writer))
+        _spares.append(Kept(mark(writer)))
 
 
 def give_up_spare() -> bool:

@@ -183,7 +183,7 @@ class Folder(Directory):
         if len(_watched) >= MAX_WATCHED:
             os.close(descriptor)
             return None
-        watched = _watched[path] = WriteEnd(descriptor, events)
+        watched = _watched[path] = WriteEnd(mark(descriptor), events)
         return watched
 
     def outlives(self, name: str, process: str) -> bool:

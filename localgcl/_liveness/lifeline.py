@@ -12,7 +12,7 @@ import select
 import weakref
 
 from localgcl._base import threads
-from localgcl._base.descriptors import NONE, Descriptor, close_if_ours, is_ours
+from localgcl._base.descriptors import NONE, Descriptor, close_if_ours, is_ours, mark
 from localgcl._base.forks import at_fork
 from localgcl._liveness.duty import Duty
 from localgcl._liveness.fifo import NAME_LENGTH, WriteEnd, hint, keep_spare
@@ -127,7 +127,7 @@ class WakeFifo(_Fifo):
         reader = self.folder.make_fifo(self.name)
         try:
             # After a writer has come and gone, a FIFO without a writer reports a hang-up for ever.
-            writer = WriteEnd(self.folder.open_for_writing(self.name))
+            writer = WriteEnd(mark(self.folder.open_for_writing(self.name)))
         except BaseException:
             os.close(reader)
             raise

@@ -104,11 +104,16 @@ def make_gate(access: Access, folder: int) -> None:
         flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
         descriptor = os.open(unfinished, flags, 0o600, dir_fd=folder)
         try:
-            os.write(descriptor, _NO_NOTE)
-            adopt(descriptor, access)
-        finally:
-            os.close(descriptor)
-        os.rename(unfinished, GATE, src_dir_fd=folder, dst_dir_fd=folder)
+            try:
+                os.write(descriptor, _NO_NOTE)
+                adopt(descriptor, access)
+            finally:
+                os.close(descriptor)
+            os.rename(unfinished, GATE, src_dir_fd=folder, dst_dir_fd=folder)
+        except BaseException:  # a full disk, say: the next try has another name
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(unfinished, dir_fd=folder)
+            raise
     finally:
         fcntl.flock(folder, fcntl.LOCK_UN)
 

@@ -88,12 +88,19 @@ class Gate:
         descriptor = self._folder.open_gate()
         return keep_in_mind(mark(descriptor))
 
+    def _renew(self) -> None:
+        """Open the file that is there now; a turn that still queues would get the former one's."""
+        turn, self._turn = self._turn, None
+        if turn is not None:
+            turn.give_up()
+        self._descriptor = self._open()
+
     def enter(self, deadline: float | None = None) -> None:
         """Wait until the gate is ours; GateTimeoutError if `deadline` (boot clock) comes first."""
         renewed = False
         if not is_ours(self._descriptor):
             self._forget_lost()
-            self._descriptor = self._open()
+            self._renew()
         while True:
             if deadline is None:
                 if self._turn is not None:
@@ -119,7 +126,8 @@ class Gate:
             self._folder.close()
             # Or another folder was mounted over it, and nobody else would see this one.
             refuse_unfit_place(self._folder.path.removesuffix("-run"), self._folder.database)
-            taken, self._descriptor = self._descriptor, self._open()
+            taken = self._descriptor
+            self._renew()
             close_and_forget(taken)
             renewed = True
 

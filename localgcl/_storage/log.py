@@ -1,6 +1,7 @@
 """Which file the write-ahead log beside a database belongs to, by a note in the gate.
 
-The note has the device and inode of the database and, if it has a log, those of the log.
+The note has the device and inode of the database and, if it has a log, those of the log and of the
+log's index, -shm.
 """
 
 from __future__ import annotations
@@ -24,14 +25,18 @@ def drop_stale_log(gate: Gate, real: str, identity: Identity) -> bool:
     """Unlink a write-ahead log that belongs to another file than the present one.
 
     A process that has the other file open goes on in its log, and would keep everybody else out of
-    this file. The log must not be replayed into a backup that has replaced the file either. Return
-    whether the gate's note is about this very file.
+    this file. The log must not be replayed into a backup that has replaced the file either. If only
+    the log was replaced, its index is dropped: SQLite would read the new log by the index of the
+    old one for as long as somebody has that open. Return whether the gate's note is about this very
+    file.
     """
-    log = identity_of(f"{real}-wal")
+    log, index = (identity_of(real + suffix) for suffix in COMPANIONS)
     noted = gate.note().split()
     replaced = noted[:2] != _words(identity)
-    if log is not None and replaced and noted[2:] == _words(log):
+    if log is not None and replaced and noted[2:4] == _words(log):
         remove(real + suffix for suffix in COMPANIONS)
+    elif log and index and noted[2:4] != _words(log) and noted[4:] == _words(index):
+        remove([f"{real}-shm"])
     if replaced:
         # Immediately: the new log may get the inode number of the old one.
         gate.write_note(" ".join(_words(identity)))
@@ -42,8 +47,8 @@ def note_log(gate: Gate, real: str, identity: Identity) -> None:
     """Note in the gate which file the log belongs to."""
     if identity_of(real) != identity:
         return  # replaced by now, and the log is the other file's
-    log = identity_of(f"{real}-wal")
-    note = " ".join([*_words(identity), *_words(log)])
+    companions = (identity_of(real + suffix) for suffix in COMPANIONS)
+    note = " ".join([*_words(identity), *(word for one in companions for word in _words(one))])
     if gate.note() != note:
         gate.write_note(note)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from collections import deque
@@ -70,8 +71,14 @@ def _open(path: str) -> tuple[int, os.stat_result, bool]:
     nobody else can have put it there.
     """
     parts, links, reached = deque(path.split("/")), 0, True
-    folder = os.open("/" if path.startswith("/") else ".", _FOLDER)
-    try:
+    with contextlib.ExitStack() as opened:
+
+        def enter(name: str, folder: int | None = None) -> int:
+            entered = os.open(name, _FOLDER, dir_fd=folder)
+            opened.callback(os.close, entered)
+            return entered
+
+        folder = enter("/" if path.startswith("/") else ".")
         while True:
             part = parts.popleft() or "."
             here = os.fstat(folder)
@@ -87,20 +94,13 @@ def _open(path: str) -> tuple[int, os.stat_result, bool]:
                 target = os.readlink(part, dir_fd=folder)
                 parts.extendleft(reversed(target.split("/")))
                 if target.startswith("/"):
-                    folder = _turn_to(folder, os.open("/", _FOLDER))
+                    folder = enter("/")
             elif any(parts):
-                folder = _turn_to(folder, os.open(part, _FOLDER, dir_fd=folder))
+                folder = enter(part, folder)
             elif not stat.S_ISREG(status.st_mode):
                 raise _not_a_file(path, status.st_mode)  # before opening: a device may act
             else:
                 return os.open(part, _FILE, dir_fd=folder), here, reached
-    finally:
-        os.close(folder)
-
-
-def _turn_to(former: int, folder: int) -> int:
-    os.close(former)
-    return folder
 
 
 def _is_trusted(link: os.stat_result, folder: os.stat_result) -> bool:

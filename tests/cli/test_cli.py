@@ -16,9 +16,8 @@ from click.testing import CliRunner, Result
 
 import localgcl as package
 from localgcl import Limiter
-from localgcl._storage.database import Database
 from localgcl.cli import localgcl
-from tests.helpers.database import tables
+from tests.helpers.database import note_transactions, tables
 from tests.helpers.played import Clock, Processes
 from tests.helpers.programs import Invoke
 
@@ -251,13 +250,7 @@ def test_what_is_shown_is_of_one_moment(
     """One transaction reads it all, so that slots in use and holders agree."""
     limiter.create("database", 1)
     limiter.acquire("database")
-    transact, read = Database.transact, []
-
-    def counted(self: Database, *arguments: Any, **more: Any) -> Any:
-        read.append(arguments)
-        return transact(self, *arguments, **more)
-
-    monkeypatch.setattr(Database, "transact", counted)
+    read = note_transactions(monkeypatch, limiter._database.path)
     done(invoke(*words))
     assert len(read) == 1
 

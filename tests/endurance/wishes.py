@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 # The limits at the beginning: slots, and decay per second.
 LIMITS = {
@@ -31,6 +31,16 @@ class Wish:
     pause_seconds: float
     broken_off_after: float | None  # seconds until it is cancelled or interrupted
     form: str
+
+
+def wish_of_a_child(rng: random.Random) -> Wish:
+    """Return what a child asks for next whose parent waits for its end, and may hold slots.
+
+    It gives up in the end. Another thread of the parent may wait for those slots, and so block the
+    child at a limit that both want.
+    """
+    wished = wish(rng)
+    return replace(wished, timeout_seconds=2.0) if wished.timeout_seconds is None else wished
 
 
 def wish(rng: random.Random) -> Wish:

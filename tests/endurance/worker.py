@@ -17,7 +17,7 @@ from functools import partial
 
 from tests.endurance.actor import Actor
 from tests.endurance.blocking import Blocking, Interrupter
-from tests.endurance.wishes import ASLEEP, wish
+from tests.endurance.wishes import ASLEEP, wish, wish_of_a_child
 
 
 def single(actor: Actor, until: float) -> None:
@@ -85,7 +85,7 @@ def fork(
             caller.crossed = by is not os.fork
             ours = actor.rng("child")
             for _ in range(ours.randint(0, 8)):
-                caller.ask(wish(ours))
+                caller.ask(wish_of_a_child(ours))
             leave(caller, ours)
         except BaseException as error:  # the child is not to go on as its parent
             actor.journal.write("wrong", f"a forked child: {error!r}")

@@ -8,10 +8,12 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from localgcl import Limiter
 from localgcl._drivers import blocking
 from localgcl._liveness import lifeline
-from localgcl._storage.database import Transaction, open_databases
+from localgcl._storage.database import Database, Transaction, open_databases
 from localgcl.errors import DatabaseError
 
 Tables = dict[str, list[Any]]
@@ -26,6 +28,23 @@ def forget_everything() -> None:
         with contextlib.suppress(DatabaseError):
             database.close()
     blocking.databases.clear()
+
+
+def note_transactions(patch: pytest.MonkeyPatch, path: str) -> list[object]:
+    """Return a list that gets an entry for each transaction with this database from now on.
+
+    Those with other databases do not count: behind other tests, threads of ours still clear away.
+    """
+    noted: list[object] = []
+    transact = Database.transact
+
+    def note(self: Database, work: Any, **options: Any) -> Any:
+        if self.path == path:
+            noted.append(work)
+        return transact(self, work, **options)
+
+    patch.setattr(Database, "transact", note)
+    return noted
 
 
 def tables(limiter: Limiter) -> Tables:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import _thread
 import os
+import signal
 import sys
 from collections.abc import Callable
 from types import CodeType, FrameType
@@ -26,7 +28,9 @@ class Interrupts:
     """A Ctrl-C at a time, each where none was before, for as long as there are such points.
 
     Python looks for signals when a function is entered, and when one written in C has returned.
-    A profiler is called at the very same points, and what it raises is raised there.
+    A profiler is called at the very same points, and what it raises is raised there. But it is not
+    told that a class has made an object. So at the end of `__init__` a signal is noted, which is
+    handled behind the call of the class: the object was made and has no name.
     """
 
     def __init__(
@@ -43,17 +47,27 @@ class Interrupts:
 
     def __enter__(self) -> Interrupts:
         self.came = False
+        self._before = signal.signal(signal.SIGINT, self._strike)
         sys.setprofile(self._profiler)
         return self
 
     def __exit__(self, *_: object) -> None:
         sys.setprofile(None)
+        signal.signal(signal.SIGINT, self._before)
+
+    def _strike(self, *_: object) -> None:
+        raise self.error
 
     def _look(self, frame: FrameType, event: str, _: Any) -> None:
-        if event not in ("call", "c_return") or not self.strikes(frame):
+        made = event == "return" and frame.f_code.co_name == "__init__"
+        if not (made or event in ("call", "c_return")) or not self.strikes(frame):
             return
         point = (frame.f_code, frame.f_lasti, event)
         if point not in self._tried:
             self._tried.add(point)
             self.came = True
-            raise self.error
+            if not made:
+                raise self.error
+            sys.setprofile(None)
+            # A plain call would be followed by the check that is to come later.
+            (_,) = map(_thread.interrupt_main, (signal.SIGINT,))

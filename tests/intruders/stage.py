@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import fcntl
 import json
 import os
@@ -15,12 +16,15 @@ import stat
 import subprocess
 import sys
 import termios
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from tests.helpers.waiting import until
 from tests.intruders.player import DEADLINE_SECONDS, LIFELINE, ROOT, STOCK, WAKE_UP, User
+
+_LIBC = ctypes.CDLL(None, use_errno=True)
+_IN_OPEN = 0x20
 
 GROUP = 6000  # of folders that are shared by a group
 MEMBER = User(5001, GROUP)
@@ -176,6 +180,19 @@ class Private:
         unread = fcntl.ioctl(self._pipe, termios.FIONREAD, bytes(4))
         found["unread in the pipe"] = int.from_bytes(unread, sys.byteorder)
         return found
+
+    @contextlib.contextmanager
+    def watched(self) -> Iterator[Callable[[], bool]]:
+        """Yield a function that tells whether anybody has opened the secret file meanwhile.
+
+        Inotify counts each open, by whatever name, unless it is one by O_PATH (inotify(7)).
+        """
+        opens = _LIBC.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            assert _LIBC.inotify_add_watch(opens, bytes(self.path / "secret"), _IN_OPEN) > 0
+            yield lambda: bool(select.select([opens], [], [], 0)[0])
+        finally:
+            os.close(opens)
 
     def changes(self) -> dict[str, tuple[object, object]]:
         """Return what is not as it was: before and now."""

@@ -73,14 +73,17 @@ def check_each_step(
         root.do("turn_to", str(set_up.database))
         prepare(set_up, root)
         there, mine, private = set_up.folder / place, set_up.mine, set_up.private.path
-        steps, done, outcomes = root.do(
-            "uses_while_swapped", step, kind, *map(str, (there, mine, private)), ground.intruder
-        )
+        with set_up.private.watched() as was_opened:
+            steps, done, outcomes = root.do(
+                "uses_while_swapped", step, kind, *map(str, (there, mine, private)), ground.intruder
+            )
+            # A hard link has to be opened before anything tells that it is one.
+            followed = kind == "symlink" and was_opened()
         put += bool(done and done[-1])
         changes = set_up.private.changes()
         foreign = [one for one in outcomes if not one.startswith(ALLOWED)]
-        if changes or foreign:
-            wrong[f"step {step}, before {done}"] = (changes, foreign)
+        if changes or foreign or followed:
+            wrong[f"step {step}, before {done}"] = (changes, foreign, followed)
         step += 1
     assert put or place.endswith("NEW"), "the intruder never had a chance"
     assert wrong == {}

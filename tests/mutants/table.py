@@ -51,6 +51,7 @@ LOOPS = "tests/drivers/tasks/test_loops.py"
 WATCH = "tests/liveness/test_watch.py"
 BOOT = "tests/storage/test_boot.py"
 STOPPED_HEADS = "tests/engine/test_stopped_heads.py"
+INTERRUPTS = "tests/drivers/test_interrupts.py"
 LOST_WAKEUPS = "tests/drivers/test_lost_wakeups.py"
 CLOSED_LOOPS = "tests/drivers/tasks/test_closed_loops.py"
 CANCELLATION = "tests/drivers/tasks/test_cancellation.py"
@@ -236,12 +237,12 @@ MUTANTS = (
         2,
         "Kept",
         Code(
-            "def __init__(self, descriptor: int) -> None:\n"
-            "    self.descriptor = mark(descriptor)\n"
+            "def __init__(self, descriptor: Descriptor) -> None:\n"
+            "    self.descriptor = descriptor\n"
             "    self._end = weakref.finalize(self, close_if_ours, self.descriptor)\n"
             "    self._end.atexit = False",
-            "def __init__(self, descriptor: int) -> None:\n"
-            "    self.descriptor = mark(descriptor)\n"
+            "def __init__(self, descriptor: Descriptor) -> None:\n"
+            "    self.descriptor = descriptor\n"
             "    self._end = weakref.finalize(self, close_if_ours, self.descriptor)\n"
             "    self._end.detach()\n"
             "    self._end = lambda: close_if_ours(descriptor)\n"
@@ -479,6 +480,20 @@ MUTANTS = (
             "fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)",
         ),
         (GATE, *DATABASE),
+    ),
+    Mutant(
+        "a turn at a gate that was taken away is one at its successor",
+        4,
+        "Gate._renew",
+        Code("turn, self._turn = self._turn, None", "turn = None"),
+        (GATE,),
+    ),
+    Mutant(
+        "a folder whose opening is interrupted is closed twice",
+        10,
+        "Directory._open",
+        Code("close_if_ours(descriptor)", "os.close(descriptor)"),
+        (INTERRUPTS,),
     ),
     Mutant(
         "a client takes up the place of another whose connection is open",
@@ -875,6 +890,13 @@ MUTANTS = (
         "Directory._open",
         Code("status.st_uid not in self.access.trusted()", "not self.access.trusted()"),
         (RUN_FOLDER,),
+    ),
+    Mutant(
+        "a log that replaced another is read by the index of that one",
+        1,
+        "drop_stale_log",
+        Code('remove([f"{real}-shm"])', ""),
+        (DESCRIPTORS,),
     ),
     Mutant(
         "SQLite makes its log with the group of whoever comes first",

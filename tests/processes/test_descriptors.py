@@ -612,6 +612,27 @@ def test_the_log_is_taken_away(limiter: Limiter, run: Run, path: Path, what: str
     lease.release()
 
 
+@pytest.mark.parametrize("content", ["", "something else\n" * 2000], ids=["empty", "a text"])
+def test_the_log_is_replaced(limiter: Limiter, run: Run, path: Path, content: str) -> None:
+    """Another process does not read the new one by the index of the old one, which is open."""
+    limiter.create("a", 1)
+    limiter.acquire("a").release()
+    os.unlink(f"{path}-wal")
+    Path(f"{path}-wal").write_text(content)
+    other = run(
+        """
+        limiter.upsert("a", 1)
+        lease = limiter.acquire("a")
+        say([one.limit for one in limiter.holders()])
+        wait()
+        """
+    )
+    assert other.answer() == ["a"]
+    with pytest.raises(AcquireConcurrencySlotTimeoutError):
+        limiter.acquire("a", timeout_seconds=0)
+    assert [one.pid for one in limiter.holders()] == [other.process.pid]
+
+
 def test_the_log_is_taken_away_before_a_second_connection(
     limiter: Limiter, run: Run, path: Path
 ) -> None:

@@ -28,7 +28,6 @@ REFUSED = [
     ("uncontended", "open-MemoryError"),
     ("uncontended", "pipe-EMFILE"),
     ("uncontended", "pipe-ENFILE"),
-    ("uncontended", "import-EMFILE"),
     ("gate", "open-EMFILE"),
     ("gate", "open-ENOMEM"),
     ("gate", "thread-RuntimeError"),

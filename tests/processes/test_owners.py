@@ -292,9 +292,11 @@ def test_the_database_is_replaced_under_a_waiter(
     holder.do("acquire", ["a"])
     waiter.tell("acquire", ["a"])
     until(waiting(limiter, "a", 1))
-    for suffix in ("", "-wal", "-shm"):
-        os.unlink(f"{path}{suffix}")
-    limiter.create("a", 1)
+    # It has its limit from the first moment: the waiter may look at any.
+    fresh = path.with_name("fresh.db")
+    with Limiter(fresh) as other:
+        other.create("a", 1)
+    fresh.replace(path)
     assert isinstance(waiter.answer(), str)
     assert holder.do("release") is None
     assert [one.pid for one in limiter.holders("a")] == [waiter.pid]

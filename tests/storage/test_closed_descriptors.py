@@ -16,7 +16,7 @@ import pytest
 
 from localgcl import AcquireConcurrencySlotTimeoutError, Limiter
 from localgcl._base import threads
-from localgcl._base.descriptors import Kept, is_ours
+from localgcl._base.descriptors import Kept, is_ours, mark
 from localgcl._liveness.lifeline import Lifeline, existing_lifeline
 from localgcl._storage import file as _file
 from localgcl._storage import open_files as registry
@@ -44,10 +44,10 @@ def lifeline_of(limiter: Limiter) -> Lifeline:
 
 def test_one_of_ours_that_has_the_number_of_another() -> None:
     """Who lost it knows, and closes nothing at its end."""
-    first = Kept(opened())
+    first = Kept(mark(opened()))
     os.close(first.descriptor)
     number = first.descriptor
-    second = Kept(opened())
+    second = Kept(mark(opened()))
     assert second.descriptor == number
     assert first.is_lost()
     assert not second.is_lost()

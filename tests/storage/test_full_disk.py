@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -68,3 +69,17 @@ def test_a_block_that_fails_on_a_full_disk_tells_of_both(limiter: Limiter) -> No
     while behind[-1].__context__ is not None:
         behind.append(behind[-1].__context__)
     assert "what the block died of" in map(str, behind)
+
+
+def test_a_gate_that_cannot_be_made_leaves_nothing(limiter: Limiter, path: str) -> None:
+    """The next try makes it, and what was begun does not pile up in the run folder."""
+    limiter.create("database", 1)
+    limiter.close()
+    os.unlink(f"{path}-run/gate")
+    with full_disk():
+        for _ in range(3):
+            with pytest.raises(DatabaseError):
+                limiter.acquire("database")
+    assert os.listdir(f"{path}-run") == []
+    with limiter.concurrency("database", timeout_seconds=0):
+        pass

@@ -19,6 +19,7 @@ from localgcl._liveness.folder import Folder
 from localgcl._storage import gate as _gate
 from localgcl._storage import locks
 from localgcl._storage.gate import Gate, GateTimeoutError
+from localgcl._storage.turn import Turn
 from tests.helpers.descriptors import open_files
 
 # Takes the mark of whoever spins if it is free, says whether it did, and keeps it until told.
@@ -161,6 +162,28 @@ def test_no_thread_is_to_be_had(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> 
         with pytest.raises(GateTimeoutError):
             gate.enter(clock.now() + 0.001)
     assert locks._descriptors == before
+
+
+def test_a_turn_at_a_gate_that_was_taken_away(
+    gate: Gate, other: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is none at the gate that is there now, and whoever is inside there stays alone."""
+    with pytest.raises(GateTimeoutError):
+        gate.enter(clock.now() + 0.001)  # a turn still queues for it
+    os.unlink(f"{gate._folder.path}/gate")
+    os.close(gate._descriptor)
+    inside = gate._folder.open_gate()
+    fcntl.flock(inside, fcntl.LOCK_EX)
+    wait = Turn.comes_within
+
+    def comes_within(turn: Turn, seconds: float) -> bool:
+        fcntl.flock(other, fcntl.LOCK_UN)
+        return wait(turn, seconds)
+
+    monkeypatch.setattr(Turn, "comes_within", comes_within)
+    with pytest.raises(GateTimeoutError):
+        gate.enter(clock.now() + 0.2)
+    os.close(inside)
 
 
 @pytest.mark.parametrize("how", ["closes", "forks"])

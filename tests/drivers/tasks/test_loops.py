@@ -13,7 +13,6 @@ import textwrap
 import threading
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -21,7 +20,8 @@ from localgcl import AsyncLimiter, DatabaseError, Limiter
 from localgcl._drivers import session as _loop
 from localgcl._drivers.session import Session
 from localgcl._drivers.sessions import session_of
-from localgcl._storage.database import Database, Transaction
+from localgcl._storage.database import Transaction
+from tests.helpers.database import note_transactions
 from tests.helpers.tasks import nothing_is_left, until
 from tests.helpers.waiting import DEADLINE_SECONDS
 
@@ -514,19 +514,12 @@ def test_what_takes_long_keeps_no_other_process_waiting(
     path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float
 ) -> None:
     """Quick transactions share one; after a slow one, the rest of them get their own."""
-    begun: list[int] = []
-    transact = Database.transact
-
-    def counted(self: Database, work: Any, **options: Any) -> Any:
-        if self.path == str(path):  # not what is cleared away behind another test
-            begun.append(len(begun))
-        return transact(self, work, **options)
 
     async def main() -> int:
         limiter = AsyncLimiter(path)
         await limiter.read("a")
         session = await session_of(str(path))
-        monkeypatch.setattr(Database, "transact", counted)
+        begun = note_transactions(monkeypatch, str(path))
         await asyncio.gather(
             *(session.transact(lambda _: time.sleep(seconds), create=False) for _ in range(9))
         )
