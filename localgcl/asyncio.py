@@ -7,7 +7,7 @@ import os
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from localgcl._admin import limits, reading
+from localgcl._admin import limits, reading, usage
 from localgcl._admin.action import Action
 from localgcl._base.checks import check_lease_id
 from localgcl._drivers.async_lease import AsyncLease
@@ -233,11 +233,11 @@ class AsyncLimiter:
 
     async def holders(self, name: str | None = None) -> list[Holder]:
         """As `Limiter.holders`, awaited."""
-        return await self._administer(reading.holders(name))
+        return await self._administer(usage.holders(name))
 
     async def waiters(self, name: str | None = None) -> list[Waiter]:
         """As `Limiter.waiters`, awaited."""
-        return await self._administer(reading.waiters(name))
+        return await self._administer(usage.waiters(name))
 
     async def release(self, lease_id: str) -> bool:
         """As `Limiter.release`, awaited."""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from localgcl._admin import limits as _limits
     from localgcl._admin import reading as _reading
+    from localgcl._admin import usage as _usage
     from localgcl._base.checks import HeldBy, Names, NamesOfCall
     from localgcl.models import Holder, Limit, Waiter
 
@@ -281,12 +282,12 @@ class Limiter:
     def holders(self, name: str | None = None) -> list[Holder]:
         """Return who holds slots, of one limit or of all; LimitNotFoundError for an unknown one."""
         self._load()
-        return _reading.holders(name).run(self._database)
+        return _usage.holders(name).run(self._database)
 
     def waiters(self, name: str | None = None) -> list[Waiter]:
         """Return who waits, in order, at one limit or at all; LimitNotFoundError if unknown."""
         self._load()
-        return _reading.waiters(name).run(self._database)
+        return _usage.waiters(name).run(self._database)
 
     def release(self, lease_id: str) -> bool:
         """Free a lease by its id, no matter who holds it; return whether it was held."""
@@ -294,10 +295,11 @@ class Limiter:
 
     def _load(self) -> None:
         """Load administration, and pydantic with it; slots work without them."""
-        global _limits, _reading
+        global _limits, _reading, _usage
         with explaining(self._database.path):
             from localgcl._admin import limits as _limits
             from localgcl._admin import reading as _reading
+            from localgcl._admin import usage as _usage
 
 
 def concurrency(

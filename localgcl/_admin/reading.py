@@ -1,4 +1,4 @@
-"""Reading: limits as they are now, who holds their slots, and who waits for them.
+"""Reading limits as they are now; who holds their slots and waits for them is in `usage`.
 
 Each function checks its arguments and returns an `Action`, which both flavours can run.
 """
@@ -17,12 +17,11 @@ from localgcl._base.checks import MAX_SLOTS, check_requested_name
 from localgcl._base.rates import rate_text
 from localgcl._engine import decay, keys, owners, window
 from localgcl._engine.admission import LIMIT_COLUMNS, LimitRow, moment
-from localgcl._engine.order import QUEUE, Rooms, slots_ahead, wanted_by
+from localgcl._engine.order import Rooms, slots_ahead
 from localgcl._engine.queue import promote
-from localgcl._engine.wait import opens_at
 from localgcl._storage.database import Transaction
 from localgcl.errors import LimitNotFoundError
-from localgcl.models import Holder, Limit, Waiter
+from localgcl.models import Limit
 
 # A pause that lasts until somebody resumes the limit.
 _FOREVER = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
@@ -57,7 +56,7 @@ def read(name: str) -> Action[Limit]:
         look(tx)
         return see(tx, name)
 
-    return Action(work, limit_of, absent=lambda: _absent(name))
+    return Action(work, limit_of, absent=lambda: absent(name))
 
 
 def name_of(identity: str) -> Action[str]:
@@ -65,9 +64,9 @@ def name_of(identity: str) -> Action[str]:
 
     def work(tx: Transaction) -> Any:
         row = tx.execute("SELECT name FROM settings WHERE id = ?", (identity,)).fetchone()
-        return row[0] if row is not None else _absent(identity)
+        return row[0] if row is not None else absent(identity)
 
-    return Action(work, str, absent=lambda: _absent(identity))
+    return Action(work, str, absent=lambda: absent(identity))
 
 
 def read_all(*, with_keys: bool = False) -> Action[list[Limit]]:
@@ -131,114 +130,7 @@ def read_keys(template: str, *, most: int) -> Action[list[Limit]]:
             ).fetchall(),
         )
 
-    return Action(work, _limits_of, absent=lambda: _absent(template))
-
-
-def holders(name: str | None, *, most: int | None = None) -> Action[list[Holder]]:
-    """Read who holds slots, up to `most` holders; of a template, who holds those of its keys."""
-    _check_filter(name)
-
-    def work(tx: Transaction) -> Any:
-        which = _look_for(tx, name)
-        # A part of thousands is read in the order in which the rows are stored.
-        order = "name, since, lease" if most is None else "limit_key"
-        return tx.now, tx.execute(
-            "SELECT lease, name, ledger.slots, pid, user, command, holder, since"
-            " FROM ledger JOIN settings ON settings.key = limit_key"
-            " JOIN owners ON owners.key = owner"
-            f" {which} ORDER BY {order} LIMIT ?",
-            (-1 if most is None else most,),
-        ).fetchall()
-
-    def view(result: tuple[float, list[Any]]) -> list[Holder]:
-        now, rows = result
-        return [
-            Holder(
-                lease=lease,
-                limit=limit,
-                slots=slots,
-                pid=pid,
-                user=user,
-                command=command,
-                holder=holder,
-                **_since(now, since, "held_seconds"),
-            )
-            for lease, limit, slots, pid, user, command, holder, since in rows
-        ]
-
-    return Action(work, view, absent=lambda: _absent_or_empty(name))
-
-
-def waiters(name: str | None, *, most: int | None = None) -> Action[list[Waiter]]:
-    """Read who waits, up to the first `most` of them; of a template, who waits for its keys."""
-    _check_filter(name)
-
-    def work(tx: Transaction) -> Any:
-        which = _look_for(tx, name)
-        rows = tx.execute(
-            "SELECT name, waits.slots, pid, user, command, holder, since, limit_key, ticket"
-            " FROM waits JOIN waiters USING (ticket)"
-            " JOIN settings ON settings.key = limit_key JOIN owners ON owners.key = owner"
-            f" {which} ORDER BY name, ticket LIMIT ?",
-            (-1 if most is None else most,),
-        ).fetchall()
-        expected = _Expected(tx)
-        return tx.now, [(*row[:-2], expected.of(*row[-2:])) for row in rows]
-
-    def view(result: tuple[float, list[Any]]) -> list[Waiter]:
-        now, rows = result
-        position: dict[str, int] = {}
-        seen = []
-        for limit, slots, pid, user, command, holder, since, at in rows:
-            position[limit] = position.get(limit, 0) + 1
-            seen.append(
-                Waiter(
-                    position=position[limit],
-                    limit=limit,
-                    slots=slots,
-                    pid=pid,
-                    user=user,
-                    command=command,
-                    holder=holder,
-                    **_since(now, since, "waited_seconds"),
-                    expected_seconds=_seconds_until(at, now),
-                )
-            )
-        return seen
-
-    return Action(work, view, absent=lambda: _absent_or_empty(name))
-
-
-class _Expected:
-    """When time alone grants to waiters that are asked for in the order of their queues."""
-
-    def __init__(self, tx: Transaction) -> None:
-        self._tx = tx
-        self._rooms = Rooms(tx)
-        self._ahead: dict[int, int] = {}
-
-    def of(self, key: int, ticket: int) -> float:
-        row = self._rooms.at(key)
-        if row is None:
-            return math.inf
-        if row.mixed:
-            place = self._tx.execute(QUEUE, (key, ticket - 1)).fetchone()
-            return opens_at(self._tx, self._rooms, wanted_by(place), ticket)
-        if not (row.decay or row.window or row.paused):
-            return math.inf  # if it fitted, it would not wait
-        ahead = self._ahead.get(key)
-        if ahead is None:
-            ahead = slots_ahead(self._tx, self._rooms, key, ticket)
-        ((slots,),) = self._tx.execute(
-            "SELECT slots FROM waits WHERE limit_key = ? AND ticket = ?", (key, ticket)
-        ).fetchall()
-        self._ahead[key] = ahead + slots
-        return moment(self._tx, row, ahead + slots)
-
-
-def _check_filter(name: str | None) -> None:
-    if name is not None:
-        check_requested_name(name)
+    return Action(work, _limits_of, absent=lambda: absent(template))
 
 
 # Inside a transaction
@@ -250,16 +142,6 @@ def look(tx: Transaction) -> None:
     keys.sweep(tx)
 
 
-def _look_for(tx: Transaction, name: str | None) -> str:
-    """Clear away the dead, and return the condition for rows of one limit, or of all."""
-    key = None if name is None else limit_or_key(tx, name)
-    look(tx)
-    if name is None:
-        return ""
-    wanted = [] if key is None else [key, *keys.keys_of(tx, key)]
-    return f"WHERE limit_key IN ({', '.join(map(str, wanted))})"
-
-
 def see(tx: Transaction, name: str) -> Seen:
     """Return what there is to see of a limit, or of a key, which may be idle."""
     columns = tx.execute(f"{_VIEW} WHERE name = ?", (name,)).fetchone()
@@ -267,7 +149,7 @@ def see(tx: Transaction, name: str) -> Seen:
         return _all(tx, [columns])[0]
     template = keys.template_of(tx, name)
     if template is None:
-        return _absent(name)  # type: ignore[no-any-return]
+        return absent(name)  # type: ignore[no-any-return]
     seen = _all(tx, tx.execute(f"{_VIEW} WHERE key = ?", (template[0],)).fetchall())[0]
     row = seen.row
     row.name, row.prefix = name, None
@@ -359,14 +241,14 @@ def limit_of(seen: Seen) -> Limit:
         identity = keys.id_of_key(template[1], row.name)
     return Limit(
         id=identity,
-        created=_utc(created),
-        updated=_utc(updated),
+        created=utc(created),
+        updated=utc(updated),
         name=row.name,
         active=bool(row.active),
         limit=row.limit,
         active_slots=seen.in_use,
         available_slots=seen.available,
-        next_slot_seconds=_seconds_until(seen.next_at, now),
+        next_slot_seconds=seconds_until(seen.next_at, now),
         slot_decay_per_second=row.decay,
         rate=rate_text(row.decay),
         window_seconds=row.window,
@@ -384,7 +266,8 @@ def _limits_of(found: Iterable[Seen]) -> list[Limit]:
     return [limit_of(one) for one in found]
 
 
-def _seconds_until(at: float, now: float) -> float | None:
+def seconds_until(at: float, now: float) -> float | None:
+    """Return the seconds until a moment; None if it never comes."""
     return None if at == math.inf else max(0.0, at - now)
 
 
@@ -395,21 +278,14 @@ def _paused_until(paused: float, now: float) -> datetime | None:
 
 
 def _moment(at: float | None, now: float) -> datetime | None:
-    return None if at is None else min(_FOREVER, _utc(clock.wall() + at - now))
+    return None if at is None else min(_FOREVER, utc(clock.wall() + at - now))
 
 
-def _since(now: float, since: float, seconds: str) -> dict[str, Any]:
-    elapsed = max(0.0, now - since)
-    return {"since": _utc(clock.wall() - elapsed), seconds: elapsed}
-
-
-def _utc(wall: float) -> datetime:
+def utc(wall: float) -> datetime:
+    """Return a moment of the wall clock as people read it."""
     return datetime.fromtimestamp(wall, UTC)
 
 
-def _absent(name: str) -> Any:
+def absent(name: str) -> Any:
+    """Raise the error for a limit that there is not."""
     raise LimitNotFoundError(name)
-
-
-def _absent_or_empty(name: str | None) -> list[Any]:
-    return [] if name is None else _absent(name)

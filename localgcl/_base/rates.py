@@ -23,6 +23,7 @@ _UNITS = {
 _SHOWN = ("s", "min", "h", "day")
 _MOST_SHOWN = 9999
 _DIGITS = frozenset("0123456789.")
+_OF_NUMBERS = _DIGITS | frozenset("e+-")
 
 RATE_FORM = (
     "a rate is a number, a slash, and a unit of time, like 100/min, 5/s or 1/15min (s, min, h, day)"
@@ -117,8 +118,8 @@ def _period(text: str, *, needs_number: bool = False) -> float | None:
 
 
 def _number(text: str) -> float | None:
-    """Return a number of digits and a point; no sign, no exponent."""
-    if not text or not _DIGITS.issuperset(text):
+    """Return a number without a sign; it may have an exponent, as Python writes small ones."""
+    if not _DIGITS.issuperset(text[:1] or "-") or not _OF_NUMBERS.issuperset(text):
         return None
     try:
         return float(text)

@@ -200,10 +200,10 @@ class _Teller(Listener):
 
     def _tell_of(self, name: str) -> None:
         try:
-            from localgcl._admin import reading
+            from localgcl._admin import usage
 
             deadline = clock.now() + _PATIENCE_SECONDS
-            holders = reading.holders(name).run(self._database, deadline)
+            holders = usage.holders(name).run(self._database, deadline)
         except (GateTimeoutError, ImportError, LocalGCLError, OSError):
             return  # the request finds out by itself
         for one in holders:

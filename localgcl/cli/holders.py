@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import click
 
-from localgcl._admin import reading
+from localgcl._admin import usage
 from localgcl._admin.action import together
 from localgcl._base.text import shortened
 from localgcl.cli._layout import duration, table
@@ -27,7 +27,7 @@ def ps(ctx: click.Context, name: str | None, output: str | None) -> None:
       localgcl ps
       localgcl ps database -o json
     """
-    holders, waiters = administer(ctx, together(reading.holders(name), reading.waiters(name)))
+    holders, waiters = administer(ctx, together(usage.holders(name), usage.waiters(name)))
     if output:
         echo_json(
             {

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from localgcl._admin import reading as _reading
+from localgcl._admin import usage as _usage
 from localgcl._admin.action import together
 from localgcl._base import clock as _clock
 from localgcl._base.text import printable
@@ -109,8 +110,8 @@ class _Source:
         name = self._name
         action = together(
             _reading.read_all() if name is None else _reading.read(name),
-            _reading.holders(name),
-            _reading.waiters(name),
+            _usage.holders(name),
+            _usage.waiters(name),
         )
         try:
             limits, holders, waiters = action.run(self._database, now + _PATIENCE_SECONDS)

@@ -7,7 +7,7 @@ from datetime import MAXYEAR, datetime
 
 import click
 
-from localgcl._admin import reading
+from localgcl._admin import reading, usage
 from localgcl._admin.action import together
 from localgcl._base import clock
 from localgcl.cli._layout import bar, duration, length, table
@@ -34,7 +34,7 @@ def inspect(ctx: click.Context, name: str, output: str | None) -> None:
       localgcl inspect database -o json
     """
     limit, holders, waiters = administer(
-        ctx, together(reading.read(name), reading.holders(name), reading.waiters(name))
+        ctx, together(reading.read(name), usage.holders(name), usage.waiters(name))
     )
     if output:
         echo_json(

@@ -12,6 +12,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from localgcl._admin import reading as _reading
+from localgcl._admin import usage as _usage
 from localgcl._admin.action import together
 from localgcl._base import clock
 from localgcl.errors import LimitNotFoundError
@@ -47,8 +48,8 @@ async def limit(request: Request) -> Response:
         shown, holders, waiters = await service.administer(
             together(
                 _reading.read(name),
-                _reading.holders(name, most=_MAX_LISTED),
-                _reading.waiters(name, most=_MAX_LISTED),
+                _usage.holders(name, most=_MAX_LISTED),
+                _usage.waiters(name, most=_MAX_LISTED),
             )
         )
         keys = None if shown.keys is None else await _keys_of(service, name)

@@ -24,22 +24,17 @@ from tests.helpers.usage import in_use
 pytest_generate_tests = both_flavours
 
 LIMIT_KEYS = {
-    "id",
-    "created",
-    "updated",
-    "name",
-    "active",
-    "limit",
-    "active_slots",
-    "slot_decay_per_second",
-    "avg_slot_occupancy_seconds",
-    "waiting",
+    *("id", "created", "updated", "name", "active", "limit", "active_slots", "available_slots"),
+    *("next_slot_seconds", "slot_decay_per_second", "rate", "window_seconds", "paused_until"),
+    *("avg_slot_occupancy_seconds", "waiting", "template", "keys"),
+    *("last_granted", "last_timed_out"),
 }
 HOLDER_KEYS = {
     *("lease", "limit", "slots", "pid", "user", "command", "holder", "since", "held_seconds"),
 }
 WAITER_KEYS = {
     *("position", "limit", "slots", "pid", "user", "command", "holder", "since", "waited_seconds"),
+    "expected_seconds",
 }
 
 
@@ -114,18 +109,23 @@ def test_update_changes_what_is_given(limiter: Limiter, clock: Clock) -> None:
     """Each change leaves everything else as it was, and is dated."""
     made = limiter.create("database", 5)
     clock.advance(60)
-    changes: list[dict[str, Any]] = [
-        {"limit": 7},
-        {"slot_decay_per_second": 0.5},
-        {"active": False},
-        {"active_slots": 2},
-        {"new_name": "renamed"},
+    # With each change, what follows from it.
+    changes: list[tuple[dict[str, Any], dict[str, Any]]] = [
+        ({"limit": 7}, {"available_slots": 7}),
+        ({"slot_decay_per_second": 0.5}, {"rate": "30/min"}),
+        ({"active_slots": 2}, {"available_slots": 5}),
+        ({"slot_decay_per_second": 0.0}, {"rate": None, "active_slots": 0, "available_slots": 7}),
+        ({"window_seconds": 60.0}, {}),
+        ({"active_slots": 7}, {"available_slots": 0, "next_slot_seconds": 60.0}),
+        ({"active": False}, {"next_slot_seconds": 0.0}),
+        ({"new_name": "renamed"}, {"name": "renamed"}),
     ]
     before = made
-    for change in changes:
+    for change, effect in changes:
         after = limiter.update(before.name, **change)
-        expected = {"name" if key == "new_name" else key: new for key, new in change.items()}
-        assert after == before.model_copy(update=expected | {"updated": after.updated})
+        expected = {key: new for key, new in change.items() if key != "new_name"} | effect
+        told = before.model_copy(update=expected | {"updated": after.updated})
+        assert after.model_dump() == told.model_dump()
         before = after
     assert before.updated == made.created + timedelta(seconds=60)
     assert before.created == made.created

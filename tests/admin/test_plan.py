@@ -88,7 +88,7 @@ BAD: list[tuple[str, str, str]] = [
     ("[limits.a]\nlimit = 1\nactive_slots = 2", "[limits.a]", "active_slots is unknown"),
     ("[limits.a]\nlimit = 1\nname = 'b'", "[limits.a]", "name is unknown"),
     ("[limits.a]\nlimit = 1\n'a\\u0007' = 1", "[limits.a]", "unknown"),
-    ("[limits.a.b]\nlimit = 1", "[limits.a]", "limit is required"),
+    ("[limits.a.b]\nlimit = 1", "[limits.a]", "b is unknown"),
     ("[limits.a]\nlimit = 1\n[limits.a.b]", "[limits.a]", "b is unknown"),
     *(
         (f"[limits.a]\nlimit = {value}", "[limits.a]", "limit: ")

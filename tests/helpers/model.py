@@ -78,12 +78,13 @@ class Pool:
                 if at + self.window > now
             )
             excess = sum(taken for _, taken in back) + slots - self.slots
-            for moment, coming_back in back:
+            fits_at = now
+            for back_at, coming_back in back:
                 if excess <= 0:
                     break
                 excess -= coming_back
-                now = moment
-            return now
+                fits_at = back_at
+            return fits_at
         if not self.decay:
             return now if self.used + slots <= self.slots else math.inf
         ahead = self.level_at - now

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from localgcl import DatabaseError, Limiter
-from localgcl._admin import limits
+from localgcl._admin import reading
 from localgcl._engine import owners
 from localgcl._storage import database, schema
 from localgcl._storage.database import Transaction
@@ -115,14 +115,14 @@ def test_a_handler_that_strikes_as_rows_are_made_use_of(
     """The same after the transaction, where the rows become what the caller is given."""
     limiter = Limiter(path)
     limiter.create("a", 1)
-    utc, calls = reading._utc, iter([True])
+    utc, calls = reading.utc, iter([True])
 
     def interrupted(wall: float) -> object:
         if next(calls, False):
             signal.raise_signal(signal.SIGUSR1)
         return utc(wall)
 
-    monkeypatch.setattr(reading, "_utc", interrupted)
+    monkeypatch.setattr(reading, "utc", interrupted)
     handler(error)
     with pytest.raises(type(error), match="of a handler"):
         limiter.read("a")

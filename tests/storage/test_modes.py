@@ -186,11 +186,12 @@ def test_a_user_with_a_narrow_umask(public: Path, mask: int) -> None:
         os.umask(int(sys.argv[2]))
         limiter = Limiter(sys.argv[1])
         limiter.create("database", 1)
-        with limiter.concurrency("database"):
-            try:
-                limiter.acquire("database", timeout_seconds=0.01)
-            except TimeoutError:
-                print("full")
+        held = limiter.acquire("database")
+        try:
+            limiter.acquire("database", timeout_seconds=0.01)
+        except TimeoutError:
+            print("full")
+        held.release()
         """,
         str(public / "limits.db"),
         str(mask),
