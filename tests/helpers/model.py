@@ -77,7 +77,7 @@ class Pool:
                 for at, taken in self.taken.values()
                 if at + self.window > now
             )
-            excess = sum(taken for _, taken in back) + slots - self.slots
+            excess: float = sum(taken for _, taken in back) + slots - self.slots
             fits_at = now
             for back_at, coming_back in back:
                 if excess <= 0:
