@@ -19,6 +19,7 @@ from localgcl import Limiter
 from localgcl._doctor import examination
 from localgcl._liveness.folder import Folder
 from localgcl.cli import localgcl
+from tests.helpers import lax
 from tests.helpers.database import forget_everything, tables
 from tests.helpers.doctor import Examine, files, found, statuses
 from tests.helpers.foreign_files import not_ours
@@ -68,12 +69,13 @@ def test_whatever_was_damaged(limiter: Limiter, path: str, invoke: Invoke) -> No
 def write(path: str, *statements: str) -> None:
     """Write as another program does, at rest, with what triggers do undone."""
     forget_everything()
-    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        for statement in statements:
-            connection.execute(statement)
+    for statement in statements:
+        lax.write(path, statement)
     with contextlib.suppress(FileNotFoundError):
         os.unlink(f"{path}-wal")
 
+
+KEY = "(SELECT key FROM settings WHERE name = 'database')"
 
 OWNER = "INSERT INTO owners VALUES (1, '0', 812, 'app', 'backup.sh', NULL, NULL, NULL, NULL)"
 
@@ -88,13 +90,13 @@ LEASE = (
 ROWS: dict[str, tuple[list[str], str]] = {
     "used": (["UPDATE ledger SET slots = 2 WHERE owner = -1"], "counts 2 slot(s) in use"),
     "waiting": (["UPDATE ledger SET waiting = 2 WHERE owner = -1"], "counts 2 waiting"),
-    "a lease of nobody": ([LEASE.format(key=1, owner=7, slots=1)], "owner that does not exist"),
+    "a lease of nobody": ([LEASE.format(key=KEY, owner=7, slots=1)], "owner that does not exist"),
     "a lease at nothing": (
         [OWNER, LEASE.format(key=99, owner=1, slots=1)],
         "limit that does not exist",
     ),
     "a limit without its tally": (
-        ["DELETE FROM ledger WHERE owner = -1 AND limit_key = 1"],
+        [f"DELETE FROM ledger WHERE owner = -1 AND limit_key = {KEY}"],
         "settings of a limit that has no tally",
     ),
     "a tally of nothing": (
@@ -102,20 +104,23 @@ ROWS: dict[str, tuple[list[str], str]] = {
         "tally of a limit that does not exist",
     ),
     "a second tally": (
-        ["INSERT INTO ledger (limit_key, owner, lease, slots) VALUES (1, -1, 'x', 0)"],
+        [f"INSERT INTO ledger (limit_key, owner, lease, slots) VALUES ({KEY}, -1, 'x', 0)"],
         "tally of a limit that does not exist",
     ),
     "a tally without a figure": (
-        ["UPDATE ledger SET grants = NULL WHERE owner = -1 AND limit_key = 1"],
+        [f"UPDATE ledger SET grants = NULL WHERE owner = -1 AND limit_key = {KEY}"],
         "tally without all its figures",
     ),
     "a place for nobody": (
-        ["INSERT INTO waits VALUES (1, 5, 1, 0)"],
+        [f"INSERT INTO waits VALUES ({KEY}, 5, 1, 0, 0)"],
         "request that does not exist",
     ),
-    "a place at nothing": (["INSERT INTO waits VALUES (99, 5, 1, 0)"], "limit that does not exist"),
+    "a place at nothing": (
+        ["INSERT INTO waits VALUES (99, 5, 1, 0, 0)"],
+        "limit that does not exist",
+    ),
     "no slots held": (
-        [OWNER, LEASE.format(key=1, owner=1, slots=0)],
+        [OWNER, LEASE.format(key=KEY, owner=1, slots=0)],
         "leases.slots is out of range",
     ),
     "a text as a number": (["UPDATE settings SET slots = 'five'"], "settings.slots is no integer"),
@@ -127,15 +132,18 @@ ROWS: dict[str, tuple[list[str], str]] = {
         "ledger.level is out of range",
     ),
     "bytes as a name": (
-        ["UPDATE settings SET name = x'ff' WHERE key = 1"],
+        ["UPDATE settings SET name = x'ff' WHERE name = 'database'"],
         "settings.name is no text",
     ),
     "a text as a holder's pid": (
         [OWNER, "UPDATE owners SET pid = 'init'"],
         "owners.pid is no integer",
     ),
-    "no name": (["UPDATE settings SET name = 'a/b' WHERE key = 1"], "'a/b' contains /"),
-    "a hostile name": (["UPDATE settings SET name = 'a' || char(27) WHERE key = 1"], r"'a\x1b'"),
+    "no name": (["UPDATE settings SET name = 'a/b' WHERE name = 'database'"], "'a/b' contains /"),
+    "a hostile name": (
+        ["UPDATE settings SET name = 'a' || char(27) WHERE name = 'database'"],
+        r"'a\x1b'",
+    ),
 }
 
 
@@ -155,7 +163,7 @@ def test_rows_that_contradict_themselves(
 
 def test_text_that_is_no_text(known: Limiter, examine: Examine, path: str) -> None:
     """Bytes that are no UTF-8 cannot be read as a name."""
-    write(path, "UPDATE settings SET name = CAST(x'ff' AS TEXT) WHERE key = 1")
+    write(path, "UPDATE settings SET name = CAST(x'ff' AS TEXT) WHERE name = 'database'")
     assert statuses(examine(), "fault") == ["format"]
 
 
