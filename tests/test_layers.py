@@ -29,6 +29,8 @@ LAYERS = (
     ("_admin",),
     ("_doctor",),
     ("sync", "asyncio"),  # which never import each other
+    ("testing",),
+    ("pytest_plugin",),
     ("",),  # localgcl itself
     ("_run",),
     ("server",),
@@ -122,7 +124,16 @@ def test_the_engine_knows_no_database() -> None:
 def test_a_private_module_is_in_a_folder() -> None:
     """At the top are the modules that users import, and nothing else."""
     alone = {module for module in modules() if "." not in module and module not in FOLDERS}
-    assert alone == {"", "__main__", "asyncio", "errors", "models", "sync"}
+    assert alone == {
+        "",
+        "__main__",
+        "asyncio",
+        "errors",
+        "models",
+        "pytest_plugin",
+        "sync",
+        "testing",
+    }
 
 
 @pytest.mark.parametrize("folder", sorted(FOLDERS - {"cli", "server"}))

@@ -8,7 +8,7 @@ import os
 from typing import TYPE_CHECKING
 
 from localgcl._drivers import blocks
-from localgcl._drivers.held import Held
+from localgcl._drivers.held import UNLIMITED, Held
 from localgcl._drivers.sessions import last_database, session_of
 from localgcl._storage.backlog import run_later
 from localgcl._storage.database import NoDatabaseError
@@ -75,7 +75,10 @@ class AsyncLease(Held):
 
     async def numbers(self, name: str | None = None) -> list[int]:
         """As `Lease.numbers`, awaited."""
-        work = functools.partial(self._numbers, place=self._place_of(name))
+        place = self._place_of(name)
+        if self._granted is UNLIMITED:
+            return list(range(self.slots[place[2]]))
+        work = functools.partial(self._numbers, place=place)
         session = await session_of(self._path)
         try:
             numbers: list[int] = await session.transact(work, create=False)

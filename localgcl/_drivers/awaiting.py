@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
 from localgcl._base import clock
 from localgcl._drivers import blocks, decorating
 from localgcl._drivers.flow import Terms, Transact, flow
+from localgcl._drivers.held import UNLIMITED
 from localgcl._drivers.session import LEAST_SECONDS, PATIENCE_SECONDS, Session
 from localgcl._drivers.sessions import session_of
 from localgcl._engine.request import Granted, Request
@@ -32,9 +33,9 @@ async def obtain(terms: Terms, path: str | None, lease_type: Callable[..., L]) -
     `path` None means the database of the environment, or the default.
     """
     request = terms.request()
-    if not terms.names:
+    if not terms.names or terms.unlimited:
         terms.check_nothing()
-        return lease_type(request)
+        return lease_type(request, 0.0, UNLIMITED if terms.names else None)
     if path is None:
         path = choose(None)[0]
     session = await session_of(path)

@@ -10,6 +10,7 @@ from localgcl._base import clock, threads
 from localgcl._base.checks import check_lease_id
 from localgcl._drivers import blocks
 from localgcl._drivers.flow import Transact, flow
+from localgcl._drivers.held import UNLIMITED
 from localgcl._drivers.places import OwnPlace
 from localgcl._drivers.receiver import Receiver, Seat
 from localgcl._engine import release, wait
@@ -220,9 +221,9 @@ def obtain(
     here, while an interruption still undoes the request.
     """
     request = terms.request()
-    if not terms.names:
+    if not terms.names or terms.unlimited:
         terms.check_nothing()
-        return lease_type(request)
+        return lease_type(request, 0.0, UNLIMITED if terms.names else None)
     if database is None:
         database = database_of(None)
     listener = Listener(database, request)

@@ -78,6 +78,7 @@ class Terms:
     """The arguments of `concurrency` and `rate_limit`, checked."""
 
     holds: bool  # until they are released; otherwise they decay by themselves
+    unlimited = False  # inside `localgcl.testing.unlimited()`
 
     __slots__ = (
         "holder",

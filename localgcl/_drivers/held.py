@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from localgcl._engine import numbers, release
+from localgcl._engine.request import Granted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
 
-    from localgcl._engine.request import Granted, Request
+    from localgcl._engine.request import Request
     from localgcl._engine.transaction import Transaction
+
+
+# What a lease has that was granted inside `localgcl.testing.unlimited()`.
+UNLIMITED = Granted(0.0, (), None, [])
 
 
 class Held:
@@ -49,6 +54,8 @@ class Held:
     def _keys(self) -> dict[str, int]:
         """Return the keys of the limits that slots were taken of, by name."""
         granted, names = self._granted, self._request.names
+        if granted is UNLIMITED:
+            return dict.fromkeys(names, 0)
         if granted is None or not granted.taken:
             return {}
         if len(names) == 1:
@@ -67,6 +74,8 @@ class Held:
             has = ", ".join(keys) or "none"
             raise ValueError(f"a name is required: the limits of this lease are {has}")
         chosen = next(iter(keys)) if name is None else name
+        if self._granted is UNLIMITED and chosen in keys:
+            return 0, 0, chosen
         owner = None if self._granted is None else self._granted.owner
         if chosen not in keys or owner is None or self._request.granted is None:
             raise self._has_none(chosen)

@@ -7,7 +7,7 @@ import os
 
 from localgcl._drivers import blocks
 from localgcl._drivers.blocking import run_until_committed
-from localgcl._drivers.held import Held
+from localgcl._drivers.held import UNLIMITED, Held
 from localgcl._storage.backlog import run_later
 from localgcl._storage.database import NoDatabaseError
 
@@ -95,6 +95,8 @@ class Lease(Held):
         [0, 1]
         """
         place = self._place_of(name)
+        if self._granted is UNLIMITED:
+            return list(range(self.slots[place[2]]))
         assert self._database is not None  # or it would have no place
         work = functools.partial(self._numbers, place=place)
         try:
