@@ -23,20 +23,14 @@ from typing import Any
 import pytest
 
 from localgcl import Limiter
+from tests.helpers.needs import PREFECT_PYTHON, takes_prefect
 from tests.helpers.served import Process
 from tests.helpers.waiting import until
 from tests.server import prefect_client
 
-PYTHON = os.environ.get("LOCALGCL_PREFECT_PYTHON") or (
-    sys.executable if importlib.util.find_spec("prefect") else None
-)
-
 pytestmark = [
     pytest.mark.processes,
-    pytest.mark.skipif(
-        PYTHON is None and not os.environ.get("LOCALGCL_TEST_EVERYTHING"),
-        reason="Prefect is not installed, and LOCALGCL_PREFECT_PYTHON names no other interpreter",
-    ),
+    takes_prefect,
     pytest.mark.timeout(300),
 ]
 
@@ -61,9 +55,9 @@ class Client:
             **variables,
         }
         self.errors = (home / "stderr").open("w+")
-        assert PYTHON is not None
+        assert PREFECT_PYTHON is not None
         self.process = subprocess.Popen(
-            [PYTHON, prefect_client.__file__],
+            [PREFECT_PYTHON, prefect_client.__file__],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.errors,
