@@ -18,6 +18,7 @@ from tests.benchmarks import (
     pairs,
     rate,
     readme,
+    rules,
     rush,
     shell,
     start,
@@ -29,11 +30,14 @@ from tests.benchmarks.table import HEAD, headline, line_of, render
 # In the order of the table.
 FIGURES: dict[str, Measure] = {
     "alone": pairs.alone,
+    "rules": rules.beside_a_plain_one,
     "throughput": rush.throughput,
     "longest": rush.longest,
     "hand-over": handover.hand_over,
     "crowded": crowd.crowded,
     "rate": rate.rates,
+    "window": rules.windows,
+    "groups": rules.groups,
     "killed": handover.killed,
     "idle": idle.idle,
     "tasks": tasks.tasks,
