@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from localgcl._admin.action import Action
 from localgcl._admin.changes import key_of, limit_or_key
 from localgcl._base import clock
-from localgcl._base.checks import MAX_SLOTS, check_requested_name
+from localgcl._base.checks import MAX_SLOTS, check_name, check_requested_name
 from localgcl._base.rates import rate_text
 from localgcl._engine import decay, keys, owners, window
 from localgcl._engine.admission import LIMIT_COLUMNS, LimitRow, moment
@@ -243,7 +243,7 @@ def limit_of(seen: Seen) -> Limit:
         id=identity,
         created=utc(created),
         updated=utc(updated),
-        name=row.name,
+        name=row.name if template is not None else check_name(row.name),
         active=bool(row.active),
         limit=row.limit,
         active_slots=seen.in_use,
@@ -278,7 +278,7 @@ def _paused_until(paused: float, now: float) -> datetime | None:
 
 
 def _moment(at: float | None, now: float) -> datetime | None:
-    return None if at is None else min(_FOREVER, utc(clock.wall() + at - now))
+    return None if at is None else utc(min(_FOREVER.timestamp(), clock.wall() + at - now))
 
 
 def utc(wall: float) -> datetime:

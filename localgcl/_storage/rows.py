@@ -14,15 +14,19 @@ _CALENDAR = (-62135596800, 253402300799)  # the years 1 to 9999
 _RANGES = (
     ("settings", "slots", 0, MAX_SLOTS),
     ("settings", "decay", 0, _LARGEST_REAL),
+    ("settings", "window", 0, _LARGEST_REAL),
     ("settings", "created", *_CALENDAR),
     ("settings", "updated", *_CALENDAR),
     ("ledger", "slots", 0, MAX_SLOTS),
     ("ledger", "waiting", 0, MAX_SLOTS),
+    ("ledger", "mixed", 0, MAX_SLOTS),
     ("ledger", "level", 0, _LARGEST_REAL),
     ("ledger", "level_at", -_LARGEST_REAL, _LARGEST_REAL),
     ("ledger", "occupancy", 0, _LARGEST_REAL),
     ("leases", "slots", 1, MAX_SLOTS),
     ("leases", "since", *_CALENDAR),
+    ("taken", "slots", 1, MAX_SLOTS),
+    ("taken", "at", -_LARGEST_REAL, _LARGEST_REAL),
     ("waits", "slots", 1, MAX_SLOTS),
     ("waiters", "since", *_CALENDAR),
 )
@@ -37,8 +41,9 @@ FROM limits ORDER BY name
 # counters that lacks one: SQLite does not check that, since other rows of the table have none.
 _ODD = {
     "a tally without all its figures": (
-        "SELECT count(*) FROM ledger WHERE owner = -1 AND max(waiting, level, level_at, occupancy,"
-        " grants, waited, longest_wait, held, longest_hold, refusals, timeouts, reclaimed) IS NULL"
+        "SELECT count(*) FROM ledger WHERE owner = -1 AND max(waiting, mixed, level, level_at,"
+        " occupancy, grants, waited, longest_wait, held, longest_hold, refusals, timeouts,"
+        " reclaimed) IS NULL"
     ),
     "settings of a limit that has no tally": (
         "SELECT count(*) FROM settings WHERE key NOT IN (SELECT key FROM limits)"
@@ -53,6 +58,16 @@ _ODD = {
     "slots held by an owner that does not exist": (
         "SELECT count(*) FROM leases WHERE owner <> 0 AND owner NOT IN (SELECT key FROM owners)"
     ),
+    "slots taken of a limit that does not exist": (
+        "SELECT count(*) FROM taken WHERE limit_key NOT IN (SELECT key FROM settings)"
+    ),
+    "settings of a key whose template does not exist": (
+        "SELECT count(*) FROM settings"
+        " WHERE template IS NOT NULL AND template NOT IN (SELECT key FROM settings)"
+    ),
+    "settings of a template whose prefix is not that of its name": (
+        "SELECT count(*) FROM settings WHERE prefix IS NOT NULL AND prefix || '*' <> name"
+    ),
     "places in the queue of a limit that does not exist": (
         "SELECT count(*) FROM waits WHERE limit_key NOT IN (SELECT key FROM settings)"
     ),
@@ -62,8 +77,13 @@ _ODD = {
 }
 
 
-# Keys of limits, separated by spaces.
-_LISTS = (("waiters", "limits"), ("waiters", "taken"), ("owners", "limits"))
+# Keys of limits, separated by spaces, and what else is written like them.
+_LISTS = (
+    ("waiters", "limits", "keys"),
+    ("waiters", "taken", "keys"),
+    ("owners", "limits", "keys"),
+    ("ledger", "numbers", "numbers"),
+)
 
 _COLUMNS = (
     "SELECT tables.name, columns.name, columns.type"
@@ -82,11 +102,7 @@ def senseless(execute: Callable[..., sqlite3.Cursor]) -> str | None:
 
     It reads every row. It is for a caller that could not use a row and asks why.
     """
-    checks = (_of_types(execute, columns_of(execute)), _of_ranges(execute), _of_names(execute))
-    for problems in (*checks, _of_lists(execute), _odd(execute)):
-        for problem in problems:
-            return problem
-    return None
+    return next(_impossible(execute, columns_of(execute)), None)
 
 
 def problems_of(
@@ -96,21 +112,25 @@ def problems_of(
 
     `columns` are those of a new file: table, name and type.
     """
-    return [
-        *_of_types(execute, columns),
-        *_of_ranges(execute),
-        *_of_names(execute),
-        *_of_lists(execute),
-        *_of_sums(execute),
-        *_odd(execute),
-    ]
+    return [*_impossible(execute, columns), *_of_sums(execute)]
+
+
+def _impossible(
+    execute: Callable[..., sqlite3.Cursor], columns: Sequence[tuple[str, str, str]]
+) -> Iterator[str]:
+    yield from _of_types(execute, columns)
+    yield from _of_ranges(execute)
+    yield from _of_names(execute)
+    yield from _of_lists(execute)
+    yield from _of_weights(execute)
+    yield from _odd(execute)
 
 
 def _of_types(
     execute: Callable[..., sqlite3.Cursor], columns: Sequence[tuple[str, str, str]]
 ) -> Iterator[str]:
-    # SQLite itself enforces no types, only which values may be missing. `_ODD` checks that for rows
-    # of counters.
+    # The tables are strict, but a file that another program has made or changed may have others.
+    # Which values may be missing, SQLite always enforces; `_ODD` checks that for rows of counters.
     for table, column, type_ in columns:
         ((wrong,),) = execute(
             f"SELECT count(*) FROM {table} WHERE typeof({column}) NOT IN ('null', ?)",
@@ -141,7 +161,7 @@ def _of_names(execute: Callable[..., sqlite3.Cursor]) -> Iterator[str]:
 
 
 def _of_lists(execute: Callable[..., sqlite3.Cursor]) -> Iterator[str]:
-    for table, column in _LISTS:
+    for table, column, what in _LISTS:
         texts = f"SELECT DISTINCT {column} FROM {table} WHERE typeof({column}) = 'text'"
         for (text,) in execute(texts).fetchall():
             try:
@@ -149,7 +169,21 @@ def _of_lists(execute: Callable[..., sqlite3.Cursor]) -> Iterator[str]:
             except ValueError:
                 makes_sense = False
             if not makes_sense:
-                yield f"{table}.{column} is no list of keys: {text!r}"
+                yield f"{table}.{column} is no list of {what}: {text!r}"
+
+
+def _of_weights(execute: Callable[..., sqlite3.Cursor]) -> Iterator[str]:
+    texts = "SELECT limits, weights FROM waiters WHERE typeof(limits) = 'text' AND weights <> ''"
+    for limits, weights in execute(f"{texts} AND typeof(weights) = 'text'").fetchall():
+        try:
+            slots = keys_in(weights)
+            makes_sense = len(slots) == len(limits.split()) and all(
+                1 <= one <= MAX_SLOTS for one in slots
+            )
+        except ValueError:
+            makes_sense = False
+        if not makes_sense:
+            yield f"waiters.weights is no list of the slots of each limit: {weights!r}"
 
 
 def _of_sums(execute: Callable[..., sqlite3.Cursor]) -> Iterator[str]:

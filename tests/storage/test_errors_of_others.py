@@ -7,7 +7,6 @@ sense is told to restore a backup (`test_strange_rows.py`).
 from __future__ import annotations
 
 import signal
-import sqlite3
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -17,6 +16,7 @@ from localgcl._admin import reading
 from localgcl._engine import owners
 from localgcl._storage import database, schema
 from localgcl._storage.database import Transaction
+from tests.helpers import lax
 from tests.helpers.flavours import both_flavours
 from tests.helpers.waiting import DEADLINE_SECONDS
 
@@ -161,14 +161,14 @@ def test_a_row_that_makes_no_sense(
     limiter.acquire("a")
     limiter._database.transact(
         lambda tx: tx.execute(
-            "INSERT INTO waiters (ticket, request, owner, wakes, limits, slots, holds, strict,"
-            " since, until, wakes_at) VALUES (1, 'r', 1, 'x', '1', 1, 1, 0, 0, 1e300, 0)"
+            "INSERT INTO waiters (ticket, request, owner, wakes, limits, holds, strict, since,"
+            " until, wakes_at) SELECT 1, 'r', 1, 'x', key, 1, 0, 0, 1e300, 0 FROM settings"
         )
     )
-    limiter._database.transact(lambda tx: tx.execute("INSERT INTO waits VALUES (1, 1, 1, 0)"))
+    limiter._database.transact(
+        lambda tx: tx.execute("INSERT INTO waits SELECT key, 1, 1, 0, 0 FROM settings")
+    )
     limiter.close()
-    with sqlite3.connect(limiter._database.path) as connection:
-        connection.execute(f"UPDATE {table} SET {column} = ?", (value,))
-    connection.close()
+    lax.write(limiter._database.path, f"UPDATE {table} SET {column} = ?", value)
     with pytest.raises(DatabaseError, match=f"{table}.{column}.*restore a backup"):
         limiter.update("a", limit=2, slot_decay_per_second=2.0)

@@ -14,6 +14,7 @@ import pytest
 
 from localgcl import DatabaseError, Limiter, LocalGCLError
 from localgcl._storage import schema
+from tests.helpers import lax
 from tests.helpers.played import Process
 from tests.helpers.programs import Invoke
 
@@ -23,11 +24,20 @@ VALUES = (
 )
 
 # Settings first: the sums of what is deleted after them need not add up.
-TABLES = ("settings", "ledger", "waits", "waiters", "owners", "boot")
+TABLES = ("settings", "ledger", "taken", "waits", "waiters", "owners", "boot")
 
 
 # Of the ledger, tallies and leases apart: where all change at once, nothing is left to be found.
 PARTS = {"ledger": ("ledger WHERE owner = -1", "ledger WHERE owner >= 0")}
+
+# What is unique, or is of templates or their keys alone, is written into the row of one limit too.
+SINGLE = [
+    *(("settings WHERE prefix IS NOT NULL", column) for column in ("name", "prefix", "id")),
+    *(
+        ("settings WHERE template IS NOT NULL", column)
+        for column in ("name", "template", "prefix", "id")
+    ),
+]
 
 
 def columns() -> list[tuple[str, str]]:
@@ -45,19 +55,27 @@ def columns() -> list[tuple[str, str]]:
         for _, column, *_ in connection.execute(f"PRAGMA table_info({table})").fetchall()
     ]
     connection.close()
-    return found
+    return found + SINGLE
 
 
 def write(path: str, table: str, column: str, value: object) -> bool:
     """Write as another program does; return whether SQLite let it."""
+    name, where, condition = table.partition(" WHERE ")
+    try:
+        lax.write(path, f"UPDATE {name} SET {column} = ?{where}{condition}", value)
+    except sqlite3.IntegrityError:
+        return False
+    return True
+
+
+def clear(path: str) -> None:
+    """Delete every row, and have the tables as strict as they are in a new file."""
+    lax.make_lax(path)  # or what the triggers add up may be refused
     with contextlib.closing(sqlite3.connect(path)) as connection:
-        try:
-            name, where, condition = table.partition(" WHERE ")
-            connection.execute(f"UPDATE {name} SET {column} = ?{where}{condition}", (value,))
-        except sqlite3.IntegrityError:
-            return False
+        for name in TABLES:
+            connection.execute(f"DELETE FROM {name}")
         connection.commit()
-        return True
+    lax.make_strict(path)
 
 
 @pytest.fixture
@@ -69,13 +87,35 @@ def busy(limiter: Limiter, processes: Callable[[], Process]) -> Callable[[], Pro
             limiter.delete(limit.name)
         limiter.create("plain", 1)
         limiter.create("rate", 1, slot_decay_per_second=0.5)
+        limiter.create("window", 3, window_seconds=60)
+        limiter.create("tenant:*", 1)
         process = processes()
         process.ask("plain", "rate")
         process.ask("plain", "rate", strict=True)
         process.ask("plain")
+        process.ask("plain", "rate", occupy=None, weights={"plain": 1, "rate": 1})
+        process.ask("window")
+        process.ask("window", holds=False)
+        process.ask("tenant:a")
+        process.ask("tenant:a")
         return process
 
     return fill
+
+
+def number(limiter: Limiter) -> list[list[int]]:
+    """Ask for the numbers of the slots of a new lease, which has none of an inactive limit."""
+    lease = limiter.acquire("window", timeout_seconds=0)
+    return [lease.numbers(name) for name in lease.slots]
+
+
+def adjust(limiter: Limiter) -> None:
+    """Give back a slot of a window, unless the row says that the limit has none."""
+    try:
+        limiter.adjust("window", -1)
+    except ValueError as error:
+        if "has neither a rate nor a window" not in str(error):
+            raise
 
 
 def calls(limiter: Limiter, process: Process) -> dict[str, Callable[[], object]]:
@@ -87,10 +127,21 @@ def calls(limiter: Limiter, process: Process) -> dict[str, Callable[[], object]]
         "acquire": partial(limiter.acquire, ["plain", "rate"], timeout_seconds=0),
         "acquire strictly": partial(limiter.acquire, "plain", timeout_seconds=0.002, strict=True),
         "rate_limit": partial(limiter.rate_limit, "rate", timeout_seconds=0),
+        "rate_limit of a window": partial(limiter.rate_limit, "window", timeout_seconds=0),
+        "acquire a key": partial(limiter.acquire, "tenant:a", timeout_seconds=0),
+        "make a key": partial(limiter.acquire, "tenant:b", timeout_seconds=0),
+        "read a key": partial(limiter.read, "tenant:a"),
+        "numbers": partial(number, limiter),
+        "adjust": partial(adjust, limiter),
         "other process": lambda: process.ask("plain", once=True),
         "wait": lambda: process.ask("plain", "rate").withdraw(),
         "update": partial(limiter.update, "plain", limit=3),
         "change decay": partial(limiter.update, "rate", slot_decay_per_second=2.0),
+        "change window": partial(limiter.update, "window", window_seconds=30.0),
+        "window to rate": partial(limiter.update, "window", slot_decay_per_second=1.0),
+        "change template": partial(limiter.update, "tenant:*", limit=3),
+        "pause": partial(limiter.pause, "plain", 60.0),
+        "resume": partial(limiter.resume, "plain"),
         "disable": partial(limiter.update, "rate", active=False),
         "upsert": partial(limiter.upsert, "rate", 2),
         "read": partial(limiter.read, "plain"),
@@ -98,6 +149,7 @@ def calls(limiter: Limiter, process: Process) -> dict[str, Callable[[], object]]
         "reset": partial(limiter.reset, "plain"),
         "rename": partial(limiter.update, "plain", new_name="new"),
         "delete": partial(limiter.delete, "rate"),
+        "delete template": partial(limiter.delete, "tenant:*"),
     }
 
 
@@ -118,10 +170,7 @@ def test_calls(table: str, column: str, limiter: Limiter, busy: Callable[[], Pro
             except Exception as error:
                 raise AssertionError(f"{name} with {value!r} raised {error!r}") from error
         limiter.close()
-        with contextlib.closing(sqlite3.connect(path)) as connection:
-            for name in TABLES:
-                connection.execute(f"DELETE FROM {name}")
-            connection.commit()
+        clear(path)
 
 
 @pytest.mark.parametrize(("table", "column"), columns())
@@ -143,7 +192,4 @@ def test_commands(
             assert result.exception is None or isinstance(result.exception, SystemExit), told
             assert len(result.stderr.splitlines()) <= 1, told
         limiter.close()
-        with contextlib.closing(sqlite3.connect(limiter._database.path)) as connection:
-            for name in TABLES:
-                connection.execute(f"DELETE FROM {name}")
-            connection.commit()
+        clear(limiter._database.path)
