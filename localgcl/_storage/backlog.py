@@ -65,8 +65,7 @@ def run_later(database: Database, work: Work) -> None:
         raise
     if not begun:
         _leave(database, backlog)
-        if not _is_in_a_loop() and not sys.is_finalizing():
-            _catch_up()
+        _catch_up_if_possible()
     elif threads.are_green:
         _leave(database, backlog)  # the running greenlet may never let another run
 
@@ -99,6 +98,9 @@ class _Errand:
     def __del__(self) -> None:
         if not self.is_over and self.backlog.works:
             _leave(self.database, self.backlog)
+            # The process may wait for just this, and have no other transaction. A thread that ends
+            # before its time tries it here: another one might end so, too.
+            _catch_up_if_possible(starts_threads=False)
 
 
 def _run(errand: _Errand) -> None:
@@ -126,7 +128,12 @@ _catching_up = threads.allocate_real_lock()
 _not_before = 0.0
 
 
-def _catch_up() -> None:
+def _catch_up_if_possible(*, starts_threads: bool = True) -> None:
+    if not _is_in_a_loop() and not sys.is_finalizing():
+        _catch_up(starts_threads=starts_threads)
+
+
+def _catch_up(*, starts_threads: bool = True) -> None:
     """Start a thread for each backlog that has none, or do its work here."""
     global _not_before
     if _thread.get_ident() in threads.inside or clock.now() < _not_before:
@@ -137,7 +144,8 @@ def _catch_up() -> None:
         for database, backlog in tuple(_left.items()):
             del _left[database]
             try:
-                if (threads.are_green or not _begin(database, backlog)) and not _work_off_at_once(
+                starts = starts_threads and not threads.are_green
+                if not (starts and _begin(database, backlog)) and not _work_off_at_once(
                     database, backlog
                 ):
                     _not_before = clock.now() + _FIRST_PAUSE_SECONDS

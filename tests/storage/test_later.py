@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 import functools
 import gc
+import math
 import os
 import sqlite3
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import closing
 from types import ModuleType
 from typing import Any
 
 import pytest
 
 from localgcl import AsyncLimiter, DatabaseError, Limiter
+from localgcl._base import threads
 from localgcl._drivers import blocking
 from localgcl._engine import acquire, release, wait
 from localgcl._storage import backlog
@@ -224,3 +227,33 @@ def test_the_collector_releases(limiter: Limiter) -> None:
             pass
     gc.collect()
     until(lambda: limiter.read("a").active_slots == 0)
+
+
+def test_a_thread_that_ends_before_its_time(
+    limiter: Limiter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever waits for what it was to free gets it, although this process does nothing else."""
+    start, ended = threads._start_real, threading.Event()
+
+    def ends(*_: object) -> None:
+        until(lambda: somebody_waits(limiter))
+        ended.set()
+        raise SystemExit
+
+    def start_one_that_ends(_: Any, arguments: Any) -> None:
+        monkeypatch.setattr(threads, "_start_real", start)
+        start(ends, arguments)
+
+    lease = limiter.acquire("a")
+    monkeypatch.setattr(threads, "_start_real", start_one_that_ends)
+    limiter._database.transact(lambda _: lease.release())
+    monkeypatch.setattr(wait, "NET_SECONDS", math.inf)  # or it looks by itself
+    monkeypatch.setattr(blocking.Listener, "recheck_seconds", math.inf)
+    limiter.acquire("a", timeout_seconds=DEADLINE_SECONDS).release()
+    assert ended.is_set()
+
+
+def somebody_waits(limiter: Limiter) -> bool:
+    """Look by a connection of another program: a transaction of ours would do what is left."""
+    with closing(sqlite3.connect(limiter._database.path)) as connection:
+        return bool(connection.execute("SELECT count(*) FROM waiters").fetchone()[0])
