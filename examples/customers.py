@@ -23,7 +23,7 @@ from localgcl import Limiter, concurrency
 PROCESSES, CUSTOMERS, JOBS = 6, 5, 30
 
 
-@concurrency(lambda customer, job: f"customer:{customer}", strict=True)
+@concurrency(lambda customer, _: f"customer:{customer}", strict=True)
 def work(customer: int, job: int) -> tuple[int, float, float]:
     began = time.monotonic()
     time.sleep(0.02)

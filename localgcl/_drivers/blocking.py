@@ -223,7 +223,10 @@ def obtain(
     request = terms.request()
     if not terms.names or terms.unlimited:
         terms.check_nothing()
-        return lease_type(request, 0.0, UNLIMITED if terms.names else None)
+        lease = lease_type(request, 0.0, UNLIMITED if terms.names else None)
+        if block is not None:
+            block._lease = lease
+        return lease
     if database is None:
         database = database_of(None)
     listener = Listener(database, request)

@@ -10,6 +10,7 @@ import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,6 +21,7 @@ from localgcl import (
     Limiter,
 )
 from localgcl._drivers import blocks
+from localgcl.testing import unlimited
 from tests.helpers.database import tables
 from tests.helpers.usage import in_use
 from tests.helpers.waiting import DEADLINE_SECONDS, until
@@ -342,4 +344,10 @@ def test_nothing_is_kept_of_blocks_that_ended(limiter: Limiter) -> None:
         thread = threading.Thread(target=block.__exit__, args=(None, None, None))
         thread.start()
         thread.join()
+    nothing: list[Any] = [[], {}, "", None]
+    for names in nothing:
+        with limiter.concurrency(names):
+            pass
+    with unlimited(), limiter.concurrency("one"):
+        pass
     assert not blocks.entered

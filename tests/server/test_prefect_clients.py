@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import concurrent.futures
 import functools
-import importlib.util
 import json
 import os
 import select
 import signal
 import subprocess
-import sys
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path

@@ -218,7 +218,7 @@ def test_a_file_of_version_1_is_carried_over(path: str, clock: Clock) -> None:
 
 
 def test_an_old_file_is_the_same_as_a_new_one(tmp_path: Path) -> None:
-    """Columns are the same in the same order, however a file came to its version."""
+    """The columns of each table are the same in the same order, however it came to its version."""
     found = []
     for name, statements in (("old.db", OLD), ("new.db", None)):
         if statements is not None:
@@ -230,6 +230,7 @@ def test_an_old_file_is_the_same_as_a_new_one(tmp_path: Path) -> None:
                 connection.execute(
                     "SELECT tables.name AS tablename, columns.* FROM sqlite_master AS tables,"
                     " pragma_table_info(tables.name) AS columns WHERE tables.type = 'table'"
+                    " ORDER BY tablename, cid"
                 ).fetchall()
             )
     assert found[0] == found[1]
