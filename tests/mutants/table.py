@@ -39,6 +39,10 @@ LATER = "tests/storage/test_later.py"
 CLIENTS = "tests/engine/test_clients.py"
 CLOCK = "tests/base/test_clock.py"
 GATE = "tests/storage/test_gate.py"
+WEIGHTS = "tests/engine/test_weights.py"
+TEMPLATES = "tests/admin/test_templates.py"
+NUMBERS = "tests/engine/test_numbers.py"
+WINDOWS = "tests/engine/test_windows.py"
 CLI_RUN = "tests/run/test_cli_run.py"
 RUN = "tests/processes/test_run.py"
 SERVER = (
@@ -94,10 +98,8 @@ MUTANTS = (
     Mutant(
         "slots of several are not added",
         1,
-        "_engine:acquire",
-        Code(
-            "opening(rows, request.occupy, tx.now) <= tx.now", "opening(rows, 1, tx.now) <= tx.now"
-        ),
+        "opening",
+        Code("moment(tx, row, row.wants)", "moment(tx, row, 1)"),
     ),
     Mutant(
         "slots of several are not added at once",
@@ -109,18 +111,18 @@ MUTANTS = (
         "a limit that has come to decay is taken as if it had not",
         1,
         "_engine:_TAKE",
-        Sql("AND active AND NOT decay AND NOT waiting", "AND active AND NOT waiting"),
+        Sql("active AND NOT decay AND NOT window", "active AND NOT window"),
     ),
     Mutant(
         "a waiter fits where one slot is left",
         1,
-        "opening",
+        "moment",
         Code("row.used + slots > row.limit", "row.used >= row.limit"),
     ),
     Mutant(
         "the sum counts leases and not slots",
         1,
-        "_TABLES",
+        "TRIGGERS",
         Sql("SET slots = slots + NEW.slots", "SET slots = slots + 1"),
     ),
     Mutant(
@@ -177,11 +179,8 @@ MUTANTS = (
     Mutant(
         "a transaction serves a queue to its end, however long",
         4,
-        "_promote",
-        Code(
-            "if tx.share <= 0:\n    _leave_queue(tx, key, asked, first)\n    break",
-            "",
-        ),
+        "_Promotion._try_in_turn",
+        Code("if tx.share <= 0:\n    _leave_queue(tx, key, asked, last)\n    return", ""),
         (SHARES,),
     ),
     Mutant(
@@ -218,7 +217,7 @@ MUTANTS = (
         "a slot is handed on to a waiter that takes by rate",
         2,
         "_NEXT",
-        Sql("AND holds AND limits = ?", "AND limits = ?"),
+        Sql("AND holds AND waiters.limits = ?", "AND waiters.limits = ?"),
     ),
     Mutant(
         "who has a lifeline takes every waiter for alive",
@@ -256,10 +255,7 @@ MUTANTS = (
         "a release serves nobody",
         2,
         "_engine:release",
-        Code(
-            "if queued:\n    promote(tx, queued)",
-            "",
-        ),
+        Code("promote(tx, queued, freed=0 if slots is None else slots)", "pass"),
     ),
     Mutant(
         "a release at once serves nobody",
@@ -297,7 +293,7 @@ MUTANTS = (
         "who waits at a limit that is enabled goes on to watch nobody there",
         2,
         "change",
-        Code("wakes", "False"),
+        Code("changes.active and not was_active", "False"),
         (ORDER,),
     ),
     Mutant(
@@ -463,13 +459,13 @@ MUTANTS = (
         "a newcomer overtakes at once those who wait",
         4,
         "_engine:_TAKE",
-        Sql("AND active AND NOT decay AND NOT waiting", "AND active AND NOT decay"),
+        Sql("AND NOT waiting AND used", "AND used"),
     ),
     Mutant(
         "a newcomer overtakes those who wait",
         4,
-        "_engine:acquire",
-        Code("is_queued = any(row.active and row.waiting for row in rows)", "is_queued = False"),
+        "_passed",
+        Code("row.waiting > row.mixed", "False"),
     ),
     Mutant(
         "two are inside the gate",
@@ -480,6 +476,76 @@ MUTANTS = (
             "fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)",
         ),
         (GATE, *DATABASE),
+    ),
+    Mutant(
+        "who lacks room elsewhere blocks those behind it",
+        4,
+        "lacks_elsewhere",
+        Code("not place[2]", "True"),
+        (ORDER, MACHINE),
+    ),
+    Mutant(
+        "who was overtaken often is overtaken again",
+        4,
+        "MAX_OVERTAKEN",
+        Code("100", "10**9"),
+        (ORDER, MACHINE),
+    ),
+    Mutant(
+        "nobody counts how often a waiter is overtaken",
+        4,
+        "count_overtaken",
+        Sql("SET overtaken = overtaken + 1", "SET overtaken = overtaken"),
+        (ORDER, MACHINE),
+    ),
+    Mutant(
+        "a window forgets too early what was taken",
+        6,
+        "_DROP",
+        Sql("AND at + ? <= ?", "AND at + 0.5 * ? <= ?"),
+        (WINDOWS, MACHINE),
+    ),
+    Mutant(
+        "the oldest slot of a window comes back too early",
+        6,
+        "moment",
+        Code("then + seconds", "then + 0.9 * seconds"),
+        (WINDOWS, MACHINE),
+    ),
+    Mutant(
+        "a paused limit grants",
+        1,
+        "moment",
+        Code("row.paused <= at", "True"),
+        (ORDER, MACHINE),
+    ),
+    Mutant(
+        "each limit gives as many slots as the first",
+        1,
+        "Request.wanted_of",
+        Code("self.weights[name]", "next(iter(self.weights.values()))"),
+        (WEIGHTS, MACHINE),
+    ),
+    Mutant(
+        "an idle key stays",
+        9,
+        "forget_if_idle",
+        Code("tx.execute(_FORGET, (key, key, tx.now))", "pass"),
+        (TEMPLATES, MACHINE),
+    ),
+    Mutant(
+        "a change of a template leaves the waiters of its keys alone",
+        7,
+        "change",
+        Code("promote(tx, all_keys, all_of_them=True)", "promote(tx, [key], all_of_them=True)"),
+        (TEMPLATES,),
+    ),
+    Mutant(
+        "two leases get the same number",
+        1,
+        "assign",
+        Code("number not in taken", "True"),
+        (NUMBERS,),
     ),
     Mutant(
         "a turn at a gate that was taken away is one at its successor",
@@ -509,13 +575,13 @@ MUTANTS = (
         "who is not first at each limit is served",
         4,
         "_engine:try_grant",
-        Code("first = False", "pass"),
+        Code("behind.append(key)", "pass"),
     ),
     Mutant(
         "the smallest request is asked first",
         4,
-        "_first",
-        Sql("ORDER BY ticket LIMIT 1", "ORDER BY waits.slots, ticket LIMIT 1"),
+        "QUEUE",
+        Sql("ORDER BY ticket LIMIT", "ORDER BY waits.slots, ticket LIMIT"),
     ),
     Mutant(
         "one limit of several is taken",
@@ -575,11 +641,8 @@ MUTANTS = (
     Mutant(
         "a lease gives back what has decayed",
         6,
-        "give_back",
-        Code(
-            "decay.given_back(slots, rate, at - decays_from)",
-            "decay.given_back(slots, rate, 0.0)",
-        ),
+        "_engine:lower",
+        Code("decay.given_back(slots, rate, at - since)", "decay.given_back(slots, rate, 0.0)"),
     ),
     Mutant(
         "a reboot does not count as time",
@@ -609,7 +672,7 @@ MUTANTS = (
         "nobody looks at the moment of a stopped head",
         6,
         "waiting_state",
-        Code("look_at = min(look_at, empty - DEPUTY_SECONDS)", "pass"),
+        Code("look_at = min(look_at, lost - DEPUTY_SECONDS)", "pass"),
         (STOPPED_HEADS,),
     ),
     Mutant(
@@ -623,10 +686,7 @@ MUTANTS = (
         "a waiter's timer forgets those before it",
         6,
         "waiting_state",
-        Code(
-            "slots = slots_ahead(tx, key, ticket) + request.occupy",
-            "slots = slots_ahead(tx, key, ticket) * 0 + request.occupy",
-        ),
+        Code("slots_ahead(tx, rooms, key, ticket) + row.wants", "row.wants"),
     ),
     Mutant(
         "a slot is handed on to who fits, and not to the first",
@@ -641,7 +701,7 @@ MUTANTS = (
         "a slot is handed on and its taker's other limits are forgotten",
         5,
         "_NEXT",
-        Sql("AND holds AND limits = ?", "AND holds AND '' <> ?"),
+        Sql("AND holds AND waiters.limits = ?", "AND holds AND '' <> ?"),
     ),
     Mutant(
         "a lease is handed over to who wants more than it has",
@@ -696,8 +756,8 @@ MUTANTS = (
         7,
         "would_look",
         Code(
-            "not watches or stood != ((rate, level, then, limit) if rate else ())",
-            "stood != ((rate, level, then, limit) if rate else ())",
+            "not place[0] or stood != _stands(LimitRow(place[:-2], place[-2]))",
+            "stood != _stands(LimitRow(place[:-2], place[-2]))",
         ),
         (LOST_WAKEUPS,),
     ),
@@ -721,8 +781,11 @@ MUTANTS = (
     Mutant(
         "a view shows the level of long ago",
         8,
-        "_limit",
-        Code("decay.level_at(level, then, rate, now)", "decay.level_at(level, then, rate, then)"),
+        "_seen",
+        Code(
+            "decay.level_at(row.level, row.level_at, row.decay, tx.now)",
+            "decay.level_at(row.level, row.level_at, row.decay, row.level_at)",
+        ),
     ),
     Mutant(
         "a view shows the queue backwards",
@@ -733,8 +796,8 @@ MUTANTS = (
     Mutant(
         "a view shows the dead",
         8,
-        "_admin:read",
-        Code("promote(tx, owners.sweep(tx))", ""),
+        "_admin:look",
+        Code("promote(tx, owners.sweep(tx))", "pass"),
     ),
     Mutant(
         "a timeout stays in the queue",
