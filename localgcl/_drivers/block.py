@@ -12,6 +12,8 @@ from sys import _getframe, modules
 from localgcl._drivers import blocks
 from localgcl._drivers.blocking import database_of, obtain
 from localgcl._drivers.blocks import entered
+from localgcl._storage.location import choose
+from localgcl._storage.problems import explaining
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -94,8 +96,8 @@ class Block:
         __aexit__ = __aenter__
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
-        from localgcl._drivers import decorating
-
+        with explaining(choose(None)[0] if self._database is None else self._database.path):
+            from localgcl._drivers import decorating
         decorating.check_blocking(function, "concurrency")
         of_call = decorating.terms_of_call(self._terms)
         new = type(self)
@@ -136,8 +138,8 @@ class RateDecorator:
         self._terms = terms
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
-        from localgcl._drivers import decorating
-
+        with explaining(choose(None)[0]):
+            from localgcl._drivers import decorating
         decorating.check_blocking(function, "rate_limited")
         of_call = decorating.terms_of_call(self._terms)
 

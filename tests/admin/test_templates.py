@@ -165,6 +165,7 @@ def test_a_change_of_the_template_concerns_the_waiters_of_all_keys(
         limiter.delete("customer:*")
     else:
         limiter.update("customer:*", limit=2, slot_decay_per_second=1.0)
+    assert all(ask.is_woken for ask in asks)  # before a look, which would serve them itself
     for ask in asks:
         ask.look()
     assert all(ask.granted for ask in asks)

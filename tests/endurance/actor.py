@@ -6,6 +6,7 @@ import itertools
 import os
 import random
 import time
+from collections.abc import Iterable
 
 from tests.endurance.journal import Journal, now
 from tests.endurance.wishes import Wish
@@ -38,10 +39,13 @@ class Actor:
         """Whether there is time left."""
         return time.monotonic() < until and not os.path.exists(f"{self.journal.path}.end")
 
-    def asks(self, names: list[str], slots: int, holds: bool) -> str:
+    def asks(
+        self, names: list[str], slots: int, holds: bool, weights: Iterable[int] | None = None
+    ) -> str:
         """Note that a request begins, and return its tag."""
         tag = f"{self.name}-{next(self._numbers)}"
-        self.journal.write("ask", tag, now(), int(holds), slots, ",".join(names))
+        each = slots if weights is None else ",".join(map(str, weights))
+        self.journal.write("ask", tag, now(), int(holds), each, ",".join(names))
         return tag
 
     def note(self, verb: str, tag: str, *words: object) -> None:
@@ -62,7 +66,7 @@ class Actor:
 
     def asks_for(self, wish: Wish) -> str:
         """Note that a wish becomes a request, and return its tag."""
-        return self.asks(wish.names, wish.slots, wish.holds)
+        return self.asks(wish.names, wish.slots, wish.holds, wish.weights)
 
 
 def _words(error: BaseException) -> str:

@@ -98,10 +98,10 @@ async def _make(
 ) -> None:
     if not wish.holds:
         by_rate = localgcl.asyncio.rate_limit if wish.form == "function" else limiter.rate_limit
-        await by_rate(wish.names, wish.slots, wish.timeout_seconds, strict=True)
+        await by_rate(wish.wanted, wish.occupy, wish.timeout_seconds, strict=True)
         await body()
         return
-    asked = (wish.names, wish.slots, wish.timeout_seconds, wish.max_retries)
+    asked = (wish.wanted, wish.occupy, wish.timeout_seconds, wish.max_retries)
     if wish.form == "acquire":
         lease = await limiter.acquire(*asked, strict=True, holder=tag)
         try:

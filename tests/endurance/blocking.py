@@ -147,13 +147,13 @@ class Blocking:
     def _make(self, wish: Wish, body: Callable[[], None]) -> None:
         if not wish.holds:
             by_rate = localgcl.rate_limit if wish.form == "function" else self.limiter.rate_limit
-            by_rate(wish.names, wish.slots, wish.timeout_seconds, strict=True)
+            by_rate(wish.wanted, wish.occupy, wish.timeout_seconds, strict=True)
             body()
             return
         by_slot = self.limiter.concurrency if wish.form == "with" else localgcl.concurrency
         block = by_slot(
-            wish.names,
-            wish.slots,
+            wish.wanted,
+            wish.occupy,
             wish.timeout_seconds,
             wish.max_retries,
             strict=True,
@@ -163,8 +163,8 @@ class Blocking:
             block(body)()
         elif wish.form == "acquire" and self.interrupter is None:
             self.lease = self.limiter.acquire(
-                wish.names,
-                wish.slots,
+                wish.wanted,
+                wish.occupy,
                 wish.timeout_seconds,
                 wish.max_retries,
                 strict=True,
@@ -201,10 +201,10 @@ class Blocking:
             try:
                 if wish.holds:
                     lease = self.limiter.acquire(
-                        wish.names, wish.slots, 0.05, strict=True, holder=tag
+                        wish.wanted, wish.occupy, 0.05, strict=True, holder=tag
                     )
                 else:
-                    self.limiter.rate_limit(wish.names, wish.slots, 0.05, strict=True)
+                    self.limiter.rate_limit(wish.wanted, wish.occupy, 0.05, strict=True)
             except (localgcl.LocalGCLError, OSError) as caught:
                 error = caught
         if isinstance(error, ConcurrencySlotAcquisitionError | AcquireConcurrencySlotTimeoutError):
@@ -222,9 +222,9 @@ class Blocking:
 
     def keep(self, wish: Wish) -> None:
         """Take slots and keep them, if they are free."""
-        tag = self.actor.asks(wish.names, wish.slots, True)
+        tag = self.actor.asks(wish.names, wish.slots, True, wish.weights)
         try:
-            self.lease = self.limiter.acquire(wish.names, wish.slots, 0, strict=True, holder=tag)
+            self.lease = self.limiter.acquire(wish.wanted, wish.occupy, 0, strict=True, holder=tag)
         except (ConcurrencySlotAcquisitionError, AcquireConcurrencySlotTimeoutError):
             self.actor.refused(tag, "timed out")
         except DatabaseError as error:

@@ -22,6 +22,10 @@ _SUMS = {
     " WHERE limit_key = key)",
     "the number of waits": "SELECT name FROM limits WHERE waiting <> (SELECT count(*) FROM waits"
     " WHERE limit_key = key)",
+    "those of them who wait elsewhere, too": "SELECT name FROM limits WHERE mixed <> (SELECT"
+    " total(mixed) FROM waits WHERE limit_key = key)",
+    "what is taken in a window": "SELECT name FROM limits WHERE window AND level <> (SELECT"
+    " total(slots) FROM taken WHERE limit_key = key)",
     "leases or a tally of no limit": "SELECT owner, lease FROM ledger"
     " WHERE limit_key NOT IN (SELECT key FROM settings)",
     "limits without a tally": "SELECT name FROM settings WHERE key NOT IN (SELECT key FROM limits)",

@@ -16,7 +16,7 @@ from localgcl import Limiter, LocalGCLError
 from tests.endurance.actor import Actor
 from tests.endurance.faults import cleaners_kept_out
 from tests.endurance.served import tag_of
-from tests.endurance.wishes import ASLEEP, LIMITS
+from tests.endurance.wishes import ASLEEP, LIMITS, TEMPLATE, WINDOWS
 
 _RETRY_SECONDS = 0.05
 
@@ -45,6 +45,7 @@ class Operator:
             self.rename: 1,
             self.by_hand: 1,
             self.change_decay: 2,
+            self.pause: 2,
             self.release: 4,
             self.back_up: 1,
             self.restore_in_place: 0,
@@ -155,6 +156,15 @@ class Operator:
             self.limits[name] = slots, decay * self.rng.choice([0.5, 1.0, 2.0])
             self.run_until_committed(name)
 
+    def pause(self, name: str) -> None:
+        """Have nothing granted for a moment."""
+        if self.attempt(lambda: self.limiter.pause(name)):
+            self.say("paused", name)
+        time.sleep(self.rng.uniform(0, 0.2))
+        self.say("resuming", name)
+        while not self.attempt(lambda: self.limiter.resume(name)):
+            time.sleep(_RETRY_SECONDS)
+
     def release(self, name: str) -> None:
         """Free the lease of somebody who holds."""
         with contextlib.suppress(LocalGCLError):
@@ -228,7 +238,7 @@ class Operator:
         self.say("shake", "*")
         yield
         # What the backup has of requests that are over would stay until their processes end.
-        for name in (*LIMITS, ASLEEP):
+        for name in (*LIMITS, ASLEEP, *WINDOWS, TEMPLATE):
             while not self.attempt(lambda: self._anew(name)):  # noqa: B023 - called at once
                 time.sleep(_RETRY_SECONDS)
         self.say("cleared")
@@ -242,7 +252,8 @@ class Operator:
     def _anew(self, name: str) -> None:
         if any(limit.name == name for limit in self.limiter.read_all()):
             self.limiter.delete(name)
-        self.limiter.create(name, 1)
+        slots, seconds = WINDOWS.get(name, (1, 0.0))
+        self.limiter.create(name, slots, window_seconds=seconds)
 
     def _copy(self, source: str, target: str) -> None:
         with (

@@ -182,10 +182,12 @@ def becomes(actor: Actor, until: float) -> None:
             caller.ask(wish(rng))
     while actor.goes_on(until):
         wanted = wish(rng)
-        tag = actor.asks(wanted.names, wanted.slots, True)
+        tag = actor.asks(wanted.names, wanted.slots, True, wanted.weights)
         try:
             # It is kept by this name until the process has become another.
-            lease = caller.limiter.acquire(wanted.names, wanted.slots, 0.5, strict=True, holder=tag)
+            lease = caller.limiter.acquire(
+                wanted.wanted, wanted.occupy, 0.5, strict=True, holder=tag
+            )
         except (ConcurrencySlotAcquisitionError, AcquireConcurrencySlotTimeoutError):
             actor.refused(tag, "timed out")
         except DatabaseError as error:

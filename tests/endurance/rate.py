@@ -1,4 +1,7 @@
-"""The bound on a rate: in any time T no more than n + r * T slots, as far as is certain.
+"""The bounds on a rate and on a window, as far as is certain.
+
+In any time T a rate admits no more than n + r * T slots. In any period of its length a window
+admits no more than n.
 
 A request was granted at some moment between its beginning and its return, and nothing tells when.
 Those that began after a moment t, and have returned by now, were all granted since t; so their
@@ -17,17 +20,21 @@ _KEPT = 400
 
 
 class Meter:
-    """What a limit of `slots` and `decay` has admitted since its state was last known."""
+    """What a limit has admitted since its state was last known: one with a rate, or a window."""
 
-    def __init__(self, slots: int, decay: float) -> None:
+    def __init__(self, slots: int, decay: float, window_seconds: float = 0.0) -> None:
         self.slots = slots
         self.decay = decay
+        self._window_seconds = window_seconds
+        self._in_windows: list[tuple[float, float, int]] = []  # when it began and was over, slots
         self._latest = 0.0
         self._admitted: list[tuple[float, int]] = []  # when it began, and how many slots
         self._returns: dict[str, tuple[float, float]] = {}  # how much, and when at the latest
 
     def admit(self, began_at: float, granted_at: float, slots: int) -> float:
         """Count a request, and return by how much the worst stretch is now above its bound."""
+        if self._window_seconds:
+            return self._admit_in_window(began_at, granted_at, slots)
         bisect.insort(self._admitted, (began_at, slots))
         del self._admitted[:-_KEPT]
         self._latest = max(self._latest, granted_at)
@@ -40,6 +47,22 @@ class Meter:
             allowed = self.slots + self.decay * (self._latest - began) + returned
             excess = max(excess, total - allowed)
         return excess if excess > _DUST else 0.0
+
+    def _admit_in_window(self, began_at: float, granted_at: float, slots: int) -> float:
+        """As `admit`. Whoever began and was over inside a period was surely granted there."""
+        seconds = self._window_seconds
+        self._in_windows.append((began_at, granted_at, slots))
+        del self._in_windows[:-_KEPT]
+        near = [one for one in self._in_windows if one[1] > granted_at - 2 * seconds]
+        fullest = max(
+            sum(
+                taken
+                for began, granted, taken in near
+                if begins <= began and granted < begins + seconds
+            )
+            for begins, _, _ in near
+        )
+        return max(0.0, float(fullest - self.slots))
 
     def give_back(self, tag: str, slots: float) -> None:
         """Expect so much to be given back at some time from now on, or more if told so before."""

@@ -11,6 +11,7 @@ import random
 import socket
 import threading
 import time
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -147,7 +148,7 @@ def clients(actor: Actor, until: float) -> None:
         rng = actor.rng(name)
         client = Client(actor, rng)
         while actor.goes_on(until):
-            wanted = wish(rng)
+            wanted = replace(wish(rng), weights=None)  # Prefect's clients have one number
             try:
                 client.ask(wanted)
             except _NoAnswerError as error:

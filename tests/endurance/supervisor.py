@@ -19,7 +19,7 @@ from localgcl import Limiter
 from tests.endurance import actor, served
 from tests.endurance.faults import DISK_BYTES, Faults
 from tests.endurance.journal import Journal, Reader, now
-from tests.endurance.wishes import ASLEEP, LIMITS
+from tests.endurance.wishes import ASLEEP, KEYS, LIMITS, TEMPLATE, WINDOWS
 from tests.endurance.witness import PATIENCE_SECONDS, Witness
 from tests.endurance.workers import Server, Worker, Wrapper
 
@@ -79,7 +79,13 @@ class Run:
         with Limiter(self.database) as limiter:
             for name, (slots, decay) in (*LIMITS.items(), (ASLEEP, (1, 0.0))):
                 limiter.create(name, slots, slot_decay_per_second=decay)
-                self._journal.write("limit", name, slots, decay)
+                self._journal.write("limit", name, slots, decay, 0)
+            for name, (slots, seconds) in WINDOWS.items():
+                limiter.create(name, slots, window_seconds=seconds)
+                self._journal.write("limit", name, slots, 0, seconds)
+            limiter.create(TEMPLATE, 1)
+            for name in KEYS:
+                self._journal.write("limit", name, 1, 0, 0)
         others = self._others
         for module in ("observer", "operating"):
             others.append(self._start(module))

@@ -12,6 +12,7 @@ LIMITS = """
 limit plain 2 0
 limit other 1 0
 limit rate 2 10
+limit window 2 0 1.0
 """
 
 
@@ -29,6 +30,15 @@ def _words(line: str) -> list[str]:
         return [word.strip() for word in line.replace("saw", "saw|", 1).split("|")]
     return line.split(" ")
 
+
+OVERTAKEN = "".join(
+    f"""
+    ask q-{number} 1.2 0 1 plain
+    in q-{number} 1.3
+    """
+    for number in range(101)
+)
+"""One more than a request for two limits may be overtaken."""
 
 WRONG = {
     "too many at once": (
@@ -49,6 +59,52 @@ WRONG = {
         ask q-1 1.0 1 1 plain
         in p-1 1.1
         in q-1 1.1
+        """,
+    ),
+    "too many of one of its limits": (
+        "truth 1",
+        """
+        ask p-1 1.0 1 1,2 other,plain
+        in p-1 1.1
+        ask q-1 1.0 1 1 plain
+        in q-1 1.2
+        """,
+    ),
+    "another number than it asked for is shown": (
+        "truth 8",
+        """
+        ask p-1 1.0 1 1,2 other,plain
+        in p-1 1.1
+        look 1.2
+        saw p-1,other,1 p-1,plain,1 |
+        """,
+    ),
+    "granted while paused": (
+        "truth 1",
+        """
+        paused plain
+        ask p-1 1.0 1 1 plain
+        in p-1 1.1
+        """,
+    ),
+    "too many in a window": (
+        "truth 6",
+        """
+        ask p-1 1.0 0 1 window
+        in p-1 1.1
+        ask p-2 1.2 0 2 window
+        in p-2 1.9
+        """,
+    ),
+    "overtaken for ever": (
+        "truth 4",
+        f"""
+        ask p-1 1.0 1 1 plain,other
+        look 1.1
+        saw | p-1,plain,1 p-1,other,1
+        {OVERTAKEN}
+        look 1.4
+        saw | p-1,plain,1 p-1,other,1
         """,
     ),
     "its process is gone, and a view shows the slot": (
@@ -213,6 +269,29 @@ RIGHT = {
         out p-1 1.2
         in q-1 1.2
         free p-1 1.3
+        """,
+    "as many in a window as there may be": """
+        ask p-1 1.0 0 2 window
+        in p-1 1.3
+        ask p-2 1.2 0 2 window
+        in p-2 2.0
+        """,
+    "before and after a pause": """
+        ask p-1 1.0 1 1 plain
+        paused plain
+        in p-1 1.1
+        resuming plain
+        ask q-1 1.0 1 1 plain
+        in q-1 1.2
+        """,
+    "overtaken while it lacks room elsewhere": """
+        ask p-1 1.0 1 1 plain,other
+        look 1.1
+        saw | p-1,plain,1 p-1,other,1
+        ask q-1 1.2 1 1 plain
+        in q-1 1.3
+        look 1.4
+        saw q-1,plain,1 | p-1,plain,1 p-1,other,1
         """,
     "lowered under its holders": """
         ask p-1 1.0 1 1 plain

@@ -14,6 +14,9 @@ LIMITS = {
     "slow": (3, 20.0),
     "fast": (10, 100.0),
 }
+# Limits that no operator changes, unless he restores the file: slots, and seconds of a window.
+WINDOWS = {"window": (4, 0.25)}
+TEMPLATE, KEYS = "customer:*", [f"customer:{number}" for number in range(6)]
 # A limit of which one waiter gets the only slot and keeps it, while the others sleep.
 ASLEEP = "asleep"
 
@@ -24,6 +27,7 @@ class Wish:
 
     names: list[str]
     slots: int
+    weights: tuple[int, ...] | None  # the slots of each, if they differ
     holds: bool
     timeout_seconds: float | None
     max_retries: int | None
@@ -31,6 +35,18 @@ class Wish:
     pause_seconds: float
     broken_off_after: float | None  # seconds until it is cancelled or interrupted
     form: str
+
+    @property
+    def wanted(self) -> list[str] | dict[str, int]:
+        """The names as a call takes them."""
+        if self.weights is None:
+            return self.names
+        return dict(zip(self.names, self.weights, strict=True))
+
+    @property
+    def occupy(self) -> int:
+        """The slots of each as a call takes them."""
+        return self.slots if self.weights is None else 1
 
 
 def wish_of_a_child(rng: random.Random) -> Wish:
@@ -46,9 +62,14 @@ def wish_of_a_child(rng: random.Random) -> Wish:
 def wish(rng: random.Random) -> Wish:
     """Return what is asked for next."""
     holds = rng.random() < 0.8
-    names = list(LIMITS) if holds else ["slow", "fast", rng.choice(list(LIMITS))]
+    names = ["slow", "fast", *WINDOWS, rng.choice(list(LIMITS))]
+    if holds:
+        names = [*LIMITS, rng.choice(KEYS)]
+    names = list(dict.fromkeys(rng.sample(names, rng.choice([1, 1, 1, 2, 3]))))
+    weights = tuple(rng.choice([1, 1, 2, 3]) for _ in names)
     return Wish(
-        names=rng.sample(names, rng.choice([1, 1, 1, 2, 3])),
+        names=names,
+        weights=weights if rng.random() < 0.15 and len(set(weights)) > 1 else None,
         slots=rng.choice([1, 1, 1, 1, 1, 2, 3, 6]),
         holds=holds,
         timeout_seconds=rng.choice([None, None, 0, 0.01, 0.05, 0.2, rng.uniform(0, 2)]),

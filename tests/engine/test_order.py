@@ -132,6 +132,26 @@ def test_nobody_is_overtaken_for_ever(limiter: Limiter, processes: Processes) ->
     assert late.granted
 
 
+def test_a_release_has_nobody_overtaken_too_often(limiter: Limiter, processes: Processes) -> None:
+    """Those who wait behind a request overtake it no more often than newcomers do."""
+    limiter.create("customer", 1)
+    limiter.create("total", 2)
+    limiter.acquire("customer")
+    waits, process = processes().ask("customer", "total"), processes()
+    for _ in range(MAX_OVERTAKEN - 2):
+        process.ask("total", once=True).release()
+    wide = process.ask("total", occupy=2)
+    assert wide.granted
+    behind = [processes().ask("total") for _ in range(2)]
+    wide.release()
+    for ask in behind:
+        ask.look()
+    assert [ask.granted for ask in behind] == [True, False]
+    behind[0].release()
+    behind[1].look()
+    assert (waits.waits, behind[1].waits) == (True, True)
+
+
 def test_who_gives_up_makes_way(limiter: Limiter, processes: Processes) -> None:
     """The next in the queue is served when the one before it leaves."""
     limiter.create("database", 2)

@@ -465,7 +465,7 @@ MUTANTS = (
         "a newcomer overtakes those who wait",
         4,
         "_passed",
-        Code("row.waiting > row.mixed", "False"),
+        Code("row.active and row.waiting", "False"),
     ),
     Mutant(
         "two are inside the gate",
@@ -487,8 +487,32 @@ MUTANTS = (
     Mutant(
         "who was overtaken often is overtaken again",
         4,
-        "MAX_OVERTAKEN",
-        Code("100", "10**9"),
+        "blocks",
+        Code("overtaken >= MAX_OVERTAKEN", "False"),
+        (ORDER, MACHINE),
+    ),
+    Mutant(
+        "who was overtaken often is overtaken again by those who wait",
+        4,
+        "_Promotion._try_in_turn",
+        Code(
+            "overtaken < MAX_OVERTAKEN and lacks_elsewhere(rooms, key, place)",
+            "lacks_elsewhere(rooms, key, place)",
+        ),
+        (ORDER, MACHINE),
+    ),
+    Mutant(
+        "one promotion overtakes as often as there is room",
+        4,
+        "_Promotion._try_in_turn",
+        Code("max(passed.values()) >= MAX_OVERTAKEN", "False"),
+        (ORDER, MACHINE),
+    ),
+    Mutant(
+        "who ceases to have room elsewhere goes on to block",
+        4,
+        "_engine:acquire",
+        Code("promote_neighbours(tx, outcome.taken)", "pass"),
         (ORDER, MACHINE),
     ),
     Mutant(
@@ -501,8 +525,11 @@ MUTANTS = (
     Mutant(
         "a window forgets too early what was taken",
         6,
-        "_DROP",
-        Sql("AND at + ? <= ?", "AND at + 0.5 * ? <= ?"),
+        "drop_passed",
+        Code(
+            "(key, now - seconds + _MICROSECOND, seconds, now)",
+            "(key, now - seconds / 2, seconds / 2, now)",
+        ),
         (WINDOWS, MACHINE),
     ),
     Mutant(
@@ -511,6 +538,27 @@ MUTANTS = (
         "moment",
         Code("then + seconds", "then + 0.9 * seconds"),
         (WINDOWS, MACHINE),
+    ),
+    Mutant(
+        "a window keeps what a block gives back",
+        6,
+        "_engine:lower",
+        Code("window.give_back(tx, key, since, request)", "pass"),
+        (WINDOWS, MACHINE),
+    ),
+    Mutant(
+        "a paused limit grants at once",
+        1,
+        "_engine:_TAKE",
+        Sql("AND paused <= ?", "AND ? >= 0"),
+        (ORDER, TEMPLATES, *LIMITS, MACHINE),
+    ),
+    Mutant(
+        "a paused limit hands its slots on",
+        1,
+        "_NEXT",
+        Sql("AND paused <= ?", "AND ? >= 0"),
+        (ORDER, TEMPLATES, *LIMITS, MACHINE),
     ),
     Mutant(
         "a paused limit grants",
@@ -525,6 +573,16 @@ MUTANTS = (
         "Request.wanted_of",
         Code("self.weights[name]", "next(iter(self.weights.values()))"),
         (WEIGHTS, MACHINE),
+    ),
+    Mutant(
+        "a waiter wants as much of each limit as of the first",
+        1,
+        "_enqueue",
+        Code(
+            "(row.key, ticket, row.wants, row.waiting < WATCHERS, mixed)",
+            "(row.key, ticket, rows[0].wants, row.waiting < WATCHERS, mixed)",
+        ),
+        (WEIGHTS, ORDER, MACHINE),
     ),
     Mutant(
         "an idle key stays",
