@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from localgcl._admin import limits, reading, usage
@@ -78,12 +77,7 @@ class AsyncLimiter:
     async def __aenter__(self) -> AsyncLimiter:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
     async def aclose(self) -> None:

@@ -6,11 +6,7 @@ import os
 
 from localgcl._drivers import departure
 from localgcl._drivers.block import Block, RateDecorator
-from localgcl._drivers.blocking import (
-    database_of,
-    obtain,
-    release_by_id,
-)
+from localgcl._drivers.blocking import database_of, obtain, release_by_id
 from localgcl._drivers.flow import HoldingTerms, RateTerms
 from localgcl._drivers.lease import Lease
 from localgcl._storage.problems import explaining
@@ -18,8 +14,6 @@ from localgcl.errors import AcquireConcurrencySlotTimeoutError, ConcurrencySlotA
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from localgcl._admin import limits as _limits
     from localgcl._admin import reading as _reading
     from localgcl._admin import usage as _usage
@@ -79,12 +73,7 @@ class Limiter:
     def __enter__(self) -> Limiter:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -204,14 +193,7 @@ class Limiter:
         """
         self._load()
         action = _limits.update(
-            name,
-            new_name,
-            limit,
-            slot_decay_per_second,
-            rate,
-            window_seconds,
-            active,
-            active_slots,
+            name, new_name, limit, slot_decay_per_second, rate, window_seconds, active, active_slots
         )
         return action.run(self._database)
 
@@ -226,10 +208,9 @@ class Limiter:
         active: bool = True,
         active_slots: int | None = None,
     ) -> Limit:
-        """Create a limit, or bring it to these values, and return it.
+        """Create a limit, or bring it to these values; leases stay unless `active_slots` is given.
 
-        Slots in use and leases stay, unless `active_slots` is given: it works as for `update`. With
-        a `rate` and no `limit`, the limit is 1 if it is new, and stays as it is otherwise.
+        With a `rate` and no `limit`, the limit is 1 if it is new, and stays as it is otherwise.
         """
         self._load()
         action = _limits.upsert(
@@ -240,9 +221,8 @@ class Limiter:
     def adjust(self, name: str, slots: int) -> Limit:
         """Have `slots` more slots of a rate or a window in use, or fewer if it is negative.
 
-        This settles an estimate once the real number is known. Above the limit it is a debt, which
-        time pays off. Of a window, the newest slots are given back first. ValueError for a limit
-        that has neither, LimitNotFoundError.
+        This settles an estimate. Above the limit it is a debt, which time pays off. Of a window,
+        the newest slots are given back first. ValueError for a limit with neither.
 
         >>> limiter = Limiter("limits.db")
         >>> _ = limiter.upsert("tokens", 10_000, rate="100/min")
@@ -320,13 +300,12 @@ def concurrency(
 
     `names` is a name, a list, or a mapping of names to the slots of each; none ("", [], {}, None)
     takes nothing. In a decorator it may be a function, which is called with the arguments of each
-    call and returns the names. `timeout_seconds`: None waits
-    for ever, 0 tries once, else the longest wait. `max_retries`: None does not count, n gives up
-    after n further tries, each as long as a slot is expected to take. `strict`: a missing name is
-    an error; otherwise it is logged and ignored. `holder` is a text, or a mapping, that
-    `localgcl ps` shows. `lease_duration` and `raise_on_lease_renewal_failure` are accepted so that
-    code written for Prefect runs, and change nothing: a slot is tied to the life of its process and
-    not to a timer, so there is nothing to renew.
+    call and returns the names. `timeout_seconds`: None waits for ever, 0 tries once, else the
+    longest wait. `max_retries`: None does not count, n gives up after n further tries, each as long
+    as a slot is expected to take. `strict`: a missing name is an error; otherwise it is logged and
+    ignored. `holder` is a text, or a mapping, that `localgcl ps` shows. `lease_duration` and
+    `raise_on_lease_renewal_failure` are accepted so that code written for Prefect runs, and change
+    nothing: a slot is tied to the life of its process, so there is nothing to renew.
 
     Raises ConcurrencySlotAcquisitionError (a strict name is missing, `occupy` is above the limit,
     `max_retries` are used up), AcquireConcurrencySlotTimeoutError (also a TimeoutError),
@@ -341,16 +320,14 @@ def concurrency(
 
 
 def rate_limit(
-    names: Names,
-    occupy: int = 1,
-    timeout_seconds: float | None = None,
-    strict: bool = False,
+    names: Names, occupy: int = 1, timeout_seconds: float | None = None, strict: bool = False
 ) -> None:
-    """Return once `occupy` slots were taken from every limit in `names`; they decay by themselves.
+    """Return once `occupy` slots were taken from every limit in `names`; they come back by time.
 
-    Every active limit named needs `slot_decay_per_second` above 0: a limit of n slots with a decay
-    of r admits at most n + r * T slots in any T seconds. Arguments and errors are those of
-    `concurrency`; a limit without decay raises ConcurrencySlotAcquisitionError.
+    Every active limit named needs a rate or a window: one of n slots with a decay of r admits at
+    most n + r * T slots in any T seconds, one with a window no more than n in any such period.
+    Arguments and errors are those of `concurrency`; a limit with neither raises
+    ConcurrencySlotAcquisitionError.
 
     >>> rate_limit("api", timeout_seconds=10)
     """
@@ -358,10 +335,7 @@ def rate_limit(
 
 
 def rate_limited(
-    names: NamesOfCall,
-    occupy: int = 1,
-    timeout_seconds: float | None = None,
-    strict: bool = False,
+    names: NamesOfCall, occupy: int = 1, timeout_seconds: float | None = None, strict: bool = False
 ) -> _RateLimited:
     """Have each call of the decorated function take slots by rate first, as `rate_limit` does.
 
