@@ -109,7 +109,10 @@ def exists(path: str) -> bool:
 
 def _problem(path: str, error: Exception) -> str:
     known = known_problem(path, error) if isinstance(error, sqlite3.Error | OSError) else None
-    return known or f"it cannot be read: {error}; restore a backup, or move it away to begin anew"
+    return (
+        known
+        or f"it cannot be read: {error}; restore a backup, or move it away to start with a new one"
+    )
 
 
 def _other(path: str, chosen_by: location.ChosenBy) -> str | None:

@@ -40,15 +40,15 @@ FROM limits ORDER BY name
 # Rows whose counterpart is missing, so that nothing would ever clear them away. And a row of
 # counters that lacks one: SQLite does not check that, since other rows of the table have none.
 _ODD = {
-    "a tally without all its figures": (
+    "counters without all their figures": (
         "SELECT count(*) FROM ledger WHERE owner = -1 AND max(waiting, mixed, level, level_at,"
         " occupancy, grants, waited, longest_wait, held, longest_hold, refusals, timeouts,"
         " reclaimed) IS NULL"
     ),
-    "settings of a limit that has no tally": (
+    "settings of a limit that has no counters": (
         "SELECT count(*) FROM settings WHERE key NOT IN (SELECT key FROM limits)"
     ),
-    "the tally of a limit that does not exist, or a second one": (
+    "counters of a limit that does not exist, or a second row of them": (
         "SELECT count(*) FROM ledger WHERE owner < 0"
         " AND NOT (owner = -1 AND lease = '' AND limit_key IN (SELECT key FROM settings))"
     ),

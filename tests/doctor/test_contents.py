@@ -95,21 +95,21 @@ ROWS: dict[str, tuple[list[str], str]] = {
         [OWNER, LEASE.format(key=99, owner=1, slots=1)],
         "limit that does not exist",
     ),
-    "a limit without its tally": (
+    "a limit without its counters": (
         [f"DELETE FROM ledger WHERE owner = -1 AND limit_key = {KEY}"],
-        "settings of a limit that has no tally",
+        "settings of a limit that has no counters",
     ),
-    "a tally of nothing": (
+    "counters of nothing": (
         ["INSERT INTO ledger (limit_key, owner, lease, slots) VALUES (99, -1, '', 0)"],
-        "tally of a limit that does not exist",
+        "counters of a limit that does not exist",
     ),
-    "a second tally": (
+    "second counters": (
         [f"INSERT INTO ledger (limit_key, owner, lease, slots) VALUES ({KEY}, -1, 'x', 0)"],
-        "tally of a limit that does not exist",
+        "counters of a limit that does not exist",
     ),
-    "a tally without a figure": (
+    "counters without a figure": (
         [f"UPDATE ledger SET grants = NULL WHERE owner = -1 AND limit_key = {KEY}"],
-        "tally without all its figures",
+        "counters without all their figures",
     ),
     "a place for nobody": (
         [f"INSERT INTO waits VALUES ({KEY}, 5, 1, 0, 0)"],

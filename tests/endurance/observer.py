@@ -26,9 +26,9 @@ _SUMS = {
     " total(mixed) FROM waits WHERE limit_key = key)",
     "what is taken in a window": "SELECT name FROM limits WHERE window AND level <> (SELECT"
     " total(slots) FROM taken WHERE limit_key = key)",
-    "leases or a tally of no limit": "SELECT owner, lease FROM ledger"
+    "leases or counters of no limit": "SELECT owner, lease FROM ledger"
     " WHERE limit_key NOT IN (SELECT key FROM settings)",
-    "limits without a tally": "SELECT name FROM settings WHERE key NOT IN (SELECT key FROM limits)",
+    "limits without counters": "SELECT name FROM settings WHERE key NOT IN (SELECT key FROM limits)",
     "leases of no owner": "SELECT lease FROM leases"
     " WHERE owner > 0 AND owner NOT IN (SELECT key FROM owners)",
     "waits of no waiter": "SELECT ticket FROM waits"

@@ -142,7 +142,7 @@ def test_what_is_handed_over_is_counted_as_a_release_and_a_grant_are(
         assert second.granted
         values = (clock.now, clock.now, name)
         rows = second.process.do(lambda tx: tx.execute(_LEFT, values).fetchall())
-        # Of a tally, nothing is since or asked.
+        # Of counters, nothing is since or asked.
         return [row if not row[1] else (*row[:2], None, None, *row[4:]) for row in rows]
 
     quick = rows_left("quick")
