@@ -53,7 +53,8 @@ _REMEDIES = {
     sqlite3.SQLITE_BUSY: "another program keeps it locked; end that program's transaction",
     sqlite3.SQLITE_FULL: "the disk is full; free some space and try again",
     sqlite3.SQLITE_IOERR: "reading or writing failed; see whether the disk is full or failing",
-    sqlite3.SQLITE_CORRUPT: "it is corrupt; restore a backup, or move it away to start with a new one",
+    sqlite3.SQLITE_CORRUPT: "it is corrupt; restore a backup, or move it away to start with a new"
+    " one",
     sqlite3.SQLITE_NOTADB: "it is not a database; choose another file, or move it away",
 }
 

@@ -28,7 +28,8 @@ _SUMS = {
     " total(slots) FROM taken WHERE limit_key = key)",
     "leases or counters of no limit": "SELECT owner, lease FROM ledger"
     " WHERE limit_key NOT IN (SELECT key FROM settings)",
-    "limits without counters": "SELECT name FROM settings WHERE key NOT IN (SELECT key FROM limits)",
+    "limits without counters": "SELECT name FROM settings"
+    " WHERE key NOT IN (SELECT key FROM limits)",
     "leases of no owner": "SELECT lease FROM leases"
     " WHERE owner > 0 AND owner NOT IN (SELECT key FROM owners)",
     "waits of no waiter": "SELECT ticket FROM waits"

@@ -43,6 +43,7 @@ WEIGHTS = "tests/engine/test_weights.py"
 TEMPLATES = "tests/admin/test_templates.py"
 NUMBERS = "tests/engine/test_numbers.py"
 WINDOWS = "tests/engine/test_windows.py"
+PAUSES = "tests/engine/test_pauses.py"
 CLI_RUN = "tests/run/test_cli_run.py"
 RUN = "tests/processes/test_run.py"
 SERVER = (
@@ -551,21 +552,21 @@ MUTANTS = (
         1,
         "_engine:_TAKE",
         Sql("AND paused <= ?", "AND ? >= 0"),
-        (ORDER, TEMPLATES, *LIMITS, MACHINE),
+        (PAUSES, MACHINE),
     ),
     Mutant(
         "a paused limit hands its slots on",
         1,
         "_NEXT",
         Sql("AND paused <= ?", "AND ? >= 0"),
-        (ORDER, TEMPLATES, *LIMITS, MACHINE),
+        (PAUSES, MACHINE),
     ),
     Mutant(
         "a paused limit grants",
         1,
         "moment",
         Code("row.paused <= at", "True"),
-        (ORDER, MACHINE),
+        (ORDER, PAUSES, MACHINE),
     ),
     Mutant(
         "each limit gives as many slots as the first",
