@@ -100,7 +100,8 @@ def test_a_process_on_the_old_file_does_no_harm_to_the_new_one(limiter: Limiter,
     assert [one.name for one in limiter.read_all()] == ["first"]  # the ghost has ended
     newcomer.create("second", 1)
     third = Database(path)
-    names = third.transact(lambda tx: tx.execute("SELECT name FROM limits").fetchall())
+    sorted_by_name = "SELECT name FROM limits ORDER BY name"
+    names = third.transact(lambda tx: tx.execute(sorted_by_name).fetchall())
     assert names == [("first",), ("second",)]
     assert [one.name for one in limiter.read_all()] == ["first", "second"]
 
