@@ -88,6 +88,26 @@ def test_who_has_room_elsewhere_blocks(limiter: Limiter, processes: Processes) -
     assert wide.granted
 
 
+def test_who_comes_first_at_one_limit_waits_behind_others_at_another(
+    limiter: Limiter, processes: Processes
+) -> None:
+    """Even if all its slots are free."""
+    limiter.create("a", 1)
+    limiter.create("b", 2)
+    leases = [limiter.acquire("a"), limiter.acquire("b")]
+    earlier, later = processes().ask("b", occupy=2), processes().ask("a", "b")
+    leases[0].release()
+    later.look()
+    assert (earlier.waits, later.waits) == (True, True)
+    leases[1].release()
+    earlier.look()
+    later.look()
+    assert (earlier.granted, later.waits) == (True, True)
+    earlier.release()
+    later.look()
+    assert later.granted
+
+
 @pytest.mark.parametrize("how", ["taken", "paused"])
 def test_who_ceases_to_have_room_elsewhere_no_longer_blocks(
     limiter: Limiter, processes: Processes, how: str
