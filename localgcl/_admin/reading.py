@@ -6,6 +6,7 @@ Each function checks its arguments and returns an `Action`, which both flavours 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -31,6 +32,18 @@ _VIEW = (
     " timed_out_at FROM limits"
 )
 _COLUMNS_BEFORE_ID = 14
+
+# Of the keys of each template. There may be ten thousand of them, so they are not read one by one.
+_KEYS = "FROM limits WHERE key < 0 AND template IS NOT NULL"
+_SUMS_OF_KEYS = (
+    "SELECT template, sum(used * NOT (decay OR window)), count(*), sum(waiting), max(granted_at),"
+    f" max(timed_out_at) {_KEYS} GROUP BY template"
+)
+_LEVELS_OF_KEYS = f"SELECT template, level, level_at, decay {_KEYS} AND decay"
+_WINDOWS_OF_KEYS = (
+    "SELECT template, sum(taken.slots) FROM taken JOIN settings ON key = limit_key"
+    " WHERE key < 0 AND at <= ? AND at + window > ? GROUP BY template"
+)
 
 
 class Seen(NamedTuple):
@@ -189,10 +202,6 @@ def _seen(tx: Transaction, columns: Any) -> Seen:
 
 def _with_keys(tx: Transaction, seen: list[Seen]) -> list[Seen]:
     """Add to templates what their keys have, and to keys what they have of their templates."""
-    of_keys: dict[int, list[Seen]] = {}
-    for columns in tx.execute(f"{_VIEW} WHERE key < 0 AND template IS NOT NULL").fetchall():
-        one = _seen(tx, columns)
-        of_keys.setdefault(one.rest[4], []).append(one)
     templates = {
         key: (name, identity)
         for key, name, identity in tx.execute(
@@ -200,33 +209,32 @@ def _with_keys(tx: Transaction, seen: list[Seen]) -> list[Seen]:
             " OR key IN (SELECT template FROM settings WHERE key < 0)"
         ).fetchall()
     }
+    in_use, sums = Counter[int](), {}
+    if any(one.row.prefix is not None for one in seen):
+        for template, used, *rest in tx.execute(_SUMS_OF_KEYS).fetchall():
+            in_use[template], sums[template] = used, rest
+        for template, level, then, rate in tx.execute(_LEVELS_OF_KEYS).fetchall():
+            in_use[template] += decay.whole(decay.level_at(level, then, rate, tx.now))
+        for template, slots in tx.execute(_WINDOWS_OF_KEYS, (tx.now, tx.now)).fetchall():
+            in_use[template] += slots
     found = []
     for one in seen:
         if one.rest[4] is not None:
             one = one._replace(template=templates.get(one.rest[4]))
         elif one.row.prefix is not None:
-            mine = of_keys.get(one.row.key, [])
-            identity, created, updated, occupancy, template, granted, timed_out = one.rest
+            number, waiting, *latest = sums.get(one.row.key, (0, 0, None, None))
             one = one._replace(
-                in_use=one.in_use + sum(key.in_use for key in mine),
-                waiting=one.waiting + sum(key.waiting for key in mine),
-                keys=len(mine),
-                rest=(
-                    identity,
-                    created,
-                    updated,
-                    occupancy,
-                    template,
-                    _latest([granted, *(key.rest[5] for key in mine)]),
-                    _latest([timed_out, *(key.rest[6] for key in mine)]),
-                ),
+                in_use=one.in_use + in_use[one.row.key],
+                waiting=one.waiting + waiting,
+                keys=number,
+                rest=(*one.rest[:5], *map(_later, one.rest[5:], latest)),
             )
         found.append(one)
     return found
 
 
-def _latest(moments: Iterable[float | None]) -> float | None:
-    return max((at for at in moments if at is not None), default=None)
+def _later(at: float | None, other: float | None) -> float | None:
+    return other if at is None or (other is not None and other > at) else at
 
 
 # For the caller
