@@ -282,7 +282,8 @@ def test_replaced_and_opened_while_somebody_stands_at_the_gate(
         enter(gate, deadline)
 
     monkeypatch.setattr(Gate, "enter", enter_late)
-    names = Database(path).transact(lambda tx: tx.execute("SELECT name FROM limits").fetchall())
+    by_name = "SELECT name FROM limits ORDER BY name"
+    names = Database(path).transact(lambda tx: tx.execute(by_name).fetchall())
     assert names == [("a",), ("b",)]
 
 
