@@ -55,12 +55,16 @@ class Meter:
         del self._in_windows[:-_KEPT]
         near = [one for one in self._in_windows if one[1] > granted_at - 2 * seconds]
         fullest = max(
-            sum(
-                taken
-                for began, granted, taken in near
-                if begins <= began and granted < begins + seconds
-            )
-            for begins, _, _ in near
+            (
+                sum(
+                    taken
+                    for began, granted, taken in near
+                    if begins <= began and granted < begins + seconds
+                )
+                for begins, _, _ in near
+                if begins <= began_at and granted_at < begins + seconds
+            ),
+            default=0,
         )
         return max(0.0, float(fullest - self.slots))
 

@@ -276,6 +276,14 @@ RIGHT = {
         ask p-2 1.2 0 2 window
         in p-2 2.0
         """,
+    "held at a window, and given back before it has passed": """
+        ask p-1 1.0 1 2 window
+        in p-1 1.1
+        kill p 1.2
+        dead p
+        ask q-1 1.3 0 2 window
+        in q-1 1.4
+        """,
     "before and after a pause": """
         ask p-1 1.0 1 1 plain
         paused plain

@@ -190,6 +190,8 @@ class Witness:
             pool = self.pools[name]
             if 0 < pool.paused < request.began:
                 self.wrong(1, f"{tag} was granted while {name} was paused")
+            if pool.window_seconds and request.holds:
+                continue  # its slots come back at its end, which may be any
             if pool.decay or pool.window_seconds:
                 excess = pool.meter.admit(request.began_at, request.granted_at, request.slots[name])
                 if excess > 0:
