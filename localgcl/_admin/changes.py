@@ -39,12 +39,16 @@ def key_of(tx: Transaction, name: str) -> int:
 
 def limit_or_key(tx: Transaction, name: str) -> int | None:
     """As `key_of`, also for a template's key; None for one that is idle."""
-    row = tx.execute("SELECT key FROM settings WHERE name = ?", (name,)).fetchone()
-    if row is not None:
-        return int(row[0])
-    if template_of(tx, name) is None:
+    key = _row_called(tx, name)
+    if key is None and template_of(tx, name) is None:
         raise LimitNotFoundError(name)
-    return None
+    return key
+
+
+def _row_called(tx: Transaction, name: str) -> int | None:
+    """Return the key of a limit, or of a template's key that is in use, by its name."""
+    row = tx.execute("SELECT key FROM settings WHERE name = ?", (name,)).fetchone()
+    return None if row is None else int(row[0])
 
 
 def _template_of(tx: Transaction, name: str) -> str | None:
@@ -64,8 +68,8 @@ def insert(tx: Transaction, name: str, settings: Settings) -> int:
 
     If a template has a key of that name, the key becomes the limit, with all that is in use.
     """
-    known = tx.execute("SELECT key FROM settings WHERE name = ?", (name,)).fetchone()
-    if known is None:
+    key = _row_called(tx, name)
+    if key is None:
         return insert_row(
             tx,
             name,
@@ -74,7 +78,6 @@ def insert(tx: Transaction, name: str, settings: Settings) -> int:
             window=settings.window_seconds,
             active=settings.active,
         )
-    key = int(known[0])
     wall = clock.wall()
     tx.execute(
         "UPDATE settings SET template = NULL, paused = 0, id = ?, prefix = ?, created = ?,"
@@ -91,16 +94,15 @@ def change(tx: Transaction, key: int, changes: Changes) -> None:
         "SELECT active, prefix, decay, window FROM settings WHERE key = ?", (key,)
     ).fetchall()
     if changes.name is not None:
-        row = tx.execute("SELECT key FROM settings WHERE name = ?", (changes.name,)).fetchone()
-        if row is not None and row[0] != key:
+        if _row_called(tx, changes.name) not in (None, key):
             raise LimitAlreadyExistsError(changes.name)
         tx.execute(
             "UPDATE settings SET name = ?, prefix = ? WHERE key = ?",
             (changes.name, prefix_of(changes.name), key),
         )
         prefix = prefix_of(changes.name)
-    if changes.active_slots is not None and prefix is not None:
-        raise ValueError("active_slots of a template are the sum over its keys; set those of a key")
+    if changes.active_slots is not None:
+        check_has_own_slots(prefix)
     all_keys = [key, *keys_of(tx, key)]
     rate, window = changes.slot_decay_per_second, changes.window_seconds
     if rate is not None or window is not None:
@@ -125,6 +127,12 @@ def change(tx: Transaction, key: int, changes: Changes) -> None:
     if changes.active and not was_active:
         for one in all_keys:
             wake_all(tx, one)
+
+
+def check_has_own_slots(prefix: str | None) -> None:
+    """Raise ValueError for a template: the slots that it has in use are those of its keys."""
+    if prefix is not None:
+        raise ValueError("active_slots of a template are the sum over its keys; set those of a key")
 
 
 def set_pause(tx: Transaction, key: int, seconds: float | None) -> None:

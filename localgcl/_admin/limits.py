@@ -12,6 +12,7 @@ from localgcl._admin.action import Action
 from localgcl._admin.changes import adjust as _adjust
 from localgcl._admin.changes import (
     change,
+    check_has_own_slots,
     find,
     insert,
     key_of,
@@ -23,8 +24,8 @@ from localgcl._admin.changes import (
 from localgcl._admin.changes import reset as _reset
 from localgcl._admin.reading import limit_of, see
 from localgcl._base.checks import MAX_SLOTS, check_name, check_requested_name, check_whole
-from localgcl._base.rates import parse_rate
-from localgcl._engine import keys
+from localgcl._base.rates import EITHER_OR, GIVEN_TWICE, parse_rate
+from localgcl._engine.keys import prefix_of
 from localgcl._storage.database import Transaction
 from localgcl.errors import LimitAlreadyExistsError
 from localgcl.models import Changes, Limit, Settings
@@ -39,10 +40,10 @@ def decay_of(
     """
     if rate is not None:
         if slot_decay_per_second:
-            raise ValueError("rate and slot_decay_per_second say the same: give one of them")
+            raise ValueError(GIVEN_TWICE)
         slot_decay_per_second = parse_rate(rate)
     if slot_decay_per_second and window_seconds:
-        raise ValueError("a limit has a rate (slot decay) or a window, not both")
+        raise ValueError(EITHER_OR)
     return slot_decay_per_second
 
 
@@ -80,8 +81,8 @@ def create(
     check_name(name)
     settings = _settings(limit, slot_decay_per_second, rate, window_seconds, active)
     check_whole("active_slots", active_slots, 0)
-    if active_slots and keys.prefix_of(name) is not None:
-        raise ValueError("active_slots of a template are the sum over its keys; set those of a key")
+    if active_slots:
+        check_has_own_slots(prefix_of(name))
 
     def work(tx: Transaction) -> Any:
         if find(tx, name) is not None:

@@ -156,7 +156,10 @@ def _rows_of(now: float, rows: Iterable[Any]) -> list[Row]:
 def _with_keys(tx: Transaction, found: list[Row]) -> list[Row]:
     """Add to templates what their keys have counted so far."""
     templates = {row["key"]: row for row in found}
-    keys = tx.execute(f"{_READ} WHERE key < 0 AND template IS NOT NULL", {"now": tx.now})
+    of_these = {"first": min(templates, default=0), "last": max(templates, default=0)}
+    keys = tx.execute(
+        f"{_READ} WHERE key < 0 AND template BETWEEN :first AND :last", {"now": tx.now, **of_these}
+    )
     for key in _rows_of(tx.now, keys.fetchall()):
         row = templates.get(key["template"])
         if row is None:

@@ -14,7 +14,15 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
 
-from localgcl._base.rates import RATE_FORM, duration_text, parse_duration, parse_rate, rate_text
+from localgcl._base.rates import (
+    EITHER_OR,
+    GIVEN_TWICE,
+    RATE_FORM,
+    duration_text,
+    parse_duration,
+    parse_rate,
+    rate_text,
+)
 from localgcl.models import Name, Rate, Settings, WholeNumber
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")  # https://toml.io/en/v1.0.0#keys
@@ -49,9 +57,9 @@ class _Table(BaseModel):
         if self.limit is None and self.rate is None:
             raise ValueError("limit is required, unless there is a rate")
         if self.rate is not None and self.slot_decay_per_second is not None:
-            raise ValueError("rate and slot_decay_per_second say the same: give one of them")
+            raise ValueError(GIVEN_TWICE)
         if (self.rate or self.slot_decay_per_second) and self.window:
-            raise ValueError("a limit has a rate (slot decay) or a window, not both")
+            raise ValueError(EITHER_OR)
         return self
 
     @property

@@ -6,6 +6,8 @@ import functools
 import math
 from collections.abc import Iterable, Mapping
 
+from localgcl._base.text import in_ascii
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,10 +73,9 @@ def check_requested_name(name: str) -> str:
 
 
 def _bad_name(name: str, fault: str, rule: str = "") -> ValueError:
-    shown = name if len(name) <= 60 else f"{name[:60]}..."
     return ValueError(
-        f"the limit name {shown!a} {fault}; a name has 1 to {MAX_NAME_LENGTH} characters,{rule} no"
-        " control characters, and is not blank"
+        f"the limit name {in_ascii(name)} {fault}; a name has 1 to {MAX_NAME_LENGTH} characters,"
+        f"{rule} no control characters, and is not blank"
     )
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+from localgcl._base.text import in_ascii
+
 _UNITS = {
     "s": 1.0,
     "sec": 1.0,
@@ -32,6 +34,9 @@ DURATION_FORM = (
     "a time is a number of seconds, or a number with a unit, like 90, 1.5s, 5min, 2h, 1d"
 )
 
+GIVEN_TWICE = "rate and slot_decay_per_second say the same: give one of them"
+EITHER_OR = "a limit has a rate (slot decay) or a window, not both"
+
 
 def parse_rate(text: str) -> float:
     """Return the slots per second that a rate such as "100/min" stands for.
@@ -47,7 +52,7 @@ def parse_rate(text: str) -> float:
     slots, seconds = _number(number.strip()), _period(period.strip())
     rate = slots / seconds if slots is not None and seconds else math.nan
     if not slash or not math.isfinite(rate) or rate <= 0:
-        raise ValueError(f"{_shown(text)} is not a rate; {RATE_FORM}; it is more than 0")
+        raise ValueError(f"{in_ascii(text)} is not a rate; {RATE_FORM}; it is more than 0")
     return rate
 
 
@@ -85,7 +90,7 @@ def parse_duration(text: str) -> float:
     except ValueError:
         seconds = _period(text, needs_number=True)
     if seconds is None or math.isnan(seconds):
-        raise ValueError(f"{_shown(text)} is not a time; {DURATION_FORM}")
+        raise ValueError(f"{in_ascii(text)} is not a time; {DURATION_FORM}")
     return seconds
 
 
@@ -125,7 +130,3 @@ def _number(text: str) -> float | None:
         return float(text)
     except ValueError:
         return None
-
-
-def _shown(text: str) -> str:
-    return ascii(text if len(text) <= 60 else f"{text[:60]}...")

@@ -6,6 +6,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+_MAX_GIVEN = 60  # characters of a bad value, in an error
 _MAX_SHOWN = 40  # characters of a command, for example, on a line that holds more
 # Command lines can be megabytes long; `ps` needs to tell one from another.
 MAX_COMMAND_LENGTH = 4096
@@ -32,6 +33,11 @@ def shortened(text: str, most: int = _MAX_SHOWN) -> str:
     """Return a text on one line, without what a terminal would obey, and not too long."""
     line = printable(text)
     return line if len(line) <= most else f"{line[: most - 3]}..."
+
+
+def in_ascii(text: str) -> str:
+    """Return what somebody has given, in quotes, as an error shows it: cut, and in ASCII."""
+    return ascii(text if len(text) <= _MAX_GIVEN else f"{text[:_MAX_GIVEN]}...")
 
 
 def shell_quoted(text: str) -> str:

@@ -13,7 +13,7 @@ from localgcl._engine.tables import keys_in
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Iterator
     from typing import Any
 
     from localgcl._engine.admission import LimitRow
@@ -86,21 +86,28 @@ def blocks(rooms: Rooms, key: int, place: Any) -> bool:
     return overtaken >= MAX_OVERTAKEN or not lacks_elsewhere(rooms, key, place)
 
 
+def waiting_at(tx: Transaction, key: int, *, mixed: bool = False) -> Iterator[Any]:
+    """Yield the rows of `QUEUE` in order; `mixed`: of those who wait at other limits, too."""
+    query = QUEUE.replace("WHERE", "WHERE mixed AND") if mixed else QUEUE
+    last, number = 0, READ
+    while number == READ:
+        places = tx.execute(query, (key, last)).fetchall()
+        yield from places
+        number = len(places)
+        if places:
+            last = places[-1][0]
+
+
 def passed_by(tx: Transaction, rooms: Rooms, key: int, ticket: int) -> list[int] | None:
     """Return the tickets that `ticket` would overtake at a limit; None if one of them blocks it."""
     passed: list[int] = []
-    last = 0
-    while True:
-        places = tx.execute(QUEUE, (key, last)).fetchall()
-        for place in places:
-            last = place[0]
-            if last >= ticket:
-                return passed
-            if blocks(rooms, key, place):
-                return None
-            passed.append(last)
-        if len(places) < READ:
-            return passed
+    for place in waiting_at(tx, key):
+        if place[0] >= ticket:
+            break
+        if blocks(rooms, key, place):
+            return None
+        passed.append(place[0])
+    return passed
 
 
 def count_overtaken(tx: Transaction, tickets: Collection[int]) -> None:
@@ -114,15 +121,10 @@ def count_overtaken(tx: Transaction, tickets: Collection[int]) -> None:
 
 def first_in_turn(tx: Transaction, rooms: Rooms, key: int) -> tuple[int, int] | None:
     """Return ticket and slots of the first in a queue that does not lack room elsewhere."""
-    last = 0
-    while True:
-        places = tx.execute(QUEUE, (key, last)).fetchall()
-        for place in places:
-            last = place[0]
-            if blocks(rooms, key, place):
-                return last, place[1]
-        if len(places) < READ:
-            return None
+    for place in waiting_at(tx, key):
+        if blocks(rooms, key, place):
+            return place[0], place[1]
+    return None
 
 
 def slots_ahead(tx: Transaction, rooms: Rooms, key: int, ticket: int) -> int:
@@ -135,17 +137,12 @@ def slots_ahead(tx: Transaction, rooms: Rooms, key: int, ticket: int) -> int:
         " WHERE limit_key = ? AND ticket < ?",
         (key, ticket),
     ).fetchone()
-    last = 0
-    while mixed:
-        places = tx.execute(QUEUE, (key, last)).fetchall()
-        for place in places:
-            last = place[0]
-            if last >= ticket:
-                return int(slots)
+    if mixed:
+        for place in waiting_at(tx, key, mixed=True):
+            if place[0] >= ticket:
+                break
             if not blocks(rooms, key, place):
                 slots -= place[1]
-        if len(places) < READ:
-            break
     return int(slots)
 
 
@@ -155,15 +152,9 @@ def neighbours(tx: Transaction, rooms: Rooms, key: int, *, lacking: bool = True)
     These are the waiters that lack room here now. `lacking` False: all of them.
     """
     found: set[int] = set()
-    last = 0
-    while True:
-        places = tx.execute(QUEUE.replace("WHERE", "WHERE mixed AND"), (key, last)).fetchall()
-        for place in places:
-            last = place[0]
-            if not lacking or not rooms.has(key, place[1]):
-                found.update(keys_in(place[3]))
-        if len(places) < READ:
-            break
+    for place in waiting_at(tx, key, mixed=True):
+        if not lacking or not rooms.has(key, place[1]):
+            found.update(keys_in(place[3]))
     found.discard(key)
     return {
         other

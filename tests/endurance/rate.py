@@ -49,7 +49,7 @@ class Meter:
         return excess if excess > _DUST else 0.0
 
     def _admit_in_window(self, began_at: float, granted_at: float, slots: int) -> float:
-        """As `admit`. Whoever began and was over inside a period was surely granted there."""
+        """As `admit`. A request that began and returned inside a period was granted inside it."""
         seconds = self._window_seconds
         self._in_windows.append((began_at, granted_at, slots))
         del self._in_windows[:-_KEPT]

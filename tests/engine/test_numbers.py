@@ -63,7 +63,7 @@ def test_each_limit_has_its_own_numbers(limiter: Limiter) -> None:
 
 
 def test_no_numbers_without_slots(limiter: Limiter) -> None:
-    """A lease without slots has none, nor has one that was released, by whomever."""
+    """A lease without slots has none. A released lease has none either, no matter who freed it."""
     limiter.create("gpu", 1)
     for empty in (limiter.acquire([]), limiter.acquire("none")):
         with pytest.raises(ValueError, match="none"):

@@ -12,7 +12,7 @@ from tests.helpers.programs import Invoke
 def test_it_tells_what_the_command_prints(
     client: httpx.Client, limiter: Limiter, invoke: Invoke
 ) -> None:
-    """Both are one text, but for times since 1970, which are read anew each time."""
+    """Both are one text, but for times since 1970: each reading computes them again."""
     assert client.get("/metrics").text == ""
     limiter.create("db", 2)
     limiter.create('b"\\', 2, slot_decay_per_second=0.01, active_slots=2)

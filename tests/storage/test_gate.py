@@ -167,7 +167,7 @@ def test_no_thread_is_to_be_had(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_turn_at_a_gate_that_was_taken_away(
     gate: Gate, other: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is none at the gate that is there now, and whoever is inside there stays alone."""
+    """It does not count at the new gate: the process inside there stays alone."""
     with pytest.raises(GateTimeoutError):
         gate.enter(clock.now() + 0.001)  # a turn still queues for it
     os.unlink(f"{gate._folder.path}/gate")

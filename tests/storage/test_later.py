@@ -232,7 +232,7 @@ def test_the_collector_releases(limiter: Limiter) -> None:
 def test_a_thread_that_ends_before_its_time(
     limiter: Limiter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever waits for what it was to free gets it, although this process does nothing else."""
+    """The slot that it should have freed reaches the waiter, with no other call of this process."""
     start, ended = threads._start_real, threading.Event()
 
     def ends(*_: object) -> None:
